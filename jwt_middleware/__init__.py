@@ -1,0 +1,96 @@
+"""ASGI middleware that lets a team change the payload of its JWT sessions without logging anybody out.
+
+The path of one request::
+
+    raw header bytes ─ transport ─▶ token ─ tokens ─▶ verified claims ─ revocation ─▶ still active
+       ─ schema.upgrade ─▶ today's claims + missing ─ fallback ─▶ complete claims ─ schema.build ─▶ session
+       ─▶ request.state.session, request.state.token ─▶ the app ─▶ response
+
+``SessionSchema`` says what a payload looks like and how it came to, ``SessionAuthority`` mints, reads and revokes
+sessions, ``JWTSessionMiddleware`` puts them on requests.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from .authority import SessionAuthority
+from .errors import (
+    ConfigError,
+    JWTMiddlewareError,
+    MintError,
+    Reason,
+    Refusal,
+    SessionNotEnded,
+    Unavailable,
+)
+from .keys import Key, KeyRing
+from .lookup import LookupLimits
+from .middleware import JWTSessionMiddleware
+from .migration import Coverage, Migration, Verdict
+from .ports import ClaimsSource, Clock, KeySource, Observer, SessionStore, SilentObserver
+from .revocation import Revocation
+from .schema import Claim, SessionSchema
+from .sources import source
+from .stores import MemorySessionStore
+from .telemetry import Telemetry
+from .tokens import Adoption
+from .transport import SessionCookie
+from .types import FilledClaim, FillOutcome, Issued, LookupFacts, Outcome, SessionRecord, TokenInfo, VerifiedToken
+
+if TYPE_CHECKING:
+    from .sources.sqlalchemy import SQLAlchemyClaims
+    from .stores.sqlalchemy import SQLAlchemySessionStore
+
+__all__ = [
+    "SessionAuthority",
+    "JWTSessionMiddleware",
+    "SessionSchema",
+    "Claim",
+    "Key",
+    "KeyRing",
+    "SessionCookie",
+    "Adoption",
+    "Revocation",
+    "LookupLimits",
+    "Telemetry",
+    "source",
+    "SQLAlchemyClaims",
+    "MemorySessionStore",
+    "SQLAlchemySessionStore",
+    "Outcome",
+    "TokenInfo",
+    "VerifiedToken",
+    "Issued",
+    "FilledClaim",
+    "FillOutcome",
+    "SessionRecord",
+    "LookupFacts",
+    "Migration",
+    "Coverage",
+    "Verdict",
+    "ClaimsSource",
+    "SessionStore",
+    "KeySource",
+    "Observer",
+    "SilentObserver",
+    "Clock",
+    "JWTMiddlewareError",
+    "ConfigError",
+    "MintError",
+    "Unavailable",
+    "SessionNotEnded",
+    "Refusal",
+    "Reason",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """The adapters of SQLAlchemy, imported when they are asked for: who has none installed does without them."""
+    if name == "SQLAlchemyClaims":
+        from .sources.sqlalchemy import SQLAlchemyClaims  # noqa: PLC0415 - an extra that may not be installed
+
+        return SQLAlchemyClaims
+    if name == "SQLAlchemySessionStore":
+        from .stores.sqlalchemy import SQLAlchemySessionStore  # noqa: PLC0415 - an extra that may not be installed
+
+        return SQLAlchemySessionStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

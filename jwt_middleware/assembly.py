@@ -1,0 +1,263 @@
+"""From settings to working parts: which module gets what. Configuration that cannot work fails here."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, Literal
+
+from . import names
+from .errors import ConfigError
+from .fallback import ClaimsLookup, Fetch, Filler, Values
+from .keys import KeyRing
+from .lookup import Lanes, Lookup, LookupLimits
+from .migration import Migration
+from .minting import Minter
+from .observers import Observers
+from .pipeline import Pipeline
+from .ports import ClaimsSource, Clock, Observer, SessionStore
+from .revocation import Revocation, RevocationView
+from .revoking import Revoker
+from .schema import SessionSchema
+from .tallies import Tallies
+from .telemetry import Telemetry
+from .tokens import Adoption, Tokens
+from .transport import SessionCookie, Transport
+from .types import S, SessionKey, SessionStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The keyword arguments of :class:`SessionAuthority`, which documents them."""
+
+    keys: KeyRing
+    sources: Sequence[ClaimsSource]
+    store: SessionStore | None
+    window: timedelta
+    leeway: timedelta
+    rollout: timedelta
+    effective_at: Mapping[int, datetime]
+    issuer: str | None
+    audience: str | Sequence[str] | None
+    cookie: SessionCookie
+    adoption: Adoption
+    revocation: Revocation
+    lookups: LookupLimits
+    cache_entries: int
+    secret_claims: Sequence[str]
+    telemetry: Telemetry
+    observers: Sequence[Observer]
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        if self.window < timedelta(seconds=1) or self.window.microseconds:
+            raise ConfigError("window is the life of a token in whole seconds: use at least timedelta(seconds=1)")
+        if self.leeway < timedelta(0) or self.leeway >= self.window:
+            raise ConfigError("leeway must not be negative, and shorter than window: 30 seconds are usual")
+        if self.rollout < timedelta(0):
+            raise ConfigError("rollout must not be negative: it is how long old issuers may still mint")
+        if self.cache_entries < 1:
+            raise ConfigError("cache_entries must be at least 1")
+
+    @property
+    def max_lifetime(self) -> timedelta:
+        """The longest lifetime of a token that is accepted."""
+        return max(self.window, self.adoption.accepted_lifetime or self.window)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(Generic[S]):
+    """One authority's machinery."""
+
+    tallies: Tallies
+    transport: Transport
+    migration: Migration
+    pipeline: Pipeline[S]
+    minter: Minter[S]
+    revoker: Revoker
+    revocation: RevocationView | None
+
+
+def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[S]:
+    """Build the parts; ``owner`` is whose life the gauges follow.
+
+    Raises:
+        ConfigError: Settings contradict each other.
+    """
+    tallies = Tallies()
+    observer = Observers([*settings.telemetry.observers(tallies), *settings.observers], tallies)
+    migration = Migration(
+        version=schema.version,
+        effective_at=settings.effective_at,
+        rollout=settings.rollout,
+        leeway=settings.leeway,
+        max_lifetime=settings.max_lifetime,
+    )
+    tokens = _tokens(settings, tallies)
+    lookups = _LookupMaker(settings, tallies, observer)
+    revocation = None if settings.store is None else lookups.sessions(settings.store)
+    pipeline = Pipeline(
+        schema=schema,
+        tokens=tokens,
+        keys=settings.keys,
+        revocation=revocation,
+        filler=Filler(schema, settings.sources, lookup=lookups.claims, tallies=tallies, clock=settings.clock),
+        migration=migration,
+        observer=observer,
+        tallies=tallies,
+        clock=settings.clock,
+        cache_entries=settings.cache_entries,
+    )
+    _declare_gauges(tallies, schema, migration, pipeline)
+    settings.telemetry.attach(tallies, owner)
+    return Parts(
+        tallies=tallies,
+        transport=Transport(settings.cookie),
+        migration=migration,
+        pipeline=pipeline,
+        minter=_minter(schema, settings, tokens, migration, tallies),
+        revoker=Revoker(
+            schema=schema,
+            store=settings.store,
+            revocation=revocation,
+            pipeline=pipeline,
+            tallies=tallies,
+            clock=settings.clock,
+        ),
+        revocation=revocation,
+    )
+
+
+class _LookupMaker:
+    """The lookups of one authority: all share its lanes, and one breaker and cache stands before each.
+
+    Gauges hold them weakly: what reads counts must not keep an authority's engines alive.
+    """
+
+    def __init__(self, settings: Settings, tallies: Tallies, observer: Observer) -> None:
+        self._settings: Final = settings
+        self._tallies: Final = tallies
+        self._observer: Final = observer
+        self._lanes: Final = Lanes()
+        self._made: Final[dict[str, weakref.WeakSet[Lookup[Any, Any]]]] = {}
+
+    def claims(self, source: ClaimsSource, fetch: Fetch) -> ClaimsLookup:
+        lookup: Lookup[str, Values] = self._make(fetch, name="claims", resource=source.resource, cached=True)
+        return lookup
+
+    def sessions(self, store: SessionStore) -> RevocationView:
+        settings = self._settings
+        lookup: Lookup[SessionKey, SessionStatus] = self._make(
+            store.statuses, name="sessions", resource=store.resource, cached=False
+        )
+        view = RevocationView(settings.revocation, lookup, clock=settings.clock, tallies=self._tallies)
+        known = weakref.ref(view)
+        self._tallies.gauge(
+            names.CACHE_ENTRIES, lambda: None if (table := known()) is None else len(table), {names.CACHE: "sessions"}
+        )
+        return view
+
+    def _make(
+        self, fetch: Callable[..., Any], *, name: Literal["claims", "sessions"], resource: object, cached: bool
+    ) -> Lookup[Any, Any]:
+        lookup: Lookup[Any, Any] = Lookup(
+            fetch,
+            name=name,
+            resource=resource,
+            limits=self._settings.lookups,
+            lanes=self._lanes,
+            clock=self._settings.clock,
+            tallies=self._tallies,
+            observer=self._observer,
+            cached=cached,
+            cache_entries=self._settings.cache_entries,
+        )
+        if name not in self._made:
+            self._declare(name)
+        self._made[name].add(lookup)
+        return lookup
+
+    def _declare(self, name: str) -> None:
+        made = self._made[name] = weakref.WeakSet()
+        at = {names.LOOKUP: name}
+        self._tallies.gauge(names.LOOKUP_WAITING, lambda: sum(lookup.waiting for lookup in list(made)), at)
+        self._tallies.gauge(
+            names.LOOKUP_BREAKER_OPEN, lambda: max((lookup.breaker.is_open for lookup in list(made)), default=False), at
+        )
+        if name == "claims":
+            self._tallies.gauge(
+                names.CACHE_ENTRIES, lambda: sum(len(lookup.cache) for lookup in list(made)), {names.CACHE: name}
+            )
+
+
+def _tokens(settings: Settings, tallies: Tallies) -> Tokens:
+    return Tokens(
+        settings.keys,
+        signing=settings.keys.signing,
+        issuer=settings.issuer,
+        audience=settings.audience,
+        window=settings.window.total_seconds(),
+        leeway=settings.leeway.total_seconds(),
+        adoption=settings.adoption,
+        session_required=settings.store is not None,
+        clock=settings.clock,
+        tallies=tallies,
+    )
+
+
+def _minter(
+    schema: SessionSchema[S], settings: Settings, tokens: Tokens, migration: Migration, tallies: Tallies
+) -> Minter[S]:
+    registered: dict[str, Any] = {}
+    if settings.issuer is not None:
+        registered["iss"] = settings.issuer
+    if settings.audience is not None:
+        registered["aud"] = settings.audience if isinstance(settings.audience, str) else list(settings.audience)
+    return Minter(
+        schema=schema,
+        tokens=tokens,
+        cookie=settings.cookie,
+        store=settings.store,
+        migration=migration,
+        window=int(settings.window.total_seconds()),
+        registered=registered,
+        secret_claims=settings.secret_claims,
+        tallies=tallies,
+        clock=settings.clock,
+    )
+
+
+def _declare_gauges(
+    tallies: Tallies, schema: SessionSchema[Any], migration: Migration, pipeline: Pipeline[Any]
+) -> None:
+    def reading(of: Callable[[int], float | None], version: int) -> Callable[[], float | None]:
+        return lambda: of(version)
+
+    for version in range(1, schema.version + 1):
+        at = {names.PAYLOAD_VERSION: version}
+        if migration.superseded(version) is not None:
+            tallies.gauge(names.PAYLOAD_SUPERSEDED, reading(migration.superseded, version), at)
+        tallies.gauge(names.PAYLOAD_LAST_MINTED, reading(migration.last_minted.get, version), at)
+        tallies.gauge(names.PAYLOAD_LAST_EXPIRY, reading(migration.last_expiry.get, version), at)
+    tallies.gauge(names.TOKEN_MAX_LIFETIME, lambda: migration.max_lifetime)
+    tallies.gauge(
+        names.PAYLOAD_INFO, lambda: 1, {names.PAYLOAD_VERSION: schema.version, names.PAYLOAD_MINTS: schema.mints}
+    )
+    seen = weakref.ref(pipeline.seen)
+    tallies.gauge(
+        names.CACHE_ENTRIES, lambda: None if (table := seen()) is None else len(table), {names.CACHE: "tokens"}
+    )
+
+
+def configuration(schema: SessionSchema[Any], settings: Settings) -> dict[str, object]:
+    """The facts of the ``configured`` event: nothing secret, nothing personal."""
+    return {
+        "payload_version": schema.version,
+        "payload_mints": schema.mints,
+        "window_s": int(settings.window.total_seconds()),
+        "keys": [key.id for key in settings.keys.keys],
+        "sourced": sorted({claim for source in settings.sources for claim in source.claims}),
+        "store": settings.store is not None,
+    }

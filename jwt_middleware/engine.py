@@ -1,0 +1,57 @@
+"""What the SQLAlchemy adapters share: one engine in one event loop, and vendor errors that stay behind.
+
+A driver's connections belong to the loop they were opened in; used from a second one they hang or break much later,
+so that is refused with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from .errors import ConfigError, Unavailable
+
+
+class Database:
+    """An async engine, guarded.
+
+    Raises:
+        ConfigError: No async engine.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        if not isinstance(engine, AsyncEngine):
+            raise ConfigError("an async engine is needed: create_async_engine('postgresql+asyncpg://…')")
+        self.engine: Final = engine
+        self.dialect: Final = engine.dialect.name
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """A connection in a transaction; back in the pool when the block ends, also when it is cancelled.
+
+        Raises:
+            Unavailable: The database could not answer; without its text, which may quote what was asked.
+        """
+        self._stay_in_one_loop()
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except (SQLAlchemyError, OSError, TimeoutError):
+            raise Unavailable("the database could not answer") from None
+
+    def _stay_in_one_loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = weakref.ref(loop)
+        elif self._loop() is not loop:
+            raise ConfigError(
+                "this engine is used from a second event loop, and its connections belong to the first: make one "
+                "engine for each loop (after a fork, create it in the child)"
+            )

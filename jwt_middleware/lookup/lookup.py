@@ -1,0 +1,139 @@
+"""Asking for one key at a time what is fetched for many: cache, shedding and breaker around the batches."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping
+from typing import Any, Final, Generic, Literal, TypeVar
+from weakref import WeakKeyDictionary
+
+from .. import names
+from ..ports import Clock, Observer
+from ..tallies import Tallies
+from ..types import FillOutcome, LookupFacts
+from .batch import Batch, Batcher, Ended, Found, LookupFailed
+from .breaker import Breaker
+from .cache import Cache
+from .lanes import Lanes
+from .limits import LookupLimits
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+Fetch = Callable[[Collection[K]], Coroutine[Any, Any, Mapping[K, V]]]
+LINKED: Final = 32
+"""Requests that a query is told about."""
+
+
+class Lookup(Generic[K, V]):
+    """Batches, shares, caches and limits one query.
+
+    Args:
+        fetch: Returns a row for each key that has one.
+        name: In signals.
+        resource: What the queries to one database share.
+        cached: Keep answers, for the ``ttl`` of the limits.
+    """
+
+    def __init__(
+        self,
+        fetch: Fetch[K, V],
+        *,
+        name: Literal["claims", "sessions"],
+        resource: object,
+        limits: LookupLimits,
+        lanes: Lanes,
+        clock: Clock,
+        tallies: Tallies,
+        observer: Observer,
+        cached: bool,
+        cache_entries: int = 100_000,
+    ) -> None:
+        self._fetch: Final = fetch
+        self._name: Final = name
+        self._resource: Final = resource
+        self._timeout: Final = limits.timeout.total_seconds()
+        self._max_waiting: Final = limits.max_waiting
+        self._lanes: Final = lanes
+        self._monotonic: Final = clock.monotonic
+        self._observer: Final = observer
+        self._cells: Final = tallies.cells
+        self._ended_at: Final[dict[Ended, int]] = {
+            ended: tallies.cell(names.LOOKUPS, {names.LOOKUP: name, names.OUTCOME: ended})
+            for ended in ("ok", "error", "timeout")
+        }
+        self._keys_at: Final = tallies.cell(names.LOOKUP_KEYS, {names.LOOKUP: name})
+        self.breaker: Final = Breaker()
+        self.cache: Final[Cache[K, V]] = Cache(
+            ttl=limits.ttl.total_seconds() if cached else 0.0,
+            negative_ttl=limits.negative_ttl.total_seconds() if cached else 0.0,
+            limit=cache_entries,
+        )
+        self._batchers: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher[K, V]]] = WeakKeyDictionary()
+        self.waiting = 0
+        """Requests that wait now."""
+
+    async def get(self, key: K, *, fresh: bool = False) -> Found[V]:
+        """The answer for one key; suspends only where it is not cached.
+
+        Args:
+            key: What is asked for.
+            fresh: Neither from the cache, nor from a query that left before now.
+
+        Raises:
+            LookupFailed: No answer.
+        """
+        now = self._monotonic()
+        known = None if fresh else self.cache.get(key, now)
+        if known is not None:
+            return Found(value=known[0], origin="cache")
+        if self.waiting >= self._max_waiting:
+            raise LookupFailed(FillOutcome.SHED)
+        if not self.breaker.admits(now):
+            raise LookupFailed(FillOutcome.BREAKER_OPEN)
+        future = self._batcher().join(key, self._observer.waiting(), fresh=fresh)
+        self.waiting += 1
+        try:
+            return await future
+        finally:
+            self.waiting -= 1
+
+    def _batcher(self) -> Batcher[K, V]:
+        loop = asyncio.get_running_loop()
+        batcher = self._batchers.get(loop)
+        if batcher is None:
+            batcher = self._batchers[loop] = Batcher(
+                lane=self._lanes.of(self._resource),
+                admit=lambda: self.breaker.allows(self._monotonic()),
+                query=self._query,
+                ended=self._ended,
+                monotonic=self._monotonic,
+                timeout=self._timeout,
+            )
+        return batcher
+
+    async def _query(self, batch: Batch[K, V]) -> Mapping[K, V]:
+        living = batch.living()
+        batch.waited = len(living)
+        self._cells[self._keys_at] += len(batch.keys)
+        batch.handle = self._observer.looking_up(self._name, [waiter.handle for waiter in living[:LINKED]], len(living))
+        return await self._fetch(batch.keys)
+
+    def _ended(self, batch: Batch[K, V], ended: Ended, rows: Mapping[K, V]) -> None:
+        now = self._monotonic()
+        self._cells[self._ended_at[ended]] += 1
+        if ended == "ok":
+            self.breaker.succeeded()
+            for key in batch.keys:
+                self.cache.put(key, rows.get(key), now)
+        else:
+            self.breaker.failed(now)
+        self._observer.looked_up(
+            batch.handle,
+            LookupFacts(
+                lookup=self._name,
+                outcome=ended,
+                keys=len(batch.keys),
+                waiters=batch.waited,
+                duration=now - batch.sent_at,
+            ),
+        )

@@ -1,0 +1,212 @@
+"""ASGI in and out: what stands between the server and the app on every request.
+
+Pure ASGI; ``self`` is read-only after construction, and ``send`` is wrapped only to see a response start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final, Generic
+
+from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .authority import SessionAuthority
+from .errors import ConfigError, Reason, Refusal
+from .lifespan import lifespan
+from .policy import CrossSite, PublicPaths, navigates
+from .responses import Refusals
+from .transport import COOKIE_READ
+from .types import Carrier, Outcome, RawToken, S, TokenInfo
+from .websocket import watched
+
+DECIDED: Final = "jwt_middleware"
+"""The scope's key under which a nested middleware finds what the outer one decided."""
+
+
+class SessionUser(BaseUser):
+    """``request.user`` for Starlette's own tools; the session itself is on ``request.state``."""
+
+    def __init__(self, session: object, attribute: str) -> None:
+        self._session = session
+        self._attribute = attribute
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def identity(self) -> str:
+        return str(getattr(self._session, self._attribute))
+
+    @property
+    def display_name(self) -> str:
+        return self.identity
+
+
+class _Credentials(AuthCredentials):
+    """Shared by all requests, hence a tuple that nobody can append to."""
+
+    def __init__(self, *scopes: str) -> None:
+        self.scopes = scopes  # type: ignore[assignment]  # Starlette only asks `in`
+
+
+_NOBODY: Final = UnauthenticatedUser()
+_NO_CREDENTIALS: Final = _Credentials()
+_AUTHENTICATED: Final = _Credentials("authenticated")
+_STARTS: Final = frozenset(
+    {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
+)
+
+
+class JWTSessionMiddleware(Generic[S]):
+    """Gives every request its session, or turns it away. Default deny.
+
+    Args:
+        app: The ASGI app inside.
+        authority: Reads the tokens.
+        public: Paths whose token is not read: ``/login``, ``/static/*`` (everything below), whole segments.
+        optional: Paths on which a bad or missing cookie makes an anonymous request, by the same patterns.
+        login: A public path of this app to which a navigation without a session is sent (303).
+        on_refused: An ASGI app that answers in place of the built-in response; ``request.state.refusal`` is the
+            :class:`Reason`, which must not reach the client.
+        trusted_origins: Origins that may send unsafe requests with the cookie: ``https://app.example.com``.
+        trusted_proxy: A proxy in front sets ``X-Forwarded-Host``, and strips it from what comes in.
+
+    Raises:
+        ConfigError: A pattern or an origin that can match nothing.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        authority: SessionAuthority[S],
+        public: Sequence[str] = (),
+        optional: Sequence[str] = (),
+        login: str | None = None,
+        on_refused: ASGIApp | None = None,
+        trusted_origins: Sequence[str] = (),
+        trusted_proxy: bool = False,
+    ) -> None:
+        self.app: Final = app
+        self.authority: Final = authority
+        self._public: Final = PublicPaths(public)
+        self._optional: Final = PublicPaths(optional)
+        self._guard: Final = CrossSite(trusted_origins, trusted_proxy=trusted_proxy)
+        self._login: Final = login
+        self._on_refused: Final = on_refused
+        self._refusals: Final = Refusals(login)
+        self._read: Final = authority.transport.read
+        self._hit: Final = authority.hit
+        self._attribute: Final = authority.schema.subject_attribute
+        if login is not None and not self._public.match({"path": login}):
+            raise ConfigError(f"login={login!r} must be one of the public paths, or nobody could log in")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(self.app, self.authority, scope, receive, send)
+            return
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        self.authority.open()
+        state = scope.setdefault("state", {})
+        state["session"] = state["token"] = None
+        scope["user"], scope["auth"] = _NOBODY, _NO_CREDENTIALS
+        if not self._public.match(scope):
+            await self._private(scope, receive, send)
+        elif self._guard.allows_public(scope):
+            await self._inside(scope, receive, send, None)
+        else:
+            await self._answer(Reason.CROSS_SITE, scope, receive, send, None)
+
+    async def _private(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw, vary = None, COOKIE_READ
+        decided: Outcome[S] | tuple[S, TokenInfo] | None
+        session: S | None
+        token: TokenInfo | None
+        try:
+            raw, vary = self._token(scope)
+        except Refusal as refusal:
+            decided = self._early(refusal, scope)
+        else:
+            decided = self._decided_outside(scope) or self._hit(raw)
+            if decided is None:
+                decided = await self.authority.run(raw, optional=self._optional.match(scope))
+        if not isinstance(decided, Outcome):
+            session, token = decided
+        elif decided.session is not None or (decided.result == "anonymous" and self._optional.match(scope)):
+            session, token = decided.session, decided.token
+        else:
+            await self._answer(decided.reason or Reason.TOKEN_MISSING, scope, receive, send, vary)
+            return
+        scope[DECIDED] = self.authority, decided
+        if session is not None:
+            scope["state"]["session"], scope["state"]["token"] = session, token
+            scope["user"], scope["auth"] = SessionUser(session, self._attribute), _AUTHENTICATED
+        await self._inside(scope, receive, send, vary, raw)
+
+    def _token(self, scope: Scope) -> tuple[RawToken, bytes]:
+        raw, vary = self._read(scope["headers"])
+        if raw is None:
+            raise Refusal(Reason.TOKEN_MISSING)
+        if raw.carrier is Carrier.COOKIE and not self._guard.allows(scope):
+            raise Refusal(Reason.CROSS_SITE)
+        return raw, vary
+
+    def _early(self, refusal: Refusal, scope: Scope) -> Outcome[S]:
+        """Refused before the token was looked at; what an outer middleware said already is not counted twice."""
+        outside = self._decided_outside(scope)
+        if isinstance(outside, Outcome) and outside.reason is refusal.reason:
+            return outside
+        carrier = getattr(refusal, "carrier", None)
+        return self.authority.refuse(refusal.reason, carrier=carrier, optional=self._optional.match(scope))
+
+    def _decided_outside(self, scope: Scope) -> Outcome[S] | tuple[S, TokenInfo] | None:
+        """What an outer middleware of the same authority found: this one applies its own policy to it."""
+        authority, decided = scope.get(DECIDED, (None, None))
+        return decided if authority is self.authority else None
+
+    async def _inside(
+        self, scope: Scope, receive: Receive, send: Send, vary: bytes | None, raw: RawToken | None = None
+    ) -> None:
+        """The app; a Refusal it raises before its response begins is answered as one."""
+        began = False
+
+        async def sending(message: Message) -> None:
+            nonlocal began
+            if message["type"] in _STARTS:
+                began = True
+                if vary is not None and message["type"] == "http.response.start":
+                    message = _varied(message, vary)
+            await send(message)
+
+        try:
+            if scope["type"] == "websocket" and raw is not None:
+                await watched(self.app, partial(self.authority.check, raw), scope, receive, sending)
+            else:
+                await self.app(scope, receive, sending)
+        except Refusal as refusal:
+            if began:
+                raise
+            await self._answer(refusal.reason, scope, receive, send, vary)
+
+    async def _answer(self, reason: Reason, scope: Scope, receive: Receive, send: Send, vary: bytes | None) -> None:
+        if self._login is not None and reason.status == 401 and navigates(scope):
+            await self._refusals.redirect(vary, send)
+        elif self._on_refused is None:
+            await self._refusals.answer(reason, vary, scope, receive, send)
+        else:
+            scope["state"]["refusal"] = reason
+
+            async def sending(message: Message) -> None:
+                await send(_varied(message, vary) if vary and message["type"] == "http.response.start" else message)
+
+            await self._on_refused(scope, receive, sending)
+
+
+def _varied(message: Message, vary: bytes) -> Message:
+    """The response depends on what was read of the request; whatever else it says stays."""
+    return {**message, "headers": [*message.get("headers", ()), (b"vary", vary)]}

@@ -1,0 +1,163 @@
+"""Every name a signal carries: metrics, attributes, events, spans. Code, tests and dashboards import them from here.
+
+OpenTelemetry semantic conventions: dots between words, no ``_total``, units in UCUM. ``error.type`` is the standard
+attribute and carries no prefix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+SCOPE: Final = "jwt_middleware"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One instrument: its full name, kind, unit, the keys of its attributes, and the question it answers."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    attributes: tuple[str, ...]
+    description: str
+
+
+RESULT: Final = f"{SCOPE}.result"
+ERROR_TYPE: Final = "error.type"
+PAYLOAD_VERSION: Final = f"{SCOPE}.payload.version"
+PAYLOAD_MINTS: Final = f"{SCOPE}.payload.mints"
+MINTED: Final = f"{SCOPE}.minted"
+OUTCOME: Final = f"{SCOPE}.outcome"
+CLAIM: Final = f"{SCOPE}.claim"
+SOURCE: Final = f"{SCOPE}.source"
+TRIGGER: Final = f"{SCOPE}.trigger"
+RULE: Final = f"{SCOPE}.rule"
+KEY_ID: Final = f"{SCOPE}.key.id"
+LOOKUP: Final = f"{SCOPE}.lookup"
+REVOCATION_SCOPE: Final = f"{SCOPE}.scope"
+CACHE: Final = f"{SCOPE}.cache"
+EVENT: Final = f"{SCOPE}.event"
+DROP_REASON: Final = f"{SCOPE}.reason"
+
+
+def _metric(
+    name: str, kind: Literal["counter", "gauge", "histogram"], unit: str, attributes: tuple[str, ...], description: str
+) -> Metric:
+    return Metric(f"{SCOPE}.{name}", kind, unit, attributes, description)
+
+
+REQUESTS: Final = _metric(
+    "requests",
+    "counter",
+    "{request}",
+    (RESULT, ERROR_TYPE, PAYLOAD_VERSION, MINTED),
+    "Requests by what was decided about them.",
+)
+FALLBACKS: Final = _metric(
+    "fallbacks",
+    "counter",
+    "{fallback}",
+    (PAYLOAD_VERSION, OUTCOME),
+    "Requests whose token lacked a claim, by the worst outcome of its claims.",
+)
+FALLBACK_CLAIMS: Final = _metric(
+    "fallback.claims",
+    "counter",
+    "{claim}",
+    (CLAIM, SOURCE, OUTCOME),
+    "Missing claims by what filled them and how the attempt ended.",
+)
+TOKENS_ISSUED: Final = _metric(
+    "tokens.issued",
+    "counter",
+    "{token}",
+    (PAYLOAD_VERSION, TRIGGER),
+    "Tokens minted here, by payload version and trigger.",
+)
+ADOPTIONS: Final = _metric(
+    "adoptions", "counter", "{request}", (RULE,), "Requests that needed a lenience of the adoption, by its rule."
+)
+VERIFICATIONS: Final = _metric(
+    "verifications", "counter", "{token}", (KEY_ID,), "Signatures that were verified, by key: misses of the cache."
+)
+LOOKUPS: Final = _metric(
+    "lookups", "counter", "{lookup}", (LOOKUP, OUTCOME), "Queries for missing claims or session states."
+)
+LOOKUP_KEYS: Final = _metric("lookup.keys", "counter", "{key}", (LOOKUP,), "Keys these queries asked for.")
+LOOKUP_DURATION: Final = _metric("lookup.duration", "histogram", "s", (LOOKUP,), "Duration of one query.")
+LOOKUP_WAITING: Final = _metric("lookup.waiting", "gauge", "{request}", (LOOKUP,), "Requests waiting for a query now.")
+LOOKUP_BREAKER_OPEN: Final = _metric(
+    "lookup.breaker.open", "gauge", "", (LOOKUP,), "1 while the breaker keeps queries from a failing database, else 0."
+)
+REVOCATION_STALE: Final = _metric(
+    "revocation.stale", "counter", "{request}", (), "Requests passed on a session state older than max_staleness."
+)
+SESSIONS_REVOCATIONS: Final = _metric(
+    "sessions.revocations", "counter", "{session}", (REVOCATION_SCOPE,), "Revocations asked for here, by their reach."
+)
+PAYLOAD_SUPERSEDED: Final = _metric(
+    "payload.superseded_timestamp",
+    "gauge",
+    "s",
+    (PAYLOAD_VERSION,),
+    "From this moment on nobody may mint this older payload.",
+)
+PAYLOAD_LAST_MINTED: Final = _metric(
+    "payload.last_minted_timestamp",
+    "gauge",
+    "s",
+    (PAYLOAD_VERSION,),
+    "Newest iat of this payload, minted or verified here.",
+)
+PAYLOAD_LAST_EXPIRY: Final = _metric(
+    "payload.last_expiry_timestamp",
+    "gauge",
+    "s",
+    (PAYLOAD_VERSION,),
+    "Latest exp of this payload, minted or verified here.",
+)
+TOKEN_MAX_LIFETIME: Final = _metric("token.max_lifetime", "gauge", "s", (), "Longest token lifetime that is accepted.")
+PAYLOAD_INFO: Final = _metric(
+    "payload.info",
+    "gauge",
+    "",
+    (PAYLOAD_VERSION, PAYLOAD_MINTS),
+    "Always 1: the payload version this process reads, and the one it mints.",
+)
+CACHE_ENTRIES: Final = _metric("cache.entries", "gauge", "{entry}", (CACHE,), "Entries of each cache.")
+TELEMETRY_DROPPED: Final = _metric(
+    "telemetry.dropped", "counter", "{event}", (EVENT, DROP_REASON), "Signals that were lost, by event and reason."
+)
+
+METRICS: Final = (
+    REQUESTS,
+    FALLBACKS,
+    FALLBACK_CLAIMS,
+    TOKENS_ISSUED,
+    ADOPTIONS,
+    VERIFICATIONS,
+    LOOKUPS,
+    LOOKUP_KEYS,
+    LOOKUP_DURATION,
+    LOOKUP_WAITING,
+    LOOKUP_BREAKER_OPEN,
+    REVOCATION_STALE,
+    SESSIONS_REVOCATIONS,
+    PAYLOAD_SUPERSEDED,
+    PAYLOAD_LAST_MINTED,
+    PAYLOAD_LAST_EXPIRY,
+    TOKEN_MAX_LIFETIME,
+    PAYLOAD_INFO,
+    CACHE_ENTRIES,
+    TELEMETRY_DROPPED,
+)
+
+EVENT_FALLBACK: Final = f"{SCOPE}.fallback"
+EVENT_REFUSED: Final = f"{SCOPE}.refused"
+EVENT_CONFIGURED: Final = f"{SCOPE}.configured"
+
+SPAN_FALLBACK: Final = f"{SCOPE}.fallback"
+SPAN_LOOKUP: Final = f"{SCOPE}.lookup"
+
+PSEUDONYM: Final = "enduser.pseudo.id"

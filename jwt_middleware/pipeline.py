@@ -1,0 +1,201 @@
+"""The path of one request, from a raw token to a session: each step is named after its module.
+
+``hit`` is the plain hit: a token seen before, of today's payload, whose deadline is ahead. ``run`` is everything
+else, and leaves one :class:`Outcome` behind.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, Generic
+from uuid import UUID
+
+from . import names
+from .decisions import UNKNOWN, Decisions, Trail
+from .errors import Reason, Refusal
+from .fallback import Filled, Filler
+from .migration import Migration
+from .ports import Clock, KeySource, Observer
+from .revocation import RevocationView
+from .schema import SessionSchema
+from .seen import LONGEST, NOT_PLAIN, Seen, digest
+from .tallies import Tallies
+from .tokens import Tokens, pack, unpack
+from .types import Outcome, RawToken, S, SessionKey, SignedClaims, TokenInfo, VerifiedToken, moment
+
+ADOPTION_RULES: Final = ("cookie", "key", "iat", "lifetime", "sid")
+_MOST_ENDED: Final = 10_000
+
+
+class Pipeline(Generic[S]):
+    """The steps, in their order. Raises no :class:`Refusal`: a request it turns away is an Outcome too."""
+
+    def __init__(
+        self,
+        *,
+        schema: SessionSchema[S],
+        tokens: Tokens,
+        keys: KeySource,
+        revocation: RevocationView | None,
+        filler: Filler,
+        migration: Migration,
+        observer: Observer,
+        tallies: Tallies,
+        clock: Clock,
+        cache_entries: int,
+    ) -> None:
+        self._schema: Final = schema
+        self._tokens: Final = tokens
+        self._keys: Final = keys
+        self._revocation: Final = revocation
+        self._filler: Final = filler
+        self._migration: Final = migration
+        self._clock: Final = clock
+        self._monotonic: Final[Callable[[], float]] = clock.monotonic
+        self._cells: Final = tallies.cells
+        self._decisions: Final = Decisions(schema, tallies, observer)
+        self._adoptions: Final = {rule: tallies.cell(names.ADOPTIONS, {names.RULE: rule}) for rule in ADOPTION_RULES}
+        self.seen: Final = Seen(cache_entries)
+        self._find: Final = self.seen.get
+        self._ended: Final[set[str | None]] = set()
+        self._generation = 0
+
+    def hit(self, raw: RawToken) -> tuple[S, TokenInfo] | None:
+        """The plain hit, or None where :meth:`run` must decide. Never suspends."""
+        entry = self._find(digest(raw.value))
+        if entry is None:
+            return None
+        frozen, deadline, cell = entry
+        if cell == NOT_PLAIN or deadline <= self._monotonic() or raw.adopted:
+            return None
+        try:
+            session, info = self._schema.thaw(frozen)
+        except Refusal:  # the session class runs code of the app's, which may change its mind
+            return None
+        if info.session_id in self._ended:
+            return None
+        self._cells[cell] += 1
+        return session, info
+
+    async def run(self, raw: RawToken, *, optional: bool = False) -> Outcome[S]:
+        """Everything that is not a plain hit. ``optional``: a bad cookie makes an anonymous request."""
+        trail, key, generation = Trail(raw.carrier), digest(raw.value), self._generation
+        try:
+            token = await self.verify(raw, key, trail)
+            payload = self._schema.upgrade(token.claims, token.payload_version)
+            trail.subject = payload.subject
+            checked = await self._still_active(token, payload.subject, key)
+            filled = await self._filler.fill(payload)
+            trail.fallback = filled.fallback
+            filled.refuse()
+            frozen = self._schema.freeze(filled.claims, _info(token, filled))
+            session, info = self._schema.thaw(frozen)
+        except Refusal as refusal:
+            return self.refuse(refusal.reason, trail, optional=optional)
+        if generation == self._generation:
+            self._remember(key, token, frozen, trail, checked)
+        for rule in token.adopted:
+            self._cells[self._adoptions[rule]] += 1
+        return self._decisions.accept(trail, session, info)
+
+    async def verify(self, raw: RawToken, key: bytes, trail: Trail | None = None) -> VerifiedToken:
+        """The token alone: known from before, or through ``tokens``.
+
+        Raises:
+            Refusal: As ``tokens`` says.
+        """
+        trail = trail or Trail()
+        known = self._known(raw, key)
+        if known is None:
+            signed = await self._open(raw.value)
+            trail.key_id, trail.label = signed.key_id, UNKNOWN
+            version = self._schema.version_of(signed.claims)
+            trail.label = self._schema.label(version)
+            known = self._tokens.check(signed, payload_version=version, adopted_cookie=raw.adopted)
+            self._migration.saw(version, known.issued_at, known.expires_at)
+        trail.key_id, trail.label, trail.auth_time = (
+            known.key_id,
+            self._schema.label(known.payload_version),
+            known.auth_time,
+        )
+        if known.payload_version < self._schema.version:
+            trail.minted = self._migration.minted(known.payload_version, known.issued_at)
+        if known.issued_at is not None:
+            trail.age = self._clock.now() - known.issued_at
+        return known
+
+    async def check(self, raw: RawToken) -> float:
+        """Whether a token and its session still stand; counts no request.
+
+        Returns:
+            The last moment the token is accepted, in seconds since the epoch.
+
+        Raises:
+            Refusal: They do not.
+        """
+        key = digest(raw.value)
+        token = await self.verify(raw, key)
+        payload = self._schema.upgrade(token.claims, token.payload_version)
+        await self._still_active(token, payload.subject, key)
+        return token.valid_until
+
+    def refuse(self, reason: Reason, trail: Trail | None = None, *, optional: bool = False) -> Outcome[S]:
+        """Count and report a request without a session: turned away, or anonymous where that is allowed."""
+        return self._decisions.refuse(trail or Trail(), reason, optional=optional)
+
+    def forget(self, session_id: str | None = None) -> None:
+        """A session was revoked here (None: many): the next request of this process sees it."""
+        self._generation += 1
+        if session_id is None or len(self._ended) >= _MOST_ENDED:
+            self.seen.clear()
+            self._ended.clear()
+        if session_id is not None:
+            self._ended.add(session_id)
+
+    def _known(self, raw: RawToken, key: bytes) -> VerifiedToken | None:
+        entry = self._find(key)
+        if entry is None or entry[2] != NOT_PLAIN or entry[1] <= self._monotonic() or raw.adopted:
+            return None
+        return unpack(entry[0])
+
+    async def _open(self, token: bytes) -> SignedClaims:
+        try:
+            return self._tokens.open(token)
+        except Refusal as refusal:
+            if refusal.reason is not Reason.KEY_UNKNOWN or not await self._keys.refresh(None):
+                raise
+        return self._tokens.open(token)
+
+    async def _still_active(self, token: VerifiedToken, subject: str, key: bytes) -> float:
+        """The monotonic moment until which the session is known to be active."""
+        if self._revocation is None:
+            return math.inf
+        asked = SessionKey(session_id=token.session_id or adopted_session_id(key), user_id=subject)
+        since = -math.inf if token.auth_time is None else token.auth_time
+        listed = token.session_id is not None
+        deadline = self._revocation.check_now(asked, since, listed=listed)
+        return await self._revocation.check(asked, since, listed=listed) if deadline is None else deadline
+
+    def _remember(self, key: bytes, token: VerifiedToken, frozen: bytes, trail: Trail, checked: float) -> None:
+        """Nothing about a plain token needs to be reported again; of another only the verification is spared."""
+        ends = self._monotonic() + min(token.valid_until - self._clock.now(), LONGEST)
+        if trail.minted is None and trail.fallback is None and not token.adopted:
+            self.seen.put(key, (frozen, min(ends, checked), self._decisions.cell(trail)))
+        elif "cookie" not in token.adopted and self._find(key) is None:
+            self.seen.put(key, (pack(token), ends, NOT_PLAIN))
+
+
+def adopted_session_id(key: bytes) -> str:
+    """The id under which a token without ``sid`` is revoked: half of its digest, spelled as a UUID."""
+    return str(UUID(bytes=key[:16]))
+
+
+def _info(token: VerifiedToken, filled: Filled) -> TokenInfo:
+    return TokenInfo(
+        version=token.payload_version,
+        issued_at=None if token.issued_at is None else moment(token.issued_at),
+        expires_at=moment(token.expires_at),
+        session_id=token.session_id,
+        filled=filled.fallback.claims if filled.fallback is not None else (),
+    )

@@ -1,0 +1,106 @@
+"""Ending sessions before they expire: the store is told, and this process sees it with its next request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, Final, Literal
+
+from . import names
+from .errors import ConfigError
+from .pipeline import Pipeline, adopted_session_id
+from .ports import Clock, SessionStore
+from .revocation import RevocationView
+from .schema import SessionSchema
+from .seen import digest
+from .tallies import Tallies
+from .types import RawToken, SessionRecord, VerifiedToken, moment
+
+_SCOPES: Final = ("session", "user", "all")
+
+
+class Revoker:
+    """What an authority revokes with. Without a store there is nothing to revoke in."""
+
+    def __init__(
+        self,
+        *,
+        schema: SessionSchema[Any],
+        store: SessionStore | None,
+        revocation: RevocationView | None,
+        pipeline: Pipeline[Any],
+        tallies: Tallies,
+        clock: Clock,
+    ) -> None:
+        self._schema: Final = schema
+        self._given: Final = store
+        self._revocation: Final = revocation
+        self._pipeline: Final = pipeline
+        self._clock: Final = clock
+        self._cells: Final = tallies.cells
+        self._at: Final = {
+            scope: tallies.cell(names.SESSIONS_REVOCATIONS, {names.REVOCATION_SCOPE: scope})
+            for scope in (_SCOPES if store is not None else ())
+        }
+
+    async def sessions_of(self, user_id: str) -> Sequence[SessionRecord]:
+        return await self._store.sessions_of(user_id)
+
+    async def revoke(self, session_id: str) -> bool:
+        revoked = await self._store.revoke(session_id)
+        self._seen_here("session", session_id=session_id)
+        return revoked
+
+    async def revoke_user(self, user_id: str, *, keep: str | None) -> None:
+        await self._store.revoke_user(user_id, keep=keep)
+        self._seen_here("user", user_id=user_id)
+
+    async def revoke_all(self) -> None:
+        await self._store.revoke_all()
+        self._seen_here("all")
+
+    async def revoke_presented(self, raw: RawToken) -> None:
+        """Revoke the session of a token, also of one that never had a row.
+
+        Raises:
+            Refusal: The token opens nothing.
+            Unavailable: The store failed.
+        """
+        if self._given is None:
+            return
+        key = digest(raw.value)
+        token = await self._pipeline.verify(raw, key)
+        if token.session_id is not None:
+            await self.revoke(token.session_id)
+            return
+        record = self._adopted_row(raw, token, adopted_session_id(key))
+        await self._given.revoke_token(record)
+        self._seen_here("session", session_id=record.id)
+        self._pipeline.seen.drop(key)
+
+    @property
+    def _store(self) -> SessionStore:
+        if self._given is None:
+            raise ConfigError("sessions can be listed and revoked only with a store: SessionAuthority(store=…)")
+        return self._given
+
+    def _adopted_row(self, raw: RawToken, token: VerifiedToken, session_id: str) -> SessionRecord:
+        now = moment(self._clock.now())
+        return SessionRecord(
+            id=session_id,
+            user_id=self._schema.upgrade(token.claims, token.payload_version).subject,
+            session_token=sha256(raw.value).hexdigest(),
+            expires_at=moment(token.valid_until),
+            last_activity_at=now,
+            created_at=now,
+            is_active=False,
+            revoked_at=now,
+        )
+
+    def _seen_here(
+        self, scope: Literal["session", "user", "all"], *, session_id: str | None = None, user_id: str | None = None
+    ) -> None:
+        self._cells[self._at[scope]] += 1
+        if self._revocation is not None:
+            self._revocation.revoked_here(session_id=session_id, user_id=user_id)
+        self._pipeline.forget(session_id)

@@ -1,0 +1,50 @@
+"""Tokens that were accepted before: a bounded table from a digest of the token to what was made of it.
+
+An entry is a tuple of bytes, two numbers and nothing else, so that 100,000 of them add nothing to a pause of the
+garbage collector. ``tally`` is the cell a plain hit raises, or ``NOT_PLAIN`` where the bytes are the verified token
+and the rest of the path has to be walked again.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Final
+
+Entry = tuple[bytes, float, int]
+"""What is known, the monotonic moment until which it holds, the cell to raise."""
+
+NOT_PLAIN: Final = -1
+LONGEST: Final = 60.0
+"""Seconds an entry holds at most: then the wall clock is read again, whatever happened to it meanwhile."""
+
+
+def digest(token: bytes) -> bytes:
+    """A cryptographic digest of the whole token, 256 bit."""
+    return sha256(token).digest()
+
+
+class Seen:
+    """The table; the oldest entries leave first when it is full."""
+
+    __slots__ = ("__weakref__", "_entries", "_limit", "get")
+
+    def __init__(self, limit: int) -> None:
+        self._entries: Final[dict[bytes, Entry]] = {}
+        self._limit: Final = limit
+        self.get: Final = self._entries.get
+        """The bound method of the dictionary: the hot path asks once a request."""
+
+    def put(self, key: bytes, entry: Entry) -> None:
+        self._entries.pop(key, None)
+        while len(self._entries) >= self._limit:
+            del self._entries[next(iter(self._entries))]
+        self._entries[key] = entry
+
+    def drop(self, key: bytes) -> None:
+        self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,221 @@
+"""Sessions in a table, on SQLite (aiosqlite) and PostgreSQL (asyncpg); the tables are yours to migrate and to query.
+
+Everybody's or a user's sessions are revoked by a mark (one row, one moment): a session that began no later is revoked,
+but the one it keeps. Marks and beginnings come from one clock, the database's; SQLite has no other than this machine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ..engine import Database
+from ..errors import ConfigError
+from ..ports import Clock, SystemClock
+from ..types import SessionKey, SessionRecord, SessionStatus, moment
+
+EVERYBODY: Final = ""
+"""Whose mark counts for all; no subject is empty."""
+
+metadata: Final = sa.MetaData()
+
+user_sessions: Final = sa.Table(
+    "user_sessions",
+    metadata,
+    sa.Column("id", sa.Uuid(), primary_key=True),
+    sa.Column("user_id", sa.String(255), nullable=False),
+    sa.Column("session_token", sa.String(64), nullable=False),
+    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, index=True),
+    sa.Column("last_activity_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("is_active", sa.Boolean(), nullable=False),
+    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("revoked_at", sa.DateTime(timezone=True)),
+    sa.Column("label", sa.String(100)),
+    sa.Index("ix_user_sessions_user_id_last_activity_at", "user_id", "last_activity_at"),
+)
+"""One row a session; ``id`` is the token's ``sid``, ``session_token`` the SHA-256 of its newest token."""
+
+session_marks: Final = sa.Table(
+    "session_marks",
+    metadata,
+    sa.Column("user_id", sa.String(255), primary_key=True),
+    sa.Column("not_before", sa.BigInteger(), nullable=False),
+    sa.Column("kept", sa.Uuid()),
+)
+"""One row a user, and one of the empty user id for everybody; ``not_before`` in microseconds since the epoch."""
+
+_INSERTS: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+class SQLAlchemySessionStore:
+    """A ``SessionStore`` in a database.
+
+    Args:
+        engine: An async engine of SQLite or PostgreSQL; used from one event loop.
+        clock: SQLite's clock; PostgreSQL has its own.
+
+    Raises:
+        ConfigError: Another database.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, clock: Clock = SystemClock()) -> None:
+        self._database: Final = Database(engine)
+        if self._database.dialect not in _INSERTS:
+            raise ConfigError(f"the session store knows SQLite and PostgreSQL, not {self._database.dialect}")
+        self._insert: Final = _INSERTS[self._database.dialect]
+        self._clock: Final = clock
+        self.resource: Final[object] = engine
+
+    async def create_all(self) -> None:
+        """Create the tables that do not exist yet; larger apps let their migrations do it, from ``metadata``."""
+        async with self._database.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+
+    async def stamp(self, user_id: str) -> float:
+        async with self._database.begin() as connection:
+            marks = await self._marks(connection, [user_id])
+            now = await self._now(connection)
+            return float(max([now, *(mark.not_before + 1 for mark in marks.values())]) / 1e6)
+
+    async def add(self, record: SessionRecord) -> None:
+        async with self._database.begin() as connection:
+            await connection.execute(sa.insert(user_sessions).values(_columns(record)))
+
+    async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
+        ids = {key: _uuid(key.session_id) for key in keys}
+        table = user_sessions.c
+        query = sa.select(table.id, table.user_id, table.is_active).where(
+            table.id.in_([id_ for id_ in ids.values() if id_ is not None])
+        )
+        async with self._database.begin() as connection:
+            rows = {row.id: row for row in await connection.execute(query)}
+            marks = await self._marks(connection, {key.user_id for key in keys})
+        statuses = {}
+        for key, id_ in ids.items():
+            row = rows.get(id_)
+            known = row is not None and row.user_id == key.user_id
+            statuses[key] = SessionStatus(
+                known=known,
+                active=known and row is not None and row.is_active,
+                not_before=_not_before(marks, key.user_id, id_),
+            )
+        return statuses
+
+    async def sessions_of(self, user_id: str) -> Sequence[SessionRecord]:
+        table = user_sessions.c
+        async with self._database.begin() as connection:
+            now = moment(await self._now(connection) / 1e6)
+            marks = await self._marks(connection, [user_id])
+            rows = await connection.execute(
+                sa.select(user_sessions)
+                .where(table.user_id == user_id, table.is_active, table.expires_at > now)
+                .order_by(table.last_activity_at.desc())
+            )
+            records = [(row.id, _record(row)) for row in rows]
+        return [record for id_, record in records if not _marked(marks, id_, record)]
+
+    async def revoke(self, session_id: str) -> bool:
+        table = user_sessions.c
+        async with self._database.begin() as connection:
+            now = moment(await self._now(connection) / 1e6)
+            revoked = await connection.execute(
+                sa.update(user_sessions)
+                .where(table.id == _uuid(session_id), table.is_active)
+                .values(is_active=False, revoked_at=now)
+            )
+            return bool(revoked.rowcount)
+
+    async def revoke_token(self, record: SessionRecord) -> None:
+        statement = self._insert(user_sessions).values(_columns(record))
+        async with self._database.begin() as connection:
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[user_sessions.c.id],
+                    set_={"is_active": False, "revoked_at": statement.excluded.revoked_at},
+                )
+            )
+
+    async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
+        kept = _uuid(keep)
+        async with self._database.begin() as connection:
+            if kept is not None and not await self._is_active(connection, kept, user_id):
+                kept = None
+            await self._mark(connection, user_id, kept)
+
+    async def revoke_all(self) -> None:
+        async with self._database.begin() as connection:
+            await self._mark(connection, EVERYBODY, None)
+
+    async def _is_active(self, connection: AsyncConnection, id_: UUID, user_id: str) -> bool:
+        table = user_sessions.c
+        rows = await connection.execute(
+            sa.select(user_sessions).where(table.id == id_, table.user_id == user_id, table.is_active)
+        )
+        row = rows.one_or_none()
+        return row is not None and not _marked(await self._marks(connection, [user_id]), id_, _record(row))
+
+    async def _mark(self, connection: AsyncConnection, user_id: str, kept: UUID | None) -> None:
+        """A mark never moves backwards, whatever the clock does."""
+        now = await self._now(connection)
+        statement = self._insert(session_marks).values(user_id=user_id, not_before=now, kept=kept)
+        later = sa.case(
+            (session_marks.c.not_before > statement.excluded.not_before, session_marks.c.not_before),
+            else_=statement.excluded.not_before,
+        )
+        await connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=[session_marks.c.user_id], set_={"not_before": later, "kept": kept}
+            )
+        )
+
+    async def _marks(self, connection: AsyncConnection, users: Collection[str]) -> dict[str, Any]:
+        query = sa.select(session_marks).where(session_marks.c.user_id.in_([*users, EVERYBODY]))
+        return {row.user_id: row for row in await connection.execute(query)}
+
+    async def _now(self, connection: AsyncConnection) -> int:
+        """The one clock, in microseconds."""
+        if self._database.dialect != "postgresql":
+            return int(self._clock.now() * 1e6)
+        seconds = sa.func.extract("epoch", sa.func.clock_timestamp())
+        return int((await connection.execute(sa.select(sa.cast(seconds * 1_000_000, sa.BigInteger)))).scalar_one())
+
+
+def _not_before(marks: Mapping[str, Any], user_id: str, id_: UUID | None) -> float | None:
+    found = [marks[key] for key in (user_id, EVERYBODY) if key in marks]
+    applying = [mark.not_before for mark in found if mark.kept is None or mark.kept != id_]
+    return max(applying) / 1e6 if applying else None
+
+
+def _marked(marks: Mapping[str, Any], id_: UUID, record: SessionRecord) -> bool:
+    not_before = _not_before(marks, record.user_id, id_)
+    return not_before is not None and record.created_at.timestamp() <= not_before
+
+
+def _uuid(text: str | None) -> UUID | None:
+    """The canonical spelling only."""
+    try:
+        parsed = UUID(text or "")
+    except ValueError:
+        return None
+    return parsed if str(parsed) == text else None
+
+
+def _columns(record: SessionRecord) -> dict[str, Any]:
+    names = [column.name for column in user_sessions.c if column.name != "id"]
+    return {"id": UUID(record.id), **{name: getattr(record, name) for name in names}}
+
+
+def _record(row: Any) -> SessionRecord:
+    values = {name: _aware(value) for name, value in row._mapping.items()}  # noqa: SLF001 - SQLAlchemy's public name for it
+    return SessionRecord(**{**values, "id": str(values["id"])})
+
+
+def _aware(value: Any) -> Any:
+    """SQLite forgets the timezone; what was written is UTC."""
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value

@@ -1,0 +1,294 @@
+"""From bytes to verified claims, and back: the rules of RFC 7515, 7519 and 8725, the cheapest first.
+
+``open`` ends with a signature that holds, ``check`` with claims that hold; between the two the caller learns the
+payload's version, so that whatever ``check`` refuses is counted with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from math import isfinite
+from typing import Any, Final, Literal
+
+import msgspec
+
+from . import names, strict
+from .errors import ConfigError, MintError, Reason, Refusal
+from .keys import Key, KeyRing
+from .ports import Clock, KeySource, VerificationKey
+from .tallies import Tallies
+from .types import SignedClaims, VerifiedToken
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MOST_HEADERS: Final = 256
+
+
+def is_session(claims: Mapping[str, Any]) -> bool:
+    """The default of ``Adoption.recognise``: neither a refresh, reset or ID token of the same secret."""
+    return not ("purpose" in claims or "nonce" in claims) and all(
+        claims.get(name, "session") in ("access", "session") for name in ("type", "token_type", "token_use")
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """What is forgiven to tokens minted before this package came: to those without ``sid``, and to no others.
+
+    Raises:
+        ConfigError: A value that cannot work.
+    """
+
+    iat_required: bool = True
+    accepted_lifetime: timedelta | None = None
+    """Instead of the window."""
+    sessions: Literal["refuse", "marks"] = "refuse"
+    """With a store: whether a token without ``sid`` is refused, or revoked by marks alone."""
+    recognise: Callable[[Mapping[str, Any]], bool] = is_session
+    """Keeps other tokens of the same secret from becoming sessions; an exception means no."""
+
+    def __post_init__(self) -> None:
+        if self.accepted_lifetime is not None and self.accepted_lifetime <= timedelta(0):
+            raise ConfigError("accepted_lifetime must be positive: the life of the old tokens, as timedelta(days=30)")
+        if self.sessions not in {"refuse", "marks"}:
+            raise ConfigError("sessions says what a token without sid gets: use 'refuse' or 'marks'")
+        if not callable(self.recognise):
+            raise ConfigError("recognise must be a function from claims to bool")
+
+
+class Tokens:
+    """Verifies and signs. All times in seconds.
+
+    Raises:
+        ConfigError: A value that cannot work.
+    """
+
+    def __init__(
+        self,
+        keys: KeySource,
+        *,
+        signing: Key | None,
+        issuer: str | None,
+        audience: str | Sequence[str] | None,
+        window: float,
+        leeway: float,
+        adoption: Adoption,
+        session_required: bool,
+        clock: Clock,
+        tallies: Tallies,
+    ) -> None:
+        if issuer == "" or (audience is not None and not (audience and all(audience))):
+            raise ConfigError("issuer and audience are names: leave them out, or give each at least one character")
+        self._keys: Final = keys
+        self._signing: Final = signing
+        self._issuer: Final = issuer
+        self._audience: Final = frozenset([audience] if isinstance(audience, str) else audience or ())
+        self._longest: Final = window + leeway
+        self._longest_adopted: Final = (
+            self._longest if adoption.accepted_lifetime is None else adoption.accepted_lifetime.total_seconds() + leeway
+        )
+        self._leeway: Final = leeway
+        self._adoption: Final = adoption
+        self._session_required: Final = session_required
+        self._clock: Final = clock
+        self._cells: Final = tallies.cells
+        self._verified: Final = {
+            key.id: tallies.cell(names.VERIFICATIONS, {names.KEY_ID: key.id})
+            for key in (keys.keys if isinstance(keys, KeyRing) else ())
+        }
+        self._verified_other: Final = tallies.cell(names.VERIFICATIONS, {names.KEY_ID: "other"})
+        self._headers: Final[dict[bytes, tuple[str, str | None]]] = {}
+
+    def open(self, token: bytes) -> SignedClaims:
+        """Everything up to the signature, then the payload.
+
+        Raises:
+            Refusal: ``token_oversize``, ``token_malformed``, ``key_unknown`` (worth another try after
+                ``keys.refresh``), ``algorithm_mismatch``, ``keys_unavailable``, ``signature_invalid``,
+                ``claims_invalid`` for a payload that is no strict JSON object.
+        """
+        header, payload, signature = strict.split(token)
+        alg, kid = named = self._headers.get(header) or _named(header)
+        signing_input = token[: len(header) + 1 + len(payload)]
+        key = self._signer(self._keys.find(kid, alg), signing_input, strict.from_base64url(signature))
+        self._remember(header, named)
+        self._cells[self._verified.get(key.id, self._verified_other)] += 1
+        claims = strict.parse_object(strict.from_base64url(payload), Reason.CLAIMS_INVALID)
+        return SignedClaims(
+            claims=claims,
+            key_id=key.id,
+            key_until=key.until,
+            key_adopted=key.adopted and (key.short or "sid" not in claims),
+        )
+
+    def check(self, signed: SignedClaims, *, payload_version: int, adopted_cookie: bool = False) -> VerifiedToken:
+        """The claims themselves.
+
+        Raises:
+            Refusal: ``claims_invalid``, ``token_expired``, ``token_not_yet_valid``, ``issuer_mismatch``,
+                ``audience_mismatch``, ``lifetime_exceeded``, ``session_unknown`` where it has no ``sid`` and needs one.
+        """
+        claims = signed.claims
+        session_id = _name(claims, "sid")
+        _name(claims, "sub")
+        _refuse_types(claims)
+        exp, iat, nbf, auth_time = [_time(claims, name) for name in ("exp", "iat", "nbf", "auth_time")]
+        adopted = session_id is None
+        if exp is None or (adopted and not self._recognises(claims)):
+            raise Refusal(Reason.CLAIMS_INVALID)
+        if iat is None and (self._adoption.iat_required or not adopted):
+            raise Refusal(Reason.CLAIMS_INVALID)
+        if auth_time is None and self._session_required and not adopted:
+            raise Refusal(Reason.CLAIMS_INVALID)
+        now = self._clock.now()
+        valid_until = exp + self._leeway if signed.key_until is None else min(exp + self._leeway, signed.key_until)
+        self._refuse_times(now, exp=exp, iat=iat, nbf=nbf, auth_time=auth_time)
+        self._refuse_parties(claims)
+        lifetime = exp - (now if iat is None else iat)
+        if lifetime > (self._longest_adopted if adopted else self._longest):
+            raise Refusal(Reason.LIFETIME_EXCEEDED)
+        if adopted and self._session_required and self._adoption.sessions == "refuse":
+            raise Refusal(Reason.SESSION_UNKNOWN)
+        rules = {
+            "cookie": adopted_cookie,
+            "key": signed.key_adopted,
+            "iat": iat is None,
+            "lifetime": lifetime > self._longest,
+            "sid": adopted and self._session_required,
+        }
+        return VerifiedToken(
+            claims=claims,
+            key_id=signed.key_id,
+            payload_version=payload_version,
+            issued_at=iat,
+            expires_at=exp,
+            session_id=session_id,
+            auth_time=self._since(iat) if adopted else iat if auth_time is None else auth_time,
+            valid_until=valid_until,
+            adopted=tuple(rule for rule, needed in rules.items() if needed),
+        )
+
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """A token of these claims, by the first key.
+
+        Raises:
+            ConfigError: No key can sign.
+            MintError: JSON cannot carry the claims, or the token would exceed 8 KiB.
+        """
+        if self._signing is None:
+            raise ConfigError("no key of the ring can sign: put a secret or a private key first")
+        header = {"alg": self._signing.alg, "typ": "JWT"}
+        if self._signing.kid is not None:
+            header["kid"] = self._signing.kid
+        try:
+            payload = strict.encode_object(dict(claims))
+        except ValueError:
+            raise MintError("the claims are no strict JSON: no NaN, NUL, lone surrogate, or depth over 32") from None
+        signing_input = strict.to_base64url(strict.encode_object(header)) + b"." + strict.to_base64url(payload)
+        token = signing_input + b"." + strict.to_base64url(self._signing.sign(signing_input))
+        if len(token) > strict.MAX_TOKEN:
+            raise MintError(f"the token would have {len(token)} bytes, over {strict.MAX_TOKEN}: mint fewer claims")
+        return token.decode("ascii")
+
+    def _signer(self, candidates: Sequence[VerificationKey], signing_input: bytes, signature: bytes) -> VerificationKey:
+        """The key that signed it; one whose end has come is as good as unknown."""
+        now = self._clock.now()
+        alive = [key for key in candidates if key.until is None or now < key.until]
+        if not alive:
+            raise Refusal(Reason.KEY_UNKNOWN)
+        for key in alive:
+            if key.verify(signing_input, signature):
+                return key
+        raise Refusal(Reason.SIGNATURE_INVALID)
+
+    def _remember(self, header: bytes, named: tuple[str, str | None]) -> None:
+        """Headers of tokens that were signed by us: there are as many as keys."""
+        if len(self._headers) < _MOST_HEADERS:
+            self._headers[header] = named
+
+    def _recognises(self, claims: Mapping[str, Any]) -> bool:
+        try:
+            return bool(self._adoption.recognise(claims))
+        except Exception:  # the app's own code, on a payload of whoever held that secret
+            return False
+
+    def _since(self, issued_at: float | None) -> float | None:
+        """When the session of a token without ``sid`` began: marks up to ``iat`` + leeway revoke it."""
+        return None if issued_at is None else issued_at - self._leeway
+
+    def _refuse_times(
+        self, now: float, *, exp: float, iat: float | None, nbf: float | None, auth_time: float | None
+    ) -> None:
+        if max(iat or now, nbf or now) > now + self._leeway:
+            raise Refusal(Reason.TOKEN_NOT_YET_VALID)
+        if auth_time is not None and auth_time > (now if iat is None else iat) + self._leeway:
+            raise Refusal(Reason.CLAIMS_INVALID)
+        if now >= exp + self._leeway:
+            raise Refusal(Reason.TOKEN_EXPIRED)
+
+    def _refuse_parties(self, claims: Mapping[str, Any]) -> None:
+        if self._issuer is not None and claims.get("iss") != self._issuer:
+            raise Refusal(Reason.ISSUER_MISMATCH)
+        named = claims.get("aud", [])
+        audience = frozenset([named] if isinstance(named, str) else named)
+        if audience.isdisjoint(self._audience) if self._audience else "aud" in claims:
+            raise Refusal(Reason.AUDIENCE_MISMATCH)
+
+
+def _named(header: bytes) -> tuple[str, str | None]:
+    """``alg`` and ``kid``; where keys might be fetched from is never looked at (RFC 8725 section 3.10)."""
+    members = strict.parse_object(strict.from_base64url(header), Reason.TOKEN_MALFORMED)
+    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ", "JWT")
+    if (
+        not isinstance(alg, str)
+        or not isinstance(typ, str)
+        or typ.upper() != "JWT"
+        or ("kid" in members and not strict.is_kid(kid))
+        or "crit" in members
+        or "b64" in members
+    ):
+        raise Refusal(Reason.TOKEN_MALFORMED)
+    return alg, kid
+
+
+def _name(claims: Mapping[str, Any], name: str) -> str | None:
+    """1 to 255 characters without control characters, or absent."""
+    if name not in claims:
+        return None
+    value = claims[name]
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or _CONTROL.search(value):
+        raise Refusal(Reason.CLAIMS_INVALID)
+    return value
+
+
+def _refuse_types(claims: Mapping[str, Any]) -> None:
+    """The types of RFC 7519 section 4.1."""
+    if any(name in claims and not isinstance(claims[name], str) for name in ("iss", "jti")):
+        raise Refusal(Reason.CLAIMS_INVALID)
+    audience = claims.get("aud", "")
+    if not isinstance(audience, str) and not (
+        isinstance(audience, list) and audience and all(isinstance(each, str) for each in audience)
+    ):
+        raise Refusal(Reason.CLAIMS_INVALID)
+
+
+def _time(claims: Mapping[str, Any], name: str) -> float | None:
+    """A ``NumericDate`` (RFC 7519 section 2), or None where it is absent; a flag or a text is none."""
+    if name not in claims:
+        return None
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+        raise Refusal(Reason.CLAIMS_INVALID)
+    return float(value)
+
+
+def pack(token: VerifiedToken) -> bytes:
+    """A verified token as bytes, which the garbage collector does not look into."""
+    return _encode(token)
+
+
+_encode: Final = msgspec.json.Encoder().encode
+unpack: Final[Callable[[bytes], VerifiedToken]] = msgspec.json.Decoder(VerifiedToken).decode
+"""What :func:`pack` packed, a new one each time."""

@@ -1,0 +1,215 @@
+"""The values that cross module borders: frozen, slotted, keyword-only, and silent about what they hold.
+
+Times are seconds since the epoch (RFC 7519 ``NumericDate``) unless a name or a docstring says otherwise. Whatever
+comes out of a token or a table is kept out of ``repr``: reprs end in logs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
+
+from .errors import Reason
+
+S = TypeVar("S")
+"""The app's own session class."""
+
+
+class Carrier(StrEnum):
+    """Where a token came from."""
+
+    COOKIE = "cookie"
+    BEARER = "bearer"
+
+
+class RawToken(NamedTuple):
+    """A token as it arrived, unverified; one is made on every request, and a tuple is the cheapest value there is."""
+
+    value: bytes
+    carrier: Carrier
+    adopted: bool = False
+    """True where it came in a cookie of ``also_read``."""
+
+    def __repr__(self) -> str:
+        return f"RawToken(carrier={self.carrier!r}, adopted={self.adopted!r})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedClaims:
+    """A payload whose signature holds and whose claims have not been looked at yet."""
+
+    claims: Mapping[str, Any] = field(repr=False)
+    key_id: str
+    """The name of the key in metrics and logs: its ``kid`` or a placeholder."""
+    key_until: float | None = None
+    """When the key stops verifying, where it has an end."""
+    key_adopted: bool = False
+    """True for a key kept for older tokens only (``verify_only`` with ``until``, or ``allow_short``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedToken:
+    """A token that passed every rule of RFC 7519 and of this package; its payload may still be of an older version."""
+
+    claims: Mapping[str, Any] = field(repr=False)
+    key_id: str
+    payload_version: int
+    issued_at: float | None
+    expires_at: float
+    session_id: str | None = field(repr=False)
+    auth_time: float | None
+    """When the user logged in (OpenID Connect Core section 2); no reissue or renewal changes it."""
+    valid_until: float
+    """The last moment this token is accepted: ``exp`` + leeway, or the end of its key if that comes first."""
+    adopted: tuple[str, ...] = ()
+    """The rules of the adoption it needed: ``cookie`` ``key`` ``iat`` ``lifetime`` ``sid``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledClaim:
+    """One missing claim of one request, what filled it, and how the attempt ended."""
+
+    claim: str
+    source: Literal["database", "cache", "coalesced", "default", "none"]
+    outcome: FillOutcome
+
+
+class FillOutcome(StrEnum):
+    """How the search for one missing claim ended, from best to worst."""
+
+    RESOLVED = "resolved"
+    NULL = "null"
+    NOT_FOUND = "not_found"
+    INVALID = "invalid"
+    SHED = "shed"
+    BREAKER_OPEN = "breaker_open"
+    TIMEOUT = "timeout"
+    ERROR = "error"
+
+    @property
+    def badness(self) -> int:
+        return _BADNESS[self]
+
+
+_BADNESS = {outcome: place for place, outcome in enumerate(FillOutcome)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """What the app may know about the token behind its session: ``request.state.token``."""
+
+    version: int
+    """The payload version the token was minted with."""
+    issued_at: datetime | None
+    expires_at: datetime
+    session_id: str | None = field(default=None, repr=False)
+    filled: tuple[FilledClaim, ...] = ()
+    """The claims the fallback filled for this request; empty for a token of today's payload."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """The fallback of one request: which claims, from where, how long it took."""
+
+    claims: tuple[FilledClaim, ...]
+    outcome: FillOutcome
+    """The worst outcome of its claims."""
+    started_at: int
+    """Wall clock, nanoseconds."""
+    ended_at: int
+    """Wall clock, nanoseconds."""
+    lookups: tuple[object, ...] = ()
+    """Observers' handles of the queries it waited for; never looked into here."""
+
+
+Minted = Literal["before_change", "after_change", "unknown"]
+Result = Literal["accepted", "anonymous", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[S]):
+    """What was decided about one request. One exists for each request that is not a plain hit."""
+
+    result: Result
+    reason: Reason | None = None
+    """Why it was refused, or why it is anonymous."""
+    session: S | None = field(default=None, repr=False)
+    token: TokenInfo | None = field(default=None, repr=False)
+    subject: str | None = field(default=None, repr=False)
+    carrier: Carrier | None = None
+    key_id: str | None = None
+    payload_version: str | None = None
+    """The label of metrics: a number, ``newer`` or ``unknown``; None where nothing was verified."""
+    payload_expected: int = 1
+    """The version this process reads."""
+    minted: Minted | None = None
+    """Where an older payload was accepted: minted before or after the planned change."""
+    token_age: float | None = None
+    """Seconds since ``iat``."""
+    fallback: Fallback | None = None
+    auth_time: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupFacts:
+    """One finished query: how many keys it asked for, how it ended, how long it took."""
+
+    lookup: Literal["claims", "sessions"]
+    outcome: Literal["ok", "error", "timeout"]
+    keys: int
+    waiters: int
+    duration: float
+    """Seconds, monotonic."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issued:
+    """A freshly minted token and the cookie that carries it."""
+
+    token: str = field(repr=False)
+    set_cookie: str = field(repr=False)
+    session_id: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionRecord:
+    """One row of ``user_sessions``. ``session_token`` is a digest, so that a stolen table opens nothing."""
+
+    id: str = field(repr=False)
+    user_id: str = field(repr=False)
+    session_token: str = field(repr=False)
+    """SHA-256 of the session's newest token, hexadecimal."""
+    expires_at: datetime
+    last_activity_at: datetime
+    created_at: datetime
+    is_active: bool = True
+    revoked_at: datetime | None = None
+    label: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionKey:
+    """What a store is asked about: one session (None: a token that never had a row) of one user."""
+
+    session_id: str | None = field(repr=False)
+    user_id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionStatus:
+    """What a store knows of a :class:`SessionKey`."""
+
+    known: bool
+    """There is a row of that id and of that very user."""
+    active: bool
+    not_before: float | None = None
+    """The later of the user's and the global mark, or None: a session whose ``auth_time`` is not later is revoked."""
+
+
+def moment(seconds: float) -> datetime:
+    """Seconds since the epoch as an aware UTC datetime."""
+    return datetime.fromtimestamp(seconds, UTC)
