@@ -56,6 +56,4 @@ class Session:
 def authority_of(cls: type[Any] = Session, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
     """An authority of version 2 with one HMAC key and whatever else is given."""
     versions = {"version": 2, "subject": "userId", **(schema or {})}
-    return SessionAuthority(
-        SessionSchema(cls, **versions), **{"keys": KeyRing([Key.hmac(SECRET)]), **settings}
-    )
+    return SessionAuthority(SessionSchema(cls, **versions), **{"keys": KeyRing([Key.hmac(SECRET)]), **settings})

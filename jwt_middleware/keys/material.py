@@ -150,8 +150,8 @@ def _refuse_weak(loaded: object, alg: str, *, allow_short: bool) -> None:
         raise ConfigError("allow_short is for HMAC secrets: leave it out")
     if isinstance(loaded, bytes) and len(loaded) < (1 if allow_short else DIGEST_BYTES[alg]):
         raise ConfigError(
-            f"a secret for {alg} has at least {DIGEST_BYTES[alg]} bytes (RFC 7518 section 3.2): make one "
-            f"with secrets.token_bytes({DIGEST_BYTES[alg]}); an old one, while its tokens drain: allow_short=True, until=…"
+            f"a secret for {alg} has at least {DIGEST_BYTES[alg]} bytes (RFC 7518 section 3.2): make one with "
+            f"secrets.token_bytes({DIGEST_BYTES[alg]}), or keep an old one with allow_short=True, until=…"
         )
     if isinstance(loaded, rsa.RSAPrivateKey):
         loaded = loaded.public_key()
