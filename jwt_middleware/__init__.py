@@ -37,6 +37,7 @@ from .transport import SessionCookie
 from .types import FilledClaim, FillOutcome, Issued, LookupFacts, Outcome, SessionRecord, TokenInfo, VerifiedToken
 
 if TYPE_CHECKING:
+    from .jwks import RemoteKeys
     from .sources.sqlalchemy import SQLAlchemyClaims
     from .stores.sqlalchemy import SQLAlchemySessionStore
 
@@ -47,6 +48,7 @@ __all__ = [
     "Claim",
     "Key",
     "KeyRing",
+    "RemoteKeys",
     "SessionCookie",
     "Adoption",
     "Revocation",
@@ -84,7 +86,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The adapters of SQLAlchemy, imported when they are asked for: who has none installed does without them."""
+    """What needs SQLAlchemy or httpx, imported when it is asked for: who has none installed does without it."""
+    if name == "RemoteKeys":
+        from .jwks import RemoteKeys  # noqa: PLC0415 - an extra that may not be installed
+
+        return RemoteKeys
     if name == "SQLAlchemyClaims":
         from .sources.sqlalchemy import SQLAlchemyClaims  # noqa: PLC0415 - an extra that may not be installed
 

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal
 
 from . import names
 from .errors import ConfigError
@@ -27,12 +27,15 @@ from .tokens import Adoption, Tokens
 from .transport import SessionCookie, Transport
 from .types import S, SessionKey, SessionStatus
 
+if TYPE_CHECKING:
+    from .jwks import RemoteKeys  # at run time an extra that may not be installed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The keyword arguments of :class:`SessionAuthority`, which documents them."""
 
-    keys: KeyRing
+    keys: KeyRing | RemoteKeys
     sources: Sequence[ClaimsSource]
     store: SessionStore | None
     window: timedelta
@@ -60,6 +63,13 @@ class Settings:
             raise ConfigError("rollout must not be negative: it is how long old issuers may still mint")
         if self.cache_entries < 1:
             raise ConfigError("cache_entries must be at least 1")
+        if self.remote is not None and (self.issuer is None or not self.audience):
+            raise ConfigError("an issuer's keys sign for many: with remote keys give issuer= and audience= too")
+
+    @property
+    def remote(self) -> RemoteKeys | None:
+        """The keys, where they are fetched."""
+        return None if isinstance(self.keys, KeyRing) else self.keys
 
     @property
     def max_lifetime(self) -> timedelta:
@@ -87,7 +97,7 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         ConfigError: Settings contradict each other.
     """
     tallies = Tallies()
-    observer = Observers([*settings.telemetry.observers(tallies), *settings.observers], tallies)
+    observer = Observers([*settings.telemetry.observers(tallies, settings.clock), *settings.observers], tallies)
     migration = Migration(
         version=schema.version,
         effective_at=settings.effective_at,
@@ -111,6 +121,8 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         cache_entries=settings.cache_entries,
     )
     _declare_gauges(tallies, schema, migration, pipeline)
+    if settings.remote is not None:
+        settings.remote.attach(clock=settings.clock, tallies=tallies, forget=pipeline.forget)
     settings.telemetry.attach(tallies, owner)
     return Parts(
         tallies=tallies,

@@ -12,6 +12,8 @@ from .schema import SessionSchema
 from .tallies import Tallies
 from .types import Carrier, Fallback, Minted, Outcome, Result, S, TokenInfo
 
+DECIDED: Final = "jwt_middleware"
+"""The ASGI scope's key under which a nested middleware finds which authority decided, and what."""
 UNKNOWN: Final = "unknown"
 """The payload version of a token whose signature holds and whose version claim cannot be read."""
 

@@ -30,6 +30,12 @@ class Database:
             raise ConfigError("an async engine is needed: create_async_engine('postgresql+asyncpg://…')")
         self.engine: Final = engine
         self.dialect: Final = engine.dialect.name
+        self._failures: Final[tuple[type[Exception], ...]] = (
+            SQLAlchemyError,
+            OSError,
+            TimeoutError,
+            *_unwrapped(engine),
+        )
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
 
     @asynccontextmanager
@@ -43,7 +49,7 @@ class Database:
         try:
             async with self.engine.begin() as connection:
                 yield connection
-        except (SQLAlchemyError, OSError, TimeoutError):
+        except self._failures:
             raise Unavailable("the database could not answer") from None
 
     def _stay_in_one_loop(self) -> None:
@@ -55,3 +61,9 @@ class Database:
                 "this engine is used from a second event loop, and its connections belong to the first: make one "
                 "engine for each loop (after a fork, create it in the child)"
             )
+
+
+def _unwrapped(engine: AsyncEngine) -> tuple[type[Exception], ...]:
+    """What asyncpg raises while connecting ("starting up", "too many clients"); not every SQLAlchemy 2 wraps it."""
+    driver = getattr(engine.dialect.dbapi, "asyncpg", None)
+    return () if driver is None else (driver.PostgresError, driver.InterfaceError)

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, Generic
+from typing import Any, Final
+from urllib.parse import unquote
 
 from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .authority import SessionAuthority
+from .decisions import DECIDED
 from .errors import ConfigError, Reason, Refusal
 from .lifespan import lifespan
 from .policy import CrossSite, PublicPaths, navigates
 from .responses import Refusals
-from .transport import COOKIE_READ
-from .types import Carrier, Outcome, RawToken, S, TokenInfo
+from .transport import COOKIE_READ, Unreadable
+from .types import Carrier, Outcome, RawToken, TokenInfo
 from .websocket import watched
-
-DECIDED: Final = "jwt_middleware"
-"""The scope's key under which a nested middleware finds what the outer one decided."""
 
 
 class SessionUser(BaseUser):
@@ -60,7 +59,7 @@ _STARTS: Final = frozenset(
 )
 
 
-class JWTSessionMiddleware(Generic[S]):
+class JWTSessionMiddleware:
     """Gives every request its session, or turns it away. Default deny.
 
     Args:
@@ -68,21 +67,21 @@ class JWTSessionMiddleware(Generic[S]):
         authority: Reads the tokens.
         public: Paths whose token is not read: ``/login``, ``/static/*`` (everything below), whole segments.
         optional: Paths on which a bad or missing cookie makes an anonymous request, by the same patterns.
-        login: A public path of this app to which a navigation without a session is sent (303).
+        login: A public path, spelled as a URL, to which a navigation without a session is sent (303).
         on_refused: An ASGI app that answers in place of the built-in response; ``request.state.refusal`` is the
             :class:`Reason`, which must not reach the client.
         trusted_origins: Origins that may send unsafe requests with the cookie: ``https://app.example.com``.
         trusted_proxy: A proxy in front sets ``X-Forwarded-Host``, and strips it from what comes in.
 
     Raises:
-        ConfigError: A pattern or an origin that can match nothing.
+        ConfigError: A pattern or an origin that can match nothing, or a log-in page that is not public.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        authority: SessionAuthority[S],
+        authority: SessionAuthority[Any],
         public: Sequence[str] = (),
         optional: Sequence[str] = (),
         login: str | None = None,
@@ -95,13 +94,14 @@ class JWTSessionMiddleware(Generic[S]):
         self._public: Final = PublicPaths(public)
         self._optional: Final = PublicPaths(optional)
         self._guard: Final = CrossSite(trusted_origins, trusted_proxy=trusted_proxy)
-        self._login: Final = login
+        self._login: Final = PublicPaths(() if login is None else (unquote(login),))
         self._on_refused: Final = on_refused
+        self._sends_to_login: Final = login is not None
         self._refusals: Final = Refusals(login)
         self._read: Final = authority.transport.read
         self._hit: Final = authority.hit
         self._attribute: Final = authority.schema.subject_attribute
-        if login is not None and not self._public.match({"path": login}):
+        if login is not None and (login.endswith("/*") or not self._public.match({"path": unquote(login)})):
             raise ConfigError(f"login={login!r} must be one of the public paths, or nobody could log in")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -111,28 +111,29 @@ class JWTSessionMiddleware(Generic[S]):
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        self.authority.open()
         state = scope.setdefault("state", {})
         state["session"] = state["token"] = None
         scope["user"], scope["auth"] = _NOBODY, _NO_CREDENTIALS
+        self.authority.open()
         if not self._public.match(scope):
             await self._private(scope, receive, send)
         elif self._guard.allows_public(scope):
             await self._inside(scope, receive, send, None)
         else:
+            self._count(Reason.CROSS_SITE, scope)
             await self._answer(Reason.CROSS_SITE, scope, receive, send, None)
 
     async def _private(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw, vary = None, COOKIE_READ
-        decided: Outcome[S] | tuple[S, TokenInfo] | None
-        session: S | None
+        raw, vary, outside = None, COOKIE_READ, self._decided_outside(scope)
+        decided: Outcome[Any] | tuple[Any, TokenInfo] | None
+        session: Any
         token: TokenInfo | None
         try:
             raw, vary = self._token(scope)
         except Refusal as refusal:
-            decided = self._early(refusal, scope)
+            decided = self._early(refusal, scope, outside)
         else:
-            decided = self._decided_outside(scope) or self._hit(raw)
+            decided = outside or self._hit(raw)
             if decided is None:
                 decided = await self.authority.run(raw, optional=self._optional.match(scope))
         if not isinstance(decided, Outcome):
@@ -146,33 +147,42 @@ class JWTSessionMiddleware(Generic[S]):
         if session is not None:
             scope["state"]["session"], scope["state"]["token"] = session, token
             scope["user"], scope["auth"] = SessionUser(session, self._attribute), _AUTHENTICATED
-        await self._inside(scope, receive, send, vary, raw)
+        watch = raw if session is not None and outside is None else None
+        await self._inside(scope, receive, send, vary, watch)
 
     def _token(self, scope: Scope) -> tuple[RawToken, bytes]:
         raw, vary = self._read(scope["headers"])
         if raw is None:
             raise Refusal(Reason.TOKEN_MISSING)
         if raw.carrier is Carrier.COOKIE and not self._guard.allows(scope):
-            raise Refusal(Reason.CROSS_SITE)
+            raise Unreadable(Reason.CROSS_SITE, raw.carrier)
         return raw, vary
 
-    def _early(self, refusal: Refusal, scope: Scope) -> Outcome[S]:
-        """Refused before the token was looked at; what an outer middleware said already is not counted twice."""
-        outside = self._decided_outside(scope)
+    def _early(
+        self, refusal: Refusal, scope: Scope, outside: Outcome[Any] | tuple[Any, TokenInfo] | None
+    ) -> Outcome[Any]:
+        """Refused before the token was looked at; a request that an outer middleware counted is not counted twice."""
+        if outside is None:
+            carrier = getattr(refusal, "carrier", None)
+            return self.authority.refuse(refusal.reason, carrier=carrier, optional=self._optional.match(scope))
         if isinstance(outside, Outcome) and outside.reason is refusal.reason:
             return outside
-        carrier = getattr(refusal, "carrier", None)
-        return self.authority.refuse(refusal.reason, carrier=carrier, optional=self._optional.match(scope))
+        return Outcome(result="refused", reason=refusal.reason)
 
-    def _decided_outside(self, scope: Scope) -> Outcome[S] | tuple[S, TokenInfo] | None:
+    def _count(self, reason: Reason, scope: Scope) -> None:
+        """A refusal on a public path is one too; where something was decided already, the request is counted."""
+        if self._decided_outside(scope) is None:
+            self.authority.refuse(reason)
+
+    def _decided_outside(self, scope: Scope) -> Outcome[Any] | tuple[Any, TokenInfo] | None:
         """What an outer middleware of the same authority found: this one applies its own policy to it."""
         authority, decided = scope.get(DECIDED, (None, None))
         return decided if authority is self.authority else None
 
     async def _inside(
-        self, scope: Scope, receive: Receive, send: Send, vary: bytes | None, raw: RawToken | None = None
+        self, scope: Scope, receive: Receive, send: Send, vary: bytes | None, watch: RawToken | None = None
     ) -> None:
-        """The app; a Refusal it raises before its response begins is answered as one."""
+        """The app; a Refusal it raises before its response begins is answered as one. ``watch`` ends a websocket."""
         began = False
 
         async def sending(message: Message) -> None:
@@ -184,19 +194,20 @@ class JWTSessionMiddleware(Generic[S]):
             await send(message)
 
         try:
-            if scope["type"] == "websocket" and raw is not None:
-                await watched(self.app, partial(self.authority.check, raw), scope, receive, sending)
+            if scope["type"] == "websocket" and watch is not None:
+                await watched(self.app, partial(self.authority.check, watch), scope, receive, sending)
             else:
                 await self.app(scope, receive, sending)
         except Refusal as refusal:
             if began:
                 raise
+            self._count(refusal.reason, scope)
             await self._answer(refusal.reason, scope, receive, send, vary)
 
     async def _answer(self, reason: Reason, scope: Scope, receive: Receive, send: Send, vary: bytes | None) -> None:
-        if self._login is not None and reason.status == 401 and navigates(scope):
+        if self._sends_to_login and reason.status == 401 and navigates(scope) and not self._login.match(scope):
             await self._refusals.redirect(vary, send)
-        elif self._on_refused is None:
+        elif self._on_refused is None or not _answerable(scope):
             await self._refusals.answer(reason, vary, scope, receive, send)
         else:
             scope["state"]["refusal"] = reason
@@ -205,6 +216,11 @@ class JWTSessionMiddleware(Generic[S]):
                 await send(_varied(message, vary) if vary and message["type"] == "http.response.start" else message)
 
             await self._on_refused(scope, receive, sending)
+
+
+def _answerable(scope: Scope) -> bool:
+    """Whether an HTTP response can be sent: a websocket's handshake needs the denial response extension for it."""
+    return scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {})
 
 
 def _varied(message: Message, vary: bytes) -> Message:

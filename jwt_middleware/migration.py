@@ -63,12 +63,12 @@ class Migration:
         max_lifetime: timedelta,
     ) -> None:
         for planned, at in effective_at.items():
-            if not 1 < planned <= version:
+            if type(planned) is not int or not 1 < planned <= version:
                 raise ConfigError(
                     f"effective_at={{{planned!r}: …}} names no version after the first: use 2 to {version}"
                 )
-            if at.tzinfo is None:
-                raise ConfigError(f"effective_at[{planned}] is naive: give it a timezone, e.g. datetime(…, tzinfo=UTC)")
+            if not isinstance(at, datetime) or at.tzinfo is None:
+                raise ConfigError(f"effective_at[{planned}] must be an aware datetime: datetime(…, tzinfo=UTC)")
         self.version: Final = version
         self.leeway: Final = leeway.total_seconds()
         self.max_lifetime: Final = max_lifetime.total_seconds()

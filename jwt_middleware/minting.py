@@ -73,8 +73,10 @@ class Minter(Generic[S]):
             raise MintError(f"claim {denied!r} looks like a secret: leave it out of the session")
         auth_time = self._clock.now() if self._store is None else await self._store.stamp(user_id)
         now = self._clock.now()
-        issued_at = int(now)
-        expires_at = issued_at + self._window
+        issued_at: float = int(now)
+        if auth_time > issued_at + self._migration.leeway:  # what whole seconds cut off is more than is forgiven
+            issued_at = max(now, auth_time)
+        expires_at = int(issued_at) + self._window
         session_id = str(uuid4())
         envelope = {"iat": issued_at, "exp": expires_at, "sid": session_id, "auth_time": auth_time}
         token = self.sign({**claims, **envelope})

@@ -39,6 +39,12 @@ REVOCATION_SCOPE: Final = f"{SCOPE}.scope"
 CACHE: Final = f"{SCOPE}.cache"
 EVENT: Final = f"{SCOPE}.event"
 DROP_REASON: Final = f"{SCOPE}.reason"
+CLAIMS: Final = f"{SCOPE}.claims"
+SOURCES: Final = f"{SCOPE}.sources"
+PAYLOAD_EXPECTED: Final = f"{SCOPE}.payload.expected"
+TOKEN_AGE: Final = f"{SCOPE}.token.age"
+LOOKUP_WAITERS: Final = f"{SCOPE}.lookup.waiters"
+LOOKUP_KEY_COUNT: Final = f"{SCOPE}.lookup.keys"
 
 
 def _metric(
@@ -86,6 +92,8 @@ LOOKUPS: Final = _metric(
 )
 LOOKUP_KEYS: Final = _metric("lookup.keys", "counter", "{key}", (LOOKUP,), "Keys these queries asked for.")
 LOOKUP_DURATION: Final = _metric("lookup.duration", "histogram", "s", (LOOKUP,), "Duration of one query.")
+DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+"""Seconds; those of ``db.client.operation.duration`` (OpenTelemetry semantic conventions)."""
 LOOKUP_WAITING: Final = _metric("lookup.waiting", "gauge", "{request}", (LOOKUP,), "Requests waiting for a query now.")
 LOOKUP_BREAKER_OPEN: Final = _metric(
     "lookup.breaker.open", "gauge", "", (LOOKUP,), "1 while the breaker keeps queries from a failing database, else 0."
@@ -129,6 +137,12 @@ CACHE_ENTRIES: Final = _metric("cache.entries", "gauge", "{entry}", (CACHE,), "E
 TELEMETRY_DROPPED: Final = _metric(
     "telemetry.dropped", "counter", "{event}", (EVENT, DROP_REASON), "Signals that were lost, by event and reason."
 )
+JWKS_FETCHES: Final = _metric(
+    "jwks.fetches", "counter", "{fetch}", (OUTCOME,), "Fetches of the remote key set, by how they ended."
+)
+JWKS_LAST_SUCCESS: Final = _metric(
+    "jwks.last_success_timestamp", "gauge", "s", (), "When the key set in use began to be fetched."
+)
 
 METRICS: Final = (
     REQUESTS,
@@ -151,6 +165,8 @@ METRICS: Final = (
     PAYLOAD_INFO,
     CACHE_ENTRIES,
     TELEMETRY_DROPPED,
+    JWKS_FETCHES,
+    JWKS_LAST_SUCCESS,
 )
 
 EVENT_FALLBACK: Final = f"{SCOPE}.fallback"

@@ -19,12 +19,13 @@ from .migration import Migration
 from .ports import Clock, KeySource, Observer
 from .revocation import RevocationView
 from .schema import SessionSchema
-from .seen import LONGEST, NOT_PLAIN, Seen, digest
+from .seen import LONGEST, NOT_PLAIN, Entry, Seen, digest
 from .tallies import Tallies
-from .tokens import Tokens, pack, unpack
+from .tokens import Tokens, kid_of, pack, unpack
 from .types import Outcome, RawToken, S, SessionKey, SignedClaims, TokenInfo, VerifiedToken, moment
 
 ADOPTION_RULES: Final = ("cookie", "key", "iat", "lifetime", "sid")
+_WORTH_A_FETCH: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
 _MOST_ENDED: Final = 10_000
 
 
@@ -155,15 +156,18 @@ class Pipeline(Generic[S]):
 
     def _known(self, raw: RawToken, key: bytes) -> VerifiedToken | None:
         entry = self._find(key)
-        if entry is None or entry[2] != NOT_PLAIN or entry[1] <= self._monotonic() or raw.adopted:
+        if entry is None or entry[2] != NOT_PLAIN or raw.adopted or not self._holds(entry):
             return None
         return unpack(entry[0])
+
+    def _holds(self, entry: Entry | None) -> bool:
+        return entry is not None and entry[1] > self._monotonic()
 
     async def _open(self, token: bytes) -> SignedClaims:
         try:
             return self._tokens.open(token)
         except Refusal as refusal:
-            if refusal.reason is not Reason.KEY_UNKNOWN or not await self._keys.refresh(None):
+            if refusal.reason not in _WORTH_A_FETCH or not await self._keys.refresh(kid_of(token)):
                 raise
         return self._tokens.open(token)
 
@@ -179,10 +183,10 @@ class Pipeline(Generic[S]):
 
     def _remember(self, key: bytes, token: VerifiedToken, frozen: bytes, trail: Trail, checked: float) -> None:
         """Nothing about a plain token needs to be reported again; of another only the verification is spared."""
-        ends = self._monotonic() + min(token.valid_until - self._clock.now(), LONGEST)
+        ends = min(self._monotonic() + min(token.valid_until - self._clock.now(), LONGEST), self._keys.usable_until)
         if trail.minted is None and trail.fallback is None and not token.adopted:
             self.seen.put(key, (frozen, min(ends, checked), self._decisions.cell(trail)))
-        elif "cookie" not in token.adopted and self._find(key) is None:
+        elif "cookie" not in token.adopted and not self._holds(self._find(key)):
             self.seen.put(key, (pack(token), ends, NOT_PLAIN))
 
 

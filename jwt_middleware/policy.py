@@ -10,8 +10,13 @@ from .errors import ConfigError
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME: Final = (b"same-origin", b"none")
+_ENCODED: Final = re.compile("%(?:2e|2f|5c)|\ufffd", re.IGNORECASE)
+"""A dot, a slash or a backslash that the server left encoded: whoever decodes it once more sees another path.
+
+The replacement character stands for bytes that the server could not decode, and somebody else might.
+"""
 _PORTS: Final = {"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}
-_ORIGIN: Final = re.compile(r"(https?)://([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_ORIGIN: Final = re.compile(r"(https?)://([A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 class PublicPaths:
@@ -48,11 +53,16 @@ class PublicPaths:
 
 
 def _plain(path: str) -> bool:
-    """No empty or dot segment (a trailing slash is none), no backslash, no control character."""
+    """No empty or dot segment (a trailing slash is none), no backslash, no control character, nothing encoded twice."""
     segments = path.split("/")[1:]
     if segments and segments[-1] == "":
         segments.pop()
-    return path.isprintable() and "\\" not in path and not any(segment in ("", ".", "..") for segment in segments)
+    return (
+        path.isprintable()
+        and "\\" not in path
+        and _ENCODED.search(path) is None
+        and not any(segment in ("", ".", "..") for segment in segments)
+    )
 
 
 class CrossSite:

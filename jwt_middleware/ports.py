@@ -111,6 +111,10 @@ class VerificationKey(Protocol):
 class KeySource(Protocol):
     """Keys that may change while the process runs."""
 
+    @property
+    def usable_until(self) -> float:
+        """The monotonic moment until which what :meth:`find` says now holds; infinite where nothing changes."""
+
     def find(self, kid: str | None, alg: str) -> Sequence[VerificationKey]:
         """The candidate keys, from a snapshot; never blocks.
 
@@ -119,7 +123,7 @@ class KeySource(Protocol):
         """
 
     async def refresh(self, kid: str | None) -> bool:
-        """Fetch anew because of an unknown ``kid``; True where it is worth looking again."""
+        """Fetch anew, for a ``kid`` that is unknown or a snapshot too old; True where it is worth looking again."""
 
 
 class Observer(Protocol):

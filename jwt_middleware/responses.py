@@ -6,13 +6,16 @@ Problem details (RFC 9457), ``WWW-Authenticate`` (RFC 6750 section 3), never cac
 from __future__ import annotations
 
 import json
+import re
 from http import HTTPStatus
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
-from .errors import RETRY_AFTER, Reason
+from .errors import RETRY_AFTER, ConfigError, Reason
 
+_LOCATION: Final = re.compile(r"/(?![/\\])[!-~]*")
+"""A path of this host: two slashes, or what browsers take for them, begin the name of another (RFC 3986, 4.2)."""
 _CLOSE_CODES: Final = {401: 1008, 403: 1008, 503: 1013}
 Headers = list[tuple[bytes, bytes]]
 
@@ -22,11 +25,16 @@ class Refusals:
 
     Args:
         login: Told in the body of a 401, where there is a page to log in.
+
+    Raises:
+        ConfigError: It cannot stand in a ``Location`` header as it is.
     """
 
     def __init__(self, login: str | None) -> None:
         self._bodies: Final = {status: _body(status, login if status == 401 else None) for status in _CLOSE_CODES}
-        self._login: Final = login
+        if login is not None and not _LOCATION.fullmatch(login):
+            raise ConfigError(f"login={login!r} is sent as Location: write it in ASCII, percent-encoded, without space")
+        self._location: Final = (login or "/").encode("ascii")
 
     async def answer(self, reason: Reason, vary: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the refusal."""
@@ -39,7 +47,7 @@ class Refusals:
 
     async def redirect(self, vary: bytes | None, send: Send) -> None:
         """Send a navigation to the log-in page; a 303 makes the next request a GET."""
-        headers = [(b"location", (self._login or "/").encode("ascii")), (b"content-length", b"0"), *_uncached(vary)]
+        headers = [(b"location", self._location), (b"content-length", b"0"), *_uncached(vary)]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from . import names
 from .errors import ConfigError, Reason, Refusal
@@ -20,6 +21,8 @@ from .tallies import Tallies
 from .types import SessionKey, SessionStatus
 
 MOST_KNOWN: Final = 100_000
+MOST_REVOKED: Final = 10_000
+Scope = Literal["session", "user", "all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,56 @@ class SessionsLookup(Protocol):
     async def get(self, key: SessionKey, *, fresh: bool = False) -> Found[SessionStatus]: ...
 
 
+class _Known(NamedTuple):
+    """An answer of the store."""
+
+    status: SessionStatus
+    sent_at: float
+    """The monotonic moment its query left: it is that old."""
+    generation: int
+    """How much had been revoked here when the query can have left at the earliest."""
+
+
+class _Revoked(NamedTuple):
+    """A revocation by this process."""
+
+    generation: int
+    at: float
+    """Monotonic."""
+    not_before: float
+    """What this process takes for the mark while the store cannot be asked."""
+    kept: str | None
+
+    def ends(self, key: SessionKey, auth_time: float) -> bool:
+        return auth_time <= self.not_before and (self.kept is None or self.kept != key.session_id)
+
+
+class _RevokedHere:
+    """What this process revoked: an older answer is not believed, and no outage revives it. Bounded."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._floor = 0
+        self._entries: Final[dict[tuple[Scope, str], _Revoked]] = {}
+
+    def add(self, scope: Scope, subject: str, *, at: float, not_before: float, kept: str | None) -> None:
+        self.generation += 1
+        self._entries.pop((scope, subject), None)
+        if len(self._entries) >= MOST_REVOKED:
+            forgotten = self._entries.pop(next(iter(self._entries)))
+            self._floor = forgotten.generation  # whatever was known before it is asked for again
+        self._entries[scope, subject] = _Revoked(self.generation, at, not_before, kept)
+
+    def of(self, key: SessionKey) -> list[_Revoked]:
+        """What may have ended that session."""
+        names_of: list[tuple[Scope, str]] = [("session", key.session_id or ""), ("user", key.user_id), ("all", "")]
+        return [self._entries[name] for name in names_of if name in self._entries]
+
+    def allows(self, key: SessionKey, known: _Known) -> bool:
+        """Whether an answer was asked for after everything that was revoked here."""
+        return known.generation >= max([self._floor, *(revoked.generation for revoked in self.of(key))])
+
+
 class RevocationView:
     """What this process knows of sessions."""
 
@@ -58,12 +111,13 @@ class RevocationView:
         self._staleness: Final = settings.max_staleness.total_seconds()
         self._tolerated: Final = self._staleness + settings.stale_if_error.total_seconds()
         self._allow: Final = settings.on_unavailable == "allow"
+        self._now: Final = clock.now
         self._monotonic: Final = clock.monotonic
         self._cells: Final = tallies.cells
         self._stale: Final = tallies.cell(names.REVOCATION_STALE)
-        self._known: Final[dict[SessionKey, tuple[SessionStatus, float]]] = {}
+        self._known: Final[dict[SessionKey, _Known]] = {}
         self._rechecks: Final[dict[SessionKey, asyncio.Task[None]]] = {}
-        self._generation = 0
+        self._here: Final = _RevokedHere()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -80,21 +134,20 @@ class RevocationView:
             Refusal: ``session_unknown`` or ``session_revoked``.
         """
         known = self._known.get(key)
-        if known is None:
+        if known is None or not self._here.allows(key, known):
             return None
-        status, sent_at = known
-        age = self._monotonic() - sent_at
+        age = self._monotonic() - known.sent_at
         if age >= self._staleness:
             return None
-        _judge(status, auth_time, listed=listed)
+        _judge(known.status, auth_time, listed=listed)
         if age >= self._staleness / 2:
             self._recheck(key)
-        return sent_at + self._staleness / 2
+        return known.sent_at + self._staleness / 2
 
     async def check(self, key: SessionKey, auth_time: float, *, listed: bool, fresh: bool = False) -> float:
         """As :meth:`check_now`, asking the store.
 
-        ``fresh``: by a query that leaves after this call.
+        ``fresh``: by a query that leaves after this call, and by nothing else.
 
         Raises:
             Refusal: ``session_unknown``, ``session_revoked``, or ``sessions_unavailable``.
@@ -102,19 +155,29 @@ class RevocationView:
         try:
             status, sent_at = await self._ask(key, fresh=fresh)
         except LookupFailed:
-            return self._without_answer(key, auth_time, listed=listed)
+            return self._without_answer(key, auth_time, listed=listed, fresh=fresh)
         _judge(status, auth_time, listed=listed)
         return sent_at + self._staleness / 2
 
-    def revoked_here(self, *, session_id: str | None = None, user_id: str | None = None) -> None:
-        """Something was revoked by this process: forget what was known of it, and keep nothing asked before."""
-        self._generation += 1
-        for key in [
-            key
-            for key in self._known
-            if (session_id is None and user_id is None) or key.session_id == session_id or key.user_id == user_id
-        ]:
-            del self._known[key]
+    def revoked_here(
+        self,
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        keep: str | None = None,
+        done: bool = True,
+    ) -> None:
+        """One session, those of a user but ``keep``, or everybody's were revoked here: believe nothing older.
+
+        ``done``: False where the store failed. Then nothing may have been revoked, and nothing is known any more.
+        """
+        at, now = self._monotonic(), self._now() if done else -math.inf
+        if session_id is not None:
+            self._here.add("session", session_id, at=at, not_before=math.inf if done else -math.inf, kept=None)
+        elif user_id is not None:
+            self._here.add("user", user_id, at=at, not_before=now, kept=keep)
+        else:
+            self._here.add("all", "", at=at, not_before=now, kept=None)
 
     async def aclose(self) -> None:
         """End the checks in the background."""
@@ -124,24 +187,35 @@ class RevocationView:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, key: SessionKey, *, fresh: bool = False) -> tuple[SessionStatus, float]:
-        generation = self._generation
+        asked_at, generation = self._monotonic(), self._here.generation
         found = await self._lookup.get(key, fresh=fresh)
+        if not fresh and found.origin == "coalesced" and self._is_too_old(key, found.sent_at, asked_at):
+            generation = self._here.generation
+            found = await self._lookup.get(key, fresh=True)
         status = found.value or SessionStatus(known=False, active=False)
-        if generation == self._generation:
+        before = self._known.get(key)
+        if before is None or before.sent_at <= found.sent_at:  # an older query may be answered later
             self._known.pop(key, None)
             while len(self._known) >= MOST_KNOWN:
                 del self._known[next(iter(self._known))]
-            self._known[key] = status, found.sent_at
+            self._known[key] = _Known(status, found.sent_at, generation)
         return status, found.sent_at
 
-    def _without_answer(self, key: SessionKey, auth_time: float, *, listed: bool) -> float:
-        """The last answer stands for a while; what it revoked stays revoked for good."""
+    def _is_too_old(self, key: SessionKey, sent_at: float, asked_at: float) -> bool:
+        """The query that was joined had left before the bound, or before something was revoked here."""
+        return sent_at < asked_at - self._staleness or any(sent_at <= revoked.at for revoked in self._here.of(key))
+
+    def _without_answer(self, key: SessionKey, auth_time: float, *, listed: bool, fresh: bool) -> float:
+        """The last answer stands for a while; what it, or this process, revoked stays revoked for good."""
         now = self._monotonic()
         known = self._known.get(key)
         if known is not None:
-            _judge(known[0], auth_time, listed=listed)
-        age = float("inf") if known is None else now - known[1]
-        if age >= self._tolerated and not self._allow:
+            _judge(known.status, auth_time, listed=listed)
+        for revoked in self._here.of(key):
+            if (known is None or known.generation < revoked.generation) and revoked.ends(key, auth_time):
+                raise Refusal(Reason.SESSION_REVOKED)
+        age = math.inf if known is None else now - known.sent_at
+        if fresh or (age >= self._tolerated and not self._allow):
             raise Refusal(Reason.SESSIONS_UNAVAILABLE)
         if age >= self._staleness:
             self._cells[self._stale] += 1
@@ -155,7 +229,7 @@ class RevocationView:
         task.add_done_callback(lambda _: self._rechecks.pop(key, None))
 
     async def _ask_quietly(self, key: SessionKey) -> None:
-        with contextlib.suppress(LookupFailed):  # the request that waits for it past the bound is told
+        with contextlib.suppress(LookupFailed, ConfigError):  # the request that waits for it past the bound is told
             await self._ask(key)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, Final, Literal
 
@@ -47,17 +48,19 @@ class Revoker:
         return await self._store.sessions_of(user_id)
 
     async def revoke(self, session_id: str) -> bool:
-        revoked = await self._store.revoke(session_id)
-        self._seen_here("session", session_id=session_id)
-        return revoked
+        store = self._store
+        with self._seen_here("session", session_id=session_id):
+            return await store.revoke(session_id)
 
     async def revoke_user(self, user_id: str, *, keep: str | None) -> None:
-        await self._store.revoke_user(user_id, keep=keep)
-        self._seen_here("user", user_id=user_id)
+        store = self._store
+        with self._seen_here("user", user_id=user_id, keep=keep):
+            await store.revoke_user(user_id, keep=keep)
 
     async def revoke_all(self) -> None:
-        await self._store.revoke_all()
-        self._seen_here("all")
+        store = self._store
+        with self._seen_here("all"):
+            await store.revoke_all()
 
     async def revoke_presented(self, raw: RawToken) -> None:
         """Revoke the session of a token, also of one that never had a row.
@@ -74,8 +77,8 @@ class Revoker:
             await self.revoke(token.session_id)
             return
         record = self._adopted_row(raw, token, adopted_session_id(key))
-        await self._given.revoke_token(record)
-        self._seen_here("session", session_id=record.id)
+        with self._seen_here("session", session_id=record.id):
+            await self._given.revoke_token(record)
         self._pipeline.seen.drop(key)
 
     @property
@@ -97,10 +100,22 @@ class Revoker:
             revoked_at=now,
         )
 
+    @contextmanager
     def _seen_here(
-        self, scope: Literal["session", "user", "all"], *, session_id: str | None = None, user_id: str | None = None
-    ) -> None:
-        self._cells[self._at[scope]] += 1
-        if self._revocation is not None:
-            self._revocation.revoked_here(session_id=session_id, user_id=user_id)
-        self._pipeline.forget(session_id)
+        self,
+        scope: Literal["session", "user", "all"],
+        *,
+        session_id: str | None = None,
+        user_id: str | None = None,
+        keep: str | None = None,
+    ) -> Iterator[None]:
+        """Believe nothing older afterwards; also where it failed or was cancelled, which may be after its commit."""
+        done = False
+        try:
+            yield
+            done = True
+        finally:
+            self._cells[self._at[scope]] += done
+            if self._revocation is not None:
+                self._revocation.revoked_here(session_id=session_id, user_id=user_id, keep=keep, done=done)
+            self._pipeline.forget(session_id)

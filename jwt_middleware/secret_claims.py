@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 SECRET_CLAIMS: Final = ("password", "passwd", "secret", "api key", "private key", "card", "ssn")
@@ -19,13 +19,9 @@ class SecretClaims:
         self._denied: Final = tuple(tuple(phrase.lower().split()) for phrase in denied)
 
     def named(self, name: str) -> bool:
-        """The name contains a denied phrase as whole words, or written together (``apikey``)."""
-        words = tuple(word.lower() for word in _WORD.findall(name))
-        return any(
-            "".join(phrase) in words or any(words[at : at + len(phrase)] == phrase for at in range(len(words)))
-            for phrase in self._denied
-            if phrase
-        )
+        """The name contains a denied phrase as whole words or written together (``apikey``), or its plural."""
+        words = [word.lower() for word in _WORD.findall(name)]
+        return any(_contains(words, phrase) for phrase in self._denied if phrase)
 
     def within(self, value: object) -> Iterator[str]:
         """The denied names among the keys of nested JSON objects."""
@@ -34,6 +30,18 @@ class SecretClaims:
                 if self.named(str(name)):
                     yield str(name)
                 yield from self.within(inner)
-        elif isinstance(value, list):
+        elif isinstance(value, (list, tuple)):
             for inner in value:
                 yield from self.within(inner)
+
+
+def _contains(words: Sequence[str], phrase: Sequence[str]) -> bool:
+    """``phrase`` stands somewhere in ``words``; the last word of it may have an ``s``."""
+    together = "".join(phrase)
+    if together in words or f"{together}s" in words:
+        return True
+    for at in range(len(words) - len(phrase) + 1):
+        *start, last = words[at : at + len(phrase)]
+        if start == list(phrase[:-1]) and last in (phrase[-1], f"{phrase[-1]}s"):
+            return True
+    return False

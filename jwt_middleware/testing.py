@@ -27,9 +27,11 @@ def client(app: ASGIApp, **settings: Any) -> httpx.AsyncClient:
 
 
 async def log_in(http: httpx.AsyncClient, authority: SessionAuthority[S], session: S) -> None:
-    """Give the client a cookie for the session, as ``authority.start`` would."""
+    """Give the client a cookie for the session, as ``authority.start`` would: a later log-in or log-out replaces it."""
     issued = await authority.issue(session)
-    http.cookies.set(authority.cookie.name, issued.token)
+    host = http.base_url.host
+    domain = host if "." in host else f"{host}.local"  # as http.cookiejar names a host without a dot
+    http.cookies.set(authority.cookie.name, issued.token, domain=domain)
 
 
 def old_token(
@@ -54,7 +56,7 @@ def old_token(
         "iat": int(now),
         "exp": int(now) + int(authority.window.total_seconds()),
         "sid": str(uuid4()),
-        "auth_time": now,
+        "auth_time": int(now),
         **({} if version is None else {authority.schema.version_claim: version}),
         **envelope,
     }

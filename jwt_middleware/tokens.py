@@ -6,11 +6,9 @@ payload's version, so that whatever ``check`` refuses is counted with it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from math import isfinite
 from typing import Any, Final, Literal
 
 import msgspec
@@ -22,7 +20,6 @@ from .ports import Clock, KeySource, VerificationKey
 from .tallies import Tallies
 from .types import SignedClaims, VerifiedToken
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MOST_HEADERS: Final = 256
 
 
@@ -105,12 +102,12 @@ class Tokens:
         """Everything up to the signature, then the payload.
 
         Raises:
-            Refusal: ``token_oversize``, ``token_malformed``, ``key_unknown`` (worth another try after
-                ``keys.refresh``), ``algorithm_mismatch``, ``keys_unavailable``, ``signature_invalid``,
+            Refusal: ``token_oversize``, ``token_malformed``, ``key_unknown`` or ``keys_unavailable``
+                (worth another try after ``keys.refresh``), ``algorithm_mismatch``, ``signature_invalid``,
                 ``claims_invalid`` for a payload that is no strict JSON object.
         """
         header, payload, signature = strict.split(token)
-        alg, kid = named = self._headers.get(header) or _named(header)
+        alg, kid = named = self._headers.get(header) or strict.header_of(header)
         signing_input = token[: len(header) + 1 + len(payload)]
         key = self._signer(self._keys.find(kid, alg), signing_input, strict.from_base64url(signature))
         self._remember(header, named)
@@ -131,10 +128,10 @@ class Tokens:
                 ``audience_mismatch``, ``lifetime_exceeded``, ``session_unknown`` where it has no ``sid`` and needs one.
         """
         claims = signed.claims
-        session_id = _name(claims, "sid")
-        _name(claims, "sub")
-        _refuse_types(claims)
-        exp, iat, nbf, auth_time = [_time(claims, name) for name in ("exp", "iat", "nbf", "auth_time")]
+        session_id = strict.name_in(claims, "sid")
+        strict.name_in(claims, "sub")
+        strict.refuse_types(claims)
+        exp, iat, nbf, auth_time = [strict.time_in(claims, name) for name in ("exp", "iat", "nbf", "auth_time")]
         adopted = session_id is None
         if exp is None or (adopted and not self._recognises(claims)):
             raise Refusal(Reason.CLAIMS_INVALID)
@@ -237,51 +234,9 @@ class Tokens:
             raise Refusal(Reason.AUDIENCE_MISMATCH)
 
 
-def _named(header: bytes) -> tuple[str, str | None]:
-    """``alg`` and ``kid``; where keys might be fetched from is never looked at (RFC 8725 section 3.10)."""
-    members = strict.parse_object(strict.from_base64url(header), Reason.TOKEN_MALFORMED)
-    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ", "JWT")
-    if (
-        not isinstance(alg, str)
-        or not isinstance(typ, str)
-        or typ.upper() != "JWT"
-        or ("kid" in members and not strict.is_kid(kid))
-        or "crit" in members
-        or "b64" in members
-    ):
-        raise Refusal(Reason.TOKEN_MALFORMED)
-    return alg, kid
-
-
-def _name(claims: Mapping[str, Any], name: str) -> str | None:
-    """1 to 255 characters without control characters, or absent."""
-    if name not in claims:
-        return None
-    value = claims[name]
-    if not isinstance(value, str) or not 0 < len(value) <= 255 or _CONTROL.search(value):
-        raise Refusal(Reason.CLAIMS_INVALID)
-    return value
-
-
-def _refuse_types(claims: Mapping[str, Any]) -> None:
-    """The types of RFC 7519 section 4.1."""
-    if any(name in claims and not isinstance(claims[name], str) for name in ("iss", "jti")):
-        raise Refusal(Reason.CLAIMS_INVALID)
-    audience = claims.get("aud", "")
-    if not isinstance(audience, str) and not (
-        isinstance(audience, list) and audience and all(isinstance(each, str) for each in audience)
-    ):
-        raise Refusal(Reason.CLAIMS_INVALID)
-
-
-def _time(claims: Mapping[str, Any], name: str) -> float | None:
-    """A ``NumericDate`` (RFC 7519 section 2), or None where it is absent; a flag or a text is none."""
-    if name not in claims:
-        return None
-    value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
-        raise Refusal(Reason.CLAIMS_INVALID)
-    return float(value)
+def kid_of(token: bytes) -> str | None:
+    """The ``kid`` of a token that :meth:`Tokens.open` refused for want of a key."""
+    return strict.header_of(strict.split(token)[0])[1]
 
 
 def pack(token: VerifiedToken) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, Literal, NamedTuple
 
 from .errors import ConfigError, MintError, Reason, Refusal
+from .strict import MAX_TOKEN
 from .types import Carrier, RawToken
 
 MAX_SET_COOKIE: Final = 4096
@@ -27,6 +28,8 @@ _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE: Final = re.compile(r"/[\x20-\x3a\x3c-\x7e]*")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9.\-]+")
 _B64TOKEN: Final = re.compile(rb"[A-Za-z0-9\-._~+/]+=*")
+_SCHEME_ENDS: Final = (b"", b" ", b"\t")
+"""What may follow ``Bearer``; a tab is an error of this scheme (RFC 9110 section 11.4) and no other scheme."""
 
 
 class Received(NamedTuple):
@@ -114,7 +117,10 @@ class SessionCookie:
 
     def _header(self, name: str, value: str, max_age: int) -> str:
         secure = "; Secure" if self._secure or name.lower().startswith(("__host-", "__secure-")) else ""
-        return f"{name}={value}; Max-Age={max_age}{self._scope}{secure}{self._flags}"
+        scope = (
+            "; Path=/" if name.lower().startswith("__host-") else self._scope
+        )  # or browsers ignore that it is cleared
+        return f"{name}={value}; Max-Age={max_age}{scope}{secure}{self._flags}"
 
 
 class Transport:
@@ -137,7 +143,7 @@ class Transport:
         if len(found) != len(headers):
             found = _merged(headers)
         authorization, cookies = found.get(b"authorization"), found.get(b"cookie")
-        if authorization is not None and authorization[:6].lower() == b"bearer" and authorization[6:7] in (b"", b" "):
+        if authorization is not None and authorization[:6].lower() == b"bearer" and authorization[6:7] in _SCHEME_ENDS:
             return Received(_bearer(authorization), BEARER_READ)
         return Received(None if cookies is None else self._of_cookies(cookies), COOKIE_READ)
 
@@ -148,6 +154,8 @@ class Transport:
             if name in header:
                 value = _value_of(name, header)
                 if value is not None:
+                    if len(value) > MAX_TOKEN:
+                        raise Unreadable(Reason.TOKEN_OVERSIZE, Carrier.COOKIE)
                     return RawToken(value, Carrier.COOKIE, name is not self._names[0])
         return None
 
@@ -183,6 +191,8 @@ def _value_of(name: bytes, header: bytes) -> bytes | None:
 
 def _bearer(value: bytes) -> RawToken:
     token = value[7:].strip(b" ")
-    if not _B64TOKEN.fullmatch(token):
+    if len(token) > MAX_TOKEN:
+        raise Unreadable(Reason.TOKEN_OVERSIZE, Carrier.BEARER)
+    if value[6:7] == b"\t" or not _B64TOKEN.fullmatch(token):
         raise Unreadable(Reason.TOKEN_MALFORMED, Carrier.BEARER)
     return RawToken(token, Carrier.BEARER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -26,7 +26,7 @@ async def watched(app: ASGIApp, check: Check, scope: Scope, receive: Receive, se
 
 
 class Watched:
-    """One websocket: ``receive`` tells the app of the end, ``send`` drops what comes after it."""
+    """One websocket: ``receive`` tells the app of the end, ``send`` fails after it as after any disconnect."""
 
     def __init__(self, check: Check, receive: Receive, send: Send) -> None:
         self._check: Final = check
@@ -34,32 +34,45 @@ class Watched:
         self._send: Final = send
         self._ended: Final[asyncio.Future[int]] = asyncio.get_running_loop().create_future()
         self._watcher: asyncio.Task[None] | None = None
+        self._arriving: asyncio.Future[Message] | None = None
+        self._failure: Exception | None = None
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
+        """Run the app.
+
+        Raises:
+            Exception: The app's, or that of a check that failed without a Refusal (the websocket is closed by then).
+        """
         try:
             await app(scope, self.receive, self.send)
         finally:
-            if self._watcher is not None:
-                self._watcher.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._watcher
+            tasks = [task for task in (self._watcher, self._arriving) if task is not None]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if self._failure is not None:
+            raise self._failure
 
     async def receive(self) -> Message:
-        message = asyncio.ensure_future(self._receive())
-        try:
-            futures: list[asyncio.Future[Any]] = [message, self._ended]
-            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if not message.done():
-                message.cancel()
-        if message.done() and not message.cancelled() and not self._ended.done():
-            return message.result()
-        return {"type": "websocket.disconnect", "code": self._ended.result(), "reason": ""}
+        """The next message. One that arrives while the app gives up waiting is kept for its next call."""
+        if self._arriving is None:
+            self._arriving = asyncio.ensure_future(self._receive())
+        await asyncio.wait((self._arriving, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        if self._ended.done():
+            return {"type": "websocket.disconnect", "code": self._ended.result(), "reason": ""}
+        arrived, self._arriving = self._arriving, None
+        return arrived.result()
 
     async def send(self, message: Message) -> None:
-        if self._ended.done():
-            return
-        await self._send(message)
+        """Send it.
+
+        Raises:
+            OSError: The session ended, and with it the websocket (ASGI: what a server raises after a disconnect).
+        """
+        if not self._ended.done():
+            await self._send(message)
+        elif message["type"] != "websocket.close":
+            raise ConnectionAbortedError("the session of this websocket ended")
         if message["type"] == "websocket.accept":
             self._watcher = asyncio.create_task(self._watch())
 
@@ -68,7 +81,12 @@ class Watched:
             while True:  # noqa: ASYNC110 - what is waited for happens in a database
                 await asyncio.sleep(await self._check())
         except Refusal as refusal:
-            code = TRY_AGAIN_LATER if refusal.reason.status == 503 else POLICY_VIOLATION
+            await self._end(TRY_AGAIN_LATER if refusal.reason.status == 503 else POLICY_VIOLATION)
+        except Exception as failure:  # whatever it is, nobody can say that the session stands
+            self._failure = failure
+            await self._end(TRY_AGAIN_LATER)
+
+    async def _end(self, code: int) -> None:
         self._ended.set_result(code)
         with contextlib.suppress(Exception):  # the other side may be gone already
             await self._send({"type": "websocket.close", "code": code, "reason": ""})

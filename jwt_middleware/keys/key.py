@@ -65,7 +65,7 @@ class Key:
         Raises:
             ConfigError: The message says how to mend it.
         """
-        material = from_secret(secret, alg=alg or "HS256", allow_short=allow_short)
+        material = from_secret(secret, alg="HS256" if alg is None else alg, allow_short=allow_short)
         return cls._made(material, kid=kid, verify_only=verify_only, allow_short=allow_short, until=until)
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 from ..errors import ConfigError, Reason, Refusal
@@ -28,6 +29,7 @@ class KeyRing:
         self._refuse_confusion()
         self.signing: Final = next((key for key in self.keys if key.can_sign), None)
         """The first key; None where no key of the ring can sign."""
+        self.usable_until: Final = inf
         self._kids: Final = frozenset(key.kid for key in self.keys)
         self._found: Final = {
             (kid, alg): tuple(key for key in self.keys if key.kid == kid and alg in key.names)

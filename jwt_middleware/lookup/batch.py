@@ -27,6 +27,8 @@ TURNS: Final = 3
 """Turns of the loop that a first key waits for company."""
 MANY: Final = 100
 """Waiting keys that ask for the second place."""
+PATIENCE: Final = 2.0
+"""Time-outs that keys wait for a place before they are told that none comes."""
 SLOW: Final = 0.025
 """Seconds after which a query is slow, and what waits behind it asks for the second place."""
 
@@ -67,6 +69,8 @@ class Batch(Generic[K, V]):
         self.handle: object = None
         self.sent_at: Final = sent_at
         self.ended: Ended | None = None
+        self.probe = False
+        """Whether it is what an open breaker let through to see."""
         self.waited = 0
         """How many requests it was sent for."""
         self._waiters: Final = waiters
@@ -97,17 +101,18 @@ class Batcher(Generic[K, V]):
 
     Args:
         lane: The places of the database.
-        admit: Whether a query may be sent now; asked once for each.
+        admit: Whether a batch may be sent now; asked once for each.
         query: Sends a batch. It may not raise.
         ended: Told how each batch ended, before its waiters are; with the rows where it is ``ok``.
-        timeout: Seconds until the waiters are told, whatever the query does.
+        timeout: Seconds until the waiters are told, whatever the query does. Keys that get no place for a multiple of
+            it (a query that was given up, but does not end, keeps its place) are told too.
     """
 
     def __init__(
         self,
         *,
         lane: Lane,
-        admit: Callable[[], bool],
+        admit: Callable[[Batch[K, V]], bool],
         query: Callable[[Batch[K, V]], Coroutine[Any, Any, Mapping[K, V]]],
         ended: Callable[[Batch[K, V], Ended, Mapping[K, V]], None],
         monotonic: Callable[[], float],
@@ -123,6 +128,7 @@ class Batcher(Generic[K, V]):
         self._flying: Final[dict[K, Batch[K, V]]] = {}
         self._places = 0
         """Places of the lane that are taken or asked for."""
+        self._patience: asyncio.TimerHandle | None = None
 
     def join(self, key: K, handle: object, *, fresh: bool) -> asyncio.Future[Found[V]]:
         """A future of the caller's own; ``fresh`` joins no query that left already."""
@@ -133,6 +139,8 @@ class Batcher(Generic[K, V]):
             self._waiting[key].append(_Waiter(future, handle, "coalesced"))
         else:
             self._waiting[key] = [_Waiter(future, handle, "database")]
+            if len(self._waiting) == 1:
+                self._wait()
             if self._places == 0:
                 self._places = 1
                 self._after(TURNS)
@@ -146,6 +154,17 @@ class Batcher(Generic[K, V]):
         else:
             self._lane.ask(self._send)
 
+    def _wait(self) -> None:
+        """From now on: a place must come for what waits."""
+        if self._patience is not None:
+            self._patience.cancel()
+        seconds = PATIENCE * self._timeout
+        self._patience = asyncio.get_running_loop().call_later(seconds, self._give_up) if self._waiting else None
+
+    def _give_up(self) -> None:
+        Batch(self._waiting, self._monotonic()).fail(FillOutcome.TIMEOUT)
+        self._waiting = {}
+
     def _ask(self) -> None:
         """One more place, for what waits."""
         if self._waiting and self._places < 2:
@@ -154,9 +173,8 @@ class Batcher(Generic[K, V]):
 
     def _send(self) -> None:
         """A place is free. It is given back when the query has really ended, which may be long after its time-out."""
-        taken = {key: self._waiting.pop(key) for key in list(self._waiting)[:MAX_KEYS]}
-        batch = Batch(taken, self._monotonic())
-        if not batch.living() or not self._admit():
+        batch = Batch(self._take(), self._monotonic())
+        if not batch.keys or not self._admit(batch):
             batch.fail(FillOutcome.BREAKER_OPEN)
             self._leave()
             return
@@ -176,6 +194,17 @@ class Batcher(Generic[K, V]):
             self._leave()
 
         task.add_done_callback(over)
+
+    def _take(self) -> dict[K, list[_Waiter[V]]]:
+        """The oldest keys that somebody still waits for."""
+        taken: dict[K, list[_Waiter[V]]] = {}
+        while self._waiting and len(taken) < MAX_KEYS:
+            key = next(iter(self._waiting))
+            waiters = self._waiting.pop(key)
+            if not all(waiter.future.done() for waiter in waiters):
+                taken[key] = waiters
+        self._wait()
+        return taken
 
     async def _run(self, batch: Batch[K, V]) -> None:
         try:

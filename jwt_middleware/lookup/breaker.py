@@ -38,10 +38,12 @@ class Breaker:
     def succeeded(self) -> None:
         self._failures, self._pause, self._opened_at, self._probing = 0, FIRST_PAUSE, None, False
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, *, probe: bool = False) -> None:
+        """A query failed; ``probe``: the one that an open breaker let through, and no straggler of before."""
         self._failures += 1
-        if self._probing:
+        if self._opened_at is None:
+            if self._failures >= FAILURES:
+                self._opened_at = now
+        elif probe:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
-        if self._probing or (self._opened_at is None and self._failures >= FAILURES):
-            self._opened_at = now
-        self._probing = False
+            self._opened_at, self._probing = now, False

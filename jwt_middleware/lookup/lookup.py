@@ -103,13 +103,17 @@ class Lookup(Generic[K, V]):
         if batcher is None:
             batcher = self._batchers[loop] = Batcher(
                 lane=self._lanes.of(self._resource),
-                admit=lambda: self.breaker.allows(self._monotonic()),
+                admit=self._admit,
                 query=self._query,
                 ended=self._ended,
                 monotonic=self._monotonic,
                 timeout=self._timeout,
             )
         return batcher
+
+    def _admit(self, batch: Batch[K, V]) -> bool:
+        batch.probe = self.breaker.is_open
+        return self.breaker.allows(self._monotonic())
 
     async def _query(self, batch: Batch[K, V]) -> Mapping[K, V]:
         living = batch.living()
@@ -126,7 +130,7 @@ class Lookup(Generic[K, V]):
             for key in batch.keys:
                 self.cache.put(key, rows.get(key), now)
         else:
-            self.breaker.failed(now)
+            self.breaker.failed(now, probe=batch.probe)
         self._observer.looked_up(
             batch.handle,
             LookupFacts(

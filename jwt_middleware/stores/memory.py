@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -31,8 +31,7 @@ class MemorySessionStore:
         self.resource: Final[object] = self
 
     async def stamp(self, user_id: str) -> float:
-        marks = [mark.not_before for key in (user_id, EVERYBODY) if (mark := self._marks.get(key))]
-        return max([self._now(), *(mark + 1 for mark in marks)]) / 1e6
+        return self._later_than([mark for key in (user_id, EVERYBODY) if (mark := self._marks.get(key))]) / 1e6
 
     async def add(self, record: SessionRecord) -> None:
         self._rows[record.id] = record
@@ -47,7 +46,7 @@ class MemorySessionStore:
             for row in self._rows.values()
             if row.user_id == user_id and row.is_active and row.expires_at > now and not self._marked(row)
         ]
-        return sorted(rows, key=lambda row: row.last_activity_at, reverse=True)
+        return sorted(rows, key=lambda row: (row.last_activity_at, row.created_at), reverse=True)
 
     async def revoke(self, session_id: str) -> bool:
         row = self._rows.get(session_id)
@@ -57,22 +56,23 @@ class MemorySessionStore:
         return True
 
     async def revoke_token(self, record: SessionRecord) -> None:
-        self._rows[record.id] = record
+        if record.id not in self._rows:
+            self._rows[record.id] = replace(record, is_active=False)
+        elif self._rows[record.id].is_active:
+            self._rows[record.id] = replace(self._rows[record.id], is_active=False, revoked_at=record.revoked_at)
 
     async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
         row = self._rows.get(keep or "")
         keeps = row is not None and row.user_id == user_id and row.is_active and not self._marked(row)
-        self._mark(user_id, keep if keeps else None)
+        marks = [mark for key in (user_id, EVERYBODY) if (mark := self._marks.get(key))]
+        self._marks[user_id] = Mark(self._later_than(marks), keep if keeps else None)
 
     async def revoke_all(self) -> None:
-        self._mark(EVERYBODY, None)
+        self._marks[EVERYBODY] = Mark(self._later_than(self._marks.values()))
 
-    def _now(self) -> int:
-        return int(self._clock.now() * 1e6)
-
-    def _mark(self, user_id: str, kept: str | None) -> None:
-        before = self._marks.get(user_id)
-        self._marks[user_id] = Mark(max(self._now(), before.not_before if before else 0), kept)
+    def _later_than(self, marks: Iterable[Mark]) -> int:
+        """Now; later than these marks where the clock stands still or was set back: marks and logins alternate."""
+        return max([int(self._clock.now() * 1e6), *(mark.not_before + 1 for mark in marks)])
 
     def _marked(self, row: SessionRecord) -> bool:
         not_before = self._not_before(row.id, row.user_id)

@@ -80,8 +80,7 @@ class SQLAlchemySessionStore:
     async def stamp(self, user_id: str) -> float:
         async with self._database.begin() as connection:
             marks = await self._marks(connection, [user_id])
-            now = await self._now(connection)
-            return float(max([now, *(mark.not_before + 1 for mark in marks.values())]) / 1e6)
+            return _later_than(marks, await self._now(connection)) / 1e6
 
     async def add(self, record: SessionRecord) -> None:
         async with self._database.begin() as connection:
@@ -115,7 +114,7 @@ class SQLAlchemySessionStore:
             rows = await connection.execute(
                 sa.select(user_sessions)
                 .where(table.user_id == user_id, table.is_active, table.expires_at > now)
-                .order_by(table.last_activity_at.desc())
+                .order_by(table.last_activity_at.desc(), table.created_at.desc())
             )
             records = [(row.id, _record(row)) for row in rows]
         return [record for id_, record in records if not _marked(marks, id_, record)]
@@ -132,25 +131,30 @@ class SQLAlchemySessionStore:
             return bool(revoked.rowcount)
 
     async def revoke_token(self, record: SessionRecord) -> None:
-        statement = self._insert(user_sessions).values(_columns(record))
+        statement = self._insert(user_sessions).values({**_columns(record), "is_active": False})
         async with self._database.begin() as connection:
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=[user_sessions.c.id],
                     set_={"is_active": False, "revoked_at": statement.excluded.revoked_at},
+                    where=user_sessions.c.is_active,
                 )
             )
 
     async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
         kept = _uuid(keep)
         async with self._database.begin() as connection:
+            await self._lock_mark(connection, user_id)
             if kept is not None and not await self._is_active(connection, kept, user_id):
                 kept = None
-            await self._mark(connection, user_id, kept)
+            marks = await self._marks(connection, [user_id])
+            await self._mark(connection, user_id, _later_than(marks, await self._now(connection)), kept)
 
     async def revoke_all(self) -> None:
         async with self._database.begin() as connection:
-            await self._mark(connection, EVERYBODY, None)
+            await self._lock_mark(connection, EVERYBODY)
+            latest = (await connection.execute(sa.select(sa.func.max(session_marks.c.not_before)))).scalar_one()
+            await self._mark(connection, EVERYBODY, max(await self._now(connection), latest + 1), None)
 
     async def _is_active(self, connection: AsyncConnection, id_: UUID, user_id: str) -> bool:
         table = user_sessions.c
@@ -160,19 +164,18 @@ class SQLAlchemySessionStore:
         row = rows.one_or_none()
         return row is not None and not _marked(await self._marks(connection, [user_id]), id_, _record(row))
 
-    async def _mark(self, connection: AsyncConnection, user_id: str, kept: UUID | None) -> None:
-        """A mark never moves backwards, whatever the clock does."""
-        now = await self._now(connection)
-        statement = self._insert(session_marks).values(user_id=user_id, not_before=now, kept=kept)
-        later = sa.case(
-            (session_marks.c.not_before > statement.excluded.not_before, session_marks.c.not_before),
-            else_=statement.excluded.not_before,
-        )
+    async def _lock_mark(self, connection: AsyncConnection, user_id: str) -> None:
+        """From here to the end of the transaction nobody else moves this mark, nor checks what it may keep."""
+        unmoved = self._insert(session_marks).values(user_id=user_id, not_before=0)
         await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=[session_marks.c.user_id], set_={"not_before": later, "kept": kept}
+            unmoved.on_conflict_do_update(
+                index_elements=[session_marks.c.user_id], set_={"not_before": session_marks.c.not_before}
             )
         )
+
+    async def _mark(self, connection: AsyncConnection, user_id: str, not_before: int, kept: UUID | None) -> None:
+        mark = sa.update(session_marks).where(session_marks.c.user_id == user_id)
+        await connection.execute(mark.values(not_before=not_before, kept=kept))
 
     async def _marks(self, connection: AsyncConnection, users: Collection[str]) -> dict[str, Any]:
         query = sa.select(session_marks).where(session_marks.c.user_id.in_([*users, EVERYBODY]))
@@ -184,6 +187,11 @@ class SQLAlchemySessionStore:
             return int(self._clock.now() * 1e6)
         seconds = sa.func.extract("epoch", sa.func.clock_timestamp())
         return int((await connection.execute(sa.select(sa.cast(seconds * 1_000_000, sa.BigInteger)))).scalar_one())
+
+
+def _later_than(marks: Mapping[str, Any], now: int) -> int:
+    """Now; later than these marks where the clock stands still or was set back: marks and logins alternate."""
+    return max([now, *(int(mark.not_before) + 1 for mark in marks.values())])
 
 
 def _not_before(marks: Mapping[str, Any], user_id: str, id_: UUID | None) -> float | None:

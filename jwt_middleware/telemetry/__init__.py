@@ -1,22 +1,58 @@
-"""stub"""
+"""What operators see: metrics from tallies, one log event and one span for each fallback, one span for each query.
+
+The library depends on OpenTelemetry's API and calls ``structlog.get_logger`` once; it configures neither. Providers
+that are set after an authority was made are found.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import hmac
+from dataclasses import dataclass, field
+
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from ..errors import ConfigError
+from ..ports import Clock, Observer
+from ..tallies import Tallies
+from . import registry
+from .durations import Durations
+from .events import Events
+from .spans import Spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telemetry:
-    meter_provider: Any = None
-    tracer_provider: Any = None
-    pseudonym_key: bytes | None = None
+    """Where signals go.
 
-    def observers(self, tallies: Any) -> list[Any]:
-        return []
+    Raises:
+        ConfigError: A pseudonym key that can be guessed.
+    """
 
-    def attach(self, tallies: Any, owner: object) -> None:
-        pass
+    meter_provider: MeterProvider | None = None
+    """None means the global one."""
+    tracer_provider: TracerProvider | None = None
+    """None means the global one."""
+    pseudonym_key: bytes | None = field(default=None, repr=False)
+    """Adds ``enduser.pseudo.id`` to events and spans, a keyed HMAC of the subject; None: nothing about the user."""
 
-    def configured(self, **facts: object) -> None:
-        pass
+    def __post_init__(self) -> None:
+        if self.pseudonym_key is not None and len(self.pseudonym_key) < 32:
+            raise ConfigError("pseudonym_key has at least 32 bytes: make one with secrets.token_bytes(32)")
+
+    def observers(self, tallies: Tallies, clock: Clock) -> list[Observer]:
+        """The span first: an event may then be read beside it."""
+        return [
+            Spans(self.tracer_provider, self._pseudonym),
+            Events(tallies, clock, self._pseudonym),
+            Durations(registry.bind(self.meter_provider).durations),
+        ]
+
+    def attach(self, tallies: Tallies, owner: object) -> None:
+        """Show the tallies at each collection: counts for good, gauges for as long as ``owner`` lives."""
+        registry.add(tallies, owner, self.meter_provider)
+
+    def _pseudonym(self, subject: str | None) -> str | None:
+        if self.pseudonym_key is None or subject is None:
+            return None
+        return hmac.digest(self.pseudonym_key, subject.encode("utf-8"), "sha256").hex()[:32]

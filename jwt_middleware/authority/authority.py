@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Generic, Self, cast
+from typing import TYPE_CHECKING, Self
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from .assembly import Settings, assemble, configuration
-from .decisions import Trail
-from .errors import Reason, Refusal, SessionNotEnded, Unavailable
-from .keys import KeyRing
-from .lookup import LookupLimits
-from .migration import Migration
-from .ports import ClaimsSource, Clock, Observer, SessionStore, SystemClock
-from .revocation import Revocation
-from .schema import SessionSchema
-from .secret_claims import SECRET_CLAIMS
-from .seen import LONGEST, digest
-from .telemetry import Telemetry
-from .tokens import Adoption
-from .transport import SessionCookie
-from .types import Carrier, Issued, Outcome, RawToken, S, SessionRecord, VerifiedToken
+from ..assembly import Settings, configuration
+from ..errors import Refusal, SessionNotEnded, Unavailable
+from ..keys import KeyRing
+from ..lookup import LookupLimits
+from ..migration import Migration
+from ..ports import ClaimsSource, Clock, Observer, SessionStore, SystemClock
+from ..revocation import Revocation
+from ..schema import SessionSchema
+from ..secret_claims import SECRET_CLAIMS
+from ..telemetry import Telemetry
+from ..telemetry.events import configured
+from ..tokens import Adoption
+from ..transport import SessionCookie
+from ..types import Issued, S, SessionRecord
+from .reading import RawHeaders, Reader
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
-"""Headers as ASGI has them: lower-case names and values as bytes, repeated headers repeated."""
+if TYPE_CHECKING:
+    from ..jwks import RemoteKeys  # at run time an extra that may not be installed
 
 
-class SessionAuthority(Generic[S]):
+class SessionAuthority(Reader[S]):
     """Mints, reads and revokes sessions of one schema.
 
     Args:
         schema: Today's session class and its versions.
-        keys: The first key signs, all verify.
+        keys: The first key signs, all verify; or the keys of another issuer, fetched from a URL.
         sources: Where claims that an older token lacks are fetched from.
         store: The table of sessions; without one a session cannot be revoked before it expires.
         window: The life of a token, whole seconds.
@@ -61,7 +61,7 @@ class SessionAuthority(Generic[S]):
         self,
         schema: SessionSchema[S],
         *,
-        keys: KeyRing,
+        keys: KeyRing | RemoteKeys,
         sources: Sequence[ClaimsSource] = (),
         store: SessionStore | None = None,
         window: timedelta = timedelta(days=7),
@@ -81,15 +81,9 @@ class SessionAuthority(Generic[S]):
         clock: Clock = SystemClock(),
     ) -> None:
         given = dict(locals())  # the keyword arguments above are the fields of Settings, name by name
-        del given["self"], given["schema"]
-        self._settings: Final = Settings(**{**given, "effective_at": effective_at or {}})
-        self.schema: Final = schema
-        self.window: Final = window
-        self.cookie: Final = cookie
-        self.clock: Final = clock
-        self.parts: Final = assemble(schema, self._settings, self)
-        self.hit: Final = self.parts.pipeline.hit
-        self.transport: Final = self.parts.transport
+        for other in ("self", "schema", "__class__"):
+            given.pop(other, None)
+        super().__init__(schema, Settings(**{**given, "effective_at": effective_at or {}}))
         self._configured = False
 
     @property
@@ -108,10 +102,13 @@ class SessionAuthority(Generic[S]):
         for set_cookie in self.cookie.clear_also_read():
             response.headers.append("set-cookie", set_cookie)
         response.headers.append("set-cookie", issued.set_cookie)
+        response.headers.setdefault("cache-control", "no-store")
         return issued
 
     async def end(self, response: Response, request: HTTPConnection) -> None:
-        """Log out: revoke the session whose cookie the request carries, and clear every cookie. Works on public paths.
+        """Log out: revoke the session that the request shows, and clear every cookie. Works on public paths.
+
+        Where a Bearer token came beside the cookie, both sessions end.
 
         Raises:
             SessionNotEnded: The store failed; the cookies are cleared.
@@ -133,14 +130,18 @@ class SessionAuthority(Generic[S]):
             SessionNotEnded: The store failed; the values are on the exception.
         """
         cleared = self.cookie.clear_headers()
-        try:
-            raw = self.transport.read(headers).raw
-            if raw is not None:
-                await self.parts.revoker.revoke_presented(raw)
-        except Refusal:  # a token that opens nothing needs no revoking
-            pass
-        except Unavailable:
-            raise SessionNotEnded(cleared) from None
+        failed = False
+        for presented in _presented(headers):
+            try:
+                raw = self.transport.read(presented).raw
+                if raw is not None:
+                    await self.parts.revoker.revoke_presented(raw)
+            except Refusal as refusal:  # a token that opens nothing needs no revoking; one nobody could check does
+                failed = failed or refusal.reason.status == 503
+            except Unavailable:
+                failed = True
+        if failed:
+            raise SessionNotEnded(cleared)
         return cleared
 
     async def issue(self, session: S, *, label: str | None = None) -> Issued:
@@ -151,84 +152,6 @@ class SessionAuthority(Generic[S]):
             Unavailable: The store could not write its row.
         """
         return await self.parts.minter.mint(session, label=label)
-
-    async def verify(self, token: str) -> VerifiedToken:
-        """The token alone, without revocation, fallback and session.
-
-        Raises:
-            Refusal: With the reason.
-        """
-        try:
-            value = token.encode("ascii")
-        except UnicodeEncodeError:
-            raise Refusal(Reason.TOKEN_MALFORMED) from None
-        raw = RawToken(value=value, carrier=Carrier.BEARER)
-        return await self.parts.pipeline.verify(raw, digest(value))
-
-    async def authenticate(self, headers: RawHeaders, *, optional: bool = False) -> Outcome[S]:
-        """The whole path without ASGI; cross-site rules are the caller's.
-
-        Args:
-            headers: Raw headers of the request.
-            optional: A bad cookie, or none, makes an anonymous request instead of a refused one.
-        """
-        try:
-            raw = self.transport.read(headers).raw
-        except Refusal as refusal:
-            return self.refuse(refusal.reason, carrier=getattr(refusal, "carrier", None), optional=optional)
-        if raw is None:
-            return self.refuse(Reason.TOKEN_MISSING, optional=optional)
-        known = self.hit(raw)
-        if known is not None:
-            return Outcome(result="accepted", session=known[0], token=known[1], carrier=raw.carrier)
-        return await self.run(raw, optional=optional)
-
-    def session(self, conn: HTTPConnection) -> S:
-        """The request's session, typed; ``request.state.session`` is the same object.
-
-        Raises:
-            Refusal: ``token_missing`` where there is none; the middleware answers it as such.
-        """
-        session = conn.scope.get("state", {}).get("session")
-        if session is None:
-            raise Refusal(Reason.TOKEN_MISSING)
-        return cast("S", session)
-
-    async def dependency(self, conn: HTTPConnection) -> S:
-        """As :meth:`session`, for FastAPI's ``Depends``: asynchronous, a plain function costs a thread there."""
-        return self.session(conn)
-
-    async def still_active(self, conn: HTTPConnection) -> bool:
-        """Whether the session of a long-lived request still stands: not expired, not revoked."""
-        try:
-            raw = self.transport.read(conn.scope["headers"]).raw
-            if raw is None:
-                return False
-            await self.check(raw)
-        except Refusal:
-            return False
-        return True
-
-    async def check(self, raw: RawToken) -> float:
-        """Whether a token and its session still stand; counts no request.
-
-        Returns:
-            Seconds after which to ask again.
-
-        Raises:
-            Refusal: It ended, or the store cannot say.
-        """
-        ends = await self.parts.pipeline.check(raw)
-        again = LONGEST if self._settings.store is None else self._settings.revocation.max_staleness.total_seconds()
-        return max(0.05, min(ends - self.clock.now(), again, LONGEST))
-
-    async def run(self, raw: RawToken, *, optional: bool = False) -> Outcome[S]:
-        """Everything that is not a plain hit; see ``pipeline``."""
-        return await self.parts.pipeline.run(raw, optional=optional)
-
-    def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
-        """Count and report a request that is turned away before its token was looked at."""
-        return self.parts.pipeline.refuse(reason, Trail(carrier=carrier), optional=optional)
 
     async def sessions_of(self, user_id: str) -> Sequence[SessionRecord]:
         """The user's active sessions, the latest activity first."""
@@ -256,14 +179,25 @@ class SessionAuthority(Generic[S]):
         await self.aclose()
 
     def open(self) -> None:
-        """Report the configuration, once; called by the first request or by lifespan."""
+        """Report the configuration and begin to fetch remote keys, once; the first request or lifespan calls this."""
         if self._configured:
             return
         self._configured = True
-        self._settings.telemetry.configured(**configuration(self.schema, self._settings))
+        if self._settings.remote is not None:
+            self._settings.remote.open()
+        configured(self.parts.tallies, configuration(self.schema, self._settings))
 
     async def aclose(self) -> None:
         """End what the authority owns; its counts stay, its gauges go."""
         if self.parts.revocation is not None:
             await self.parts.revocation.aclose()
+        if self._settings.remote is not None:
+            await self._settings.remote.aclose()
         self.parts.tallies.withdraw_gauges()
+
+
+def _presented(headers: RawHeaders) -> list[list[tuple[bytes, bytes]]]:
+    """The headers as they came, and the cookies alone where an Authorization header hides them."""
+    sent = list(headers)
+    cookies = [header for header in sent if header[0] != b"authorization"]
+    return [sent] if len(cookies) == len(sent) else [sent, cookies]

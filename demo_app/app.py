@@ -1,0 +1,185 @@
+"""The app itself: log in, log out, see the session, save something as somebody, be watched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from opentelemetry.util.http import parse_excluded_urls
+from prometheus_client import CONTENT_TYPE_LATEST
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from .database import Database
+from .pages import login_page, session_page
+from .passwords import LONGEST, matches
+from .release import DeployedSessions, Deployment
+from .session import PERMISSIONS, Session
+from .telemetry import Signals
+
+PUBLIC: Final = ("/login", "/logout", "/healthz", "/metrics", "/style.css")
+_FORM: Final = "application/x-www-form-urlencoded"
+_LARGEST_BODY: Final = 4_096
+_STYLE: Final = Path(__file__).with_name("style.css")
+
+
+def create_app(database: Database, deployment: Deployment, signals: Signals) -> ASGIApp:
+    """The whole ASGI app; outermost is OpenTelemetry, so that what the sessions report hangs below its spans."""
+    handlers = _Handlers(database, deployment, signals)
+    app = Starlette(
+        routes=[
+            Route("/", handlers.home),
+            Route("/login", handlers.login_form),
+            Route("/login", handlers.login, methods=["POST"]),
+            Route("/logout", handlers.logout, methods=["POST"]),
+            Route("/me", handlers.me),
+            Route("/api/consolidation/save", handlers.save, methods=["POST"]),
+            Route("/release", handlers.release, methods=["POST"]),
+            Route("/metrics", handlers.metrics),
+            Route("/healthz", handlers.healthz),
+            Route("/style.css", handlers.style),
+        ],
+        middleware=[Middleware(DeployedSessions, deployment=deployment, public=PUBLIC, login="/login")],
+    )
+    return OpenTelemetryMiddleware(
+        app,
+        excluded_urls=parse_excluded_urls("/metrics,/healthz"),
+        tracer_provider=signals.tracers,
+        meter_provider=signals.meters,
+        exclude_spans=["receive", "send"],
+    )
+
+
+class _Handlers:
+    """One method a route."""
+
+    def __init__(self, database: Database, deployment: Deployment, signals: Signals) -> None:
+        self._database: Final = database
+        self._deployment: Final = deployment
+        self._signals: Final = signals
+
+    async def home(self, request: Request) -> Response:
+        released = self._deployment.released_at is not None
+        return session_page(self._session(request), request.state.token, released=released)
+
+    async def login_form(self, _: Request) -> Response:
+        return login_page()
+
+    async def login(self, request: Request) -> Response:
+        """The seat of the payload's shape: which version is minted is decided by what is deployed."""
+        email, password = _credentials(await _fields(request))
+        user = await self._database.user(email)
+        if not await asyncio.to_thread(matches, password, user.password if user else None) or user is None:
+            return login_page(wrong=True) if _is_form(request) else JSONResponse({"error": "wrong"}, status_code=401)
+        session = Session(
+            user_id=str(user.id),
+            company_id=user.company_id,
+            role=user.role,
+            email=user.email,
+            permissions=PERMISSIONS[user.role],
+            environment="demo",
+        )
+        response = RedirectResponse("/", 303) if _is_form(request) else JSONResponse({"userId": session.user_id})
+        await self._deployment.authority.start(response, session, label="demo")
+        return response
+
+    async def logout(self, request: Request) -> Response:
+        response = RedirectResponse("/login", 303) if _is_form(request) else Response(status_code=204)
+        await self._deployment.authority.end(response, request)
+        return response
+
+    async def me(self, request: Request) -> Response:
+        session, token = self._session(request), request.state.token
+        return JSONResponse(
+            {
+                "userId": session.user_id,
+                "companyId": session.company_id,
+                "role": session.role,
+                "email": session.email,
+                "permissions": session.permissions,
+                "payloadVersion": token.version,
+                "filled": [claim.claim for claim in token.filled],
+            }
+        )
+
+    async def save(self, request: Request) -> Response:
+        """Whoever saves is recorded by email: the one claim that the old tokens do not have."""
+        session = self._permitted(request, "write")
+        saved = await self._database.save(company_id=session.company_id, saved_by=session.email)
+        if _is_form(request):
+            return RedirectResponse("/", 303)
+        filled = [claim.claim for claim in request.state.token.filled]
+        return JSONResponse({"id": saved, "savedBy": session.email, "filled": filled}, status_code=201)
+
+    async def release(self, request: Request) -> Response:
+        self._permitted(request, "release")
+        first = await self._deployment.release()
+        return RedirectResponse("/", 303) if _is_form(request) else JSONResponse({"released": first})
+
+    def metrics(self, _: Request) -> Response:
+        """Not a coroutine: collected on a thread, while requests go on."""
+        return Response(self._signals.page(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def healthz(self, _: Request) -> Response:
+        try:
+            await self._database.answers()
+        except (SQLAlchemyError, OSError, TimeoutError):
+            return JSONResponse({"database": "unavailable"}, status_code=503)
+        return JSONResponse({"database": "ok"})
+
+    async def style(self, _: Request) -> Response:
+        return FileResponse(_STYLE, media_type="text/css")
+
+    def _session(self, request: Request) -> Session:
+        return self._deployment.authority.session(request)
+
+    def _permitted(self, request: Request, permission: str) -> Session:
+        session = self._session(request)
+        if permission not in session.permissions:
+            raise HTTPException(403)
+        return session
+
+
+def _is_form(request: Request) -> bool:
+    """A person's browser sent a form, and wants a page; everybody else speaks JSON."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
+
+
+async def _fields(request: Request) -> dict[str, Any]:
+    """The fields of a small form or JSON object.
+
+    Raises:
+        HTTPException: 400 or 413.
+    """
+    body = b""
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _LARGEST_BODY:
+                raise HTTPException(413)
+        text = body.decode()
+        fields = {name: values[0] for name, values in parse_qs(text).items()} if _is_form(request) else json.loads(text)
+    except (ValueError, RecursionError, ClientDisconnect):
+        raise HTTPException(400) from None
+    if not isinstance(fields, dict):
+        raise HTTPException(400)
+    return fields
+
+
+def _credentials(fields: dict[str, Any]) -> tuple[str, str]:
+    email, password = fields.get("email"), fields.get("password")
+    if not (isinstance(email, str) and isinstance(password, str)) or max(len(email), len(password)) > LONGEST:
+        raise HTTPException(400)
+    if not email.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in password):
+        raise HTTPException(400)  # what no database and no hash can be asked about
+    return email, password

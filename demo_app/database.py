@@ -1,0 +1,133 @@
+"""The app's own tables (users with companies and roles, what they saved) on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from .passwords import hashed
+
+metadata: Final = sa.MetaData()
+
+companies: Final = sa.Table(
+    "demo_companies",
+    metadata,
+    sa.Column("id", sa.String(50), primary_key=True),
+    sa.Column("name", sa.String(100), nullable=False),
+)
+users: Final = sa.Table(
+    "demo_users",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("company_id", sa.ForeignKey(companies.c.id), nullable=False),
+    sa.Column("email", sa.String(255), nullable=False, unique=True),
+    sa.Column("role", sa.String(20), nullable=False),
+    sa.Column("password", sa.String(200), nullable=False),
+)
+saves: Final = sa.Table(
+    "demo_saves",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("company_id", sa.String(50), nullable=False),
+    sa.Column("saved_by", sa.String(255), nullable=False),
+    sa.Column("saved_at", sa.DateTime(timezone=True), nullable=False),
+)
+
+_COMPANIES: Final = {"acme": "Acme Ltd", "globex": "Globex GmbH", "initech": "Initech Inc"}
+_EVERY_TENTH: Final = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A row of ``demo_users``."""
+
+    id: int
+    company_id: str
+    email: str
+    role: str
+    password: str = field(repr=False)
+    """Its hash."""
+
+
+def email_of(number: int) -> str:
+    """The address of the demo's n-th user."""
+    return f"user{number}@example.com"
+
+
+def url_of(database: str | None, directory: Path) -> str:
+    """The URL of what ``--database`` names; a file in ``directory`` by default."""
+    if database is None:
+        return f"sqlite+aiosqlite:///{directory / 'demo.db'}"
+    return database if "://" in database else f"sqlite+aiosqlite:///{database}"
+
+
+class Database:
+    """The queries of the app, by the engine it shares with the claims source and the session store."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Final[AsyncEngine] = create_async_engine(url)
+        if self.engine.dialect.name == "sqlite":
+            sa.event.listen(self.engine.sync_engine, "connect", _readers_beside_a_writer)
+
+    async def prepare(self, count: int, password: str) -> None:
+        """Create the tables, and that many users of one password; what an earlier run of the demo left is replaced."""
+        stored = await asyncio.to_thread(hashed, password)
+        people = [
+            {
+                "id": number,
+                "company_id": list(_COMPANIES)[number % len(_COMPANIES)],
+                "email": email_of(number),
+                "role": "admin" if number % _EVERY_TENTH == 1 else "user",
+                "password": stored,
+            }
+            for number in range(1, count + 1)
+        ]
+        async with self.engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+            for table in (saves, users, companies):
+                await connection.execute(sa.delete(table))
+            await connection.execute(
+                sa.insert(companies), [{"id": id_, "name": name} for id_, name in _COMPANIES.items()]
+            )
+            await connection.execute(sa.insert(users), people)
+
+    async def user(self, email: str) -> User | None:
+        async with self.engine.connect() as connection:
+            row = (await connection.execute(sa.select(users).where(users.c.email == email))).one_or_none()
+        return None if row is None else User(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
+
+    async def save(self, *, company_id: str, saved_by: str) -> int:
+        """Write one consolidation; returns its id."""
+        row = {"company_id": company_id, "saved_by": saved_by, "saved_at": datetime.now(UTC)}
+        async with self.engine.begin() as connection:
+            return int((await connection.execute(sa.insert(saves).values(row).returning(saves.c.id))).scalar_one())
+
+    async def saved(self) -> tuple[int, int]:
+        """How many consolidations there are, and how many of them by nobody who exists."""
+        known = sa.exists().where(users.c.email == saves.c.saved_by)
+        query = sa.select(sa.func.count(), sa.func.count().filter(~known)).select_from(saves)
+        async with self.engine.connect() as connection:
+            row = (await connection.execute(query)).one()
+        return int(row[0]), int(row[1])
+
+    async def answers(self) -> None:
+        """Raise what the driver raises where the database is gone."""
+        async with self.engine.connect() as connection:
+            await connection.execute(sa.select(1))
+
+    async def aclose(self) -> None:
+        await self.engine.dispose()
+
+
+def _readers_beside_a_writer(connection: Any, _: object) -> None:
+    """SQLite's write-ahead log; a writer waits for another one instead of failing."""
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,91 @@
+"""The view for people: it goes on until Ctrl-C, and says so when the old payload is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from time import time
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from jwt_middleware import Verdict
+
+from .database import email_of
+from .lines import clock, line, share
+from .server import Demo
+from .settings import Settings
+from .watch import Figures, Watch
+
+_BAR = 40
+_DRAINED = "The old payload is gone: the fallback can be deleted. Ctrl-C ends the demo."
+_REFRESH = 0.5
+
+
+async def live(settings: Settings, demo: Demo, watch: Watch, stop: asyncio.Event) -> int:
+    """Show the figures; always 0, because Ctrl-C is how it ends."""
+    print(banner(settings, demo), flush=True)
+    console = Console()
+    if not console.is_terminal:
+        await _lines(settings, watch, stop)
+        return 0
+    with Live(console=console, auto_refresh=False) as view:
+        while not await _stopped(stop, _REFRESH):
+            figures = watch.figures()
+            if figures is not None:
+                view.update(table(figures, demo.deployment.planned), refresh=True)
+    return 0
+
+
+def banner(settings: Settings, demo: Demo) -> str:
+    """Where it runs, and who can log in."""
+    return (
+        f"{demo.url}  log in as {email_of(1)} or {email_of(2)}, password {demo.password}\n"
+        f"metrics: {demo.url}/metrics  log: {demo.log}\n"
+        f"A token lives {settings.window} s (seven days). Logins mint version 2, with an email, from "
+        f"{clock(demo.deployment.planned)} on. Ctrl-C ends the demo."
+    )
+
+
+def table(figures: Figures, planned: float) -> Group:
+    """The figures, one a row."""
+    rows = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    left = planned - time()
+    release = f"in {left:.0f} s" if left > 0 else f"{-left:.0f} s ago"
+    facts = {
+        "release": f"{clock(planned)}, {release}",
+        "requests": f"{figures.requests}  ({figures.per_second:.0f}/s)",
+        "old share": f"{share(figures.old_share):>6}  {_bar(figures.old_share)}",
+        "fallback rate": f"{share(figures.fallback_rate):>6}  {_bar(figures.fallback_rate)}",
+        "refusals": f"{figures.refused}  (and {figures.expired} expired tokens, whose users logged in again)",
+        "sunset": clock(figures.sunset),
+        "verdict": figures.verdict.value,
+    }
+    for name, value in facts.items():
+        rows.add_row(Text(name, style="bold"), Text(value))
+    end = Text(_DRAINED, style="bold green") if figures.verdict is Verdict.DRAINED else Text("")
+    return Group(rows, end)
+
+
+async def _lines(settings: Settings, watch: Watch, stop: asyncio.Event) -> None:
+    told = False
+    while not await _stopped(stop, settings.tick):
+        figures = watch.figures()
+        if figures is None:
+            continue
+        print(line(figures), flush=True)
+        if figures.verdict is Verdict.DRAINED and not told:
+            told = True
+            print(_DRAINED, flush=True)
+
+
+async def _stopped(stop: asyncio.Event, seconds: float) -> bool:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+    return stop.is_set()
+
+
+def _bar(value: float | None) -> str:
+    return "█" * round(_BAR * min(1.0, value or 0.0))

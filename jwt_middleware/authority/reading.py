@@ -1,0 +1,120 @@
+"""Reading a request: from its headers to its session, by the path or by what the middleware decided already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Generic, cast
+
+from starlette.requests import HTTPConnection
+
+from ..assembly import Settings, assemble
+from ..decisions import DECIDED, Trail
+from ..errors import Reason, Refusal
+from ..schema import SessionSchema
+from ..seen import LONGEST, digest
+from ..types import Carrier, Outcome, RawToken, S, TokenInfo, VerifiedToken
+
+RawHeaders = Iterable[tuple[bytes, bytes]]
+"""Headers as ASGI has them: lower-case names and values as bytes, repeated headers repeated."""
+
+
+class Reader(Generic[S]):
+    """The half of an authority that reads; it holds the parts that both halves use."""
+
+    def __init__(self, schema: SessionSchema[S], settings: Settings) -> None:
+        self._settings: Final = settings
+        self.schema: Final = schema
+        self.window: Final = settings.window
+        self.cookie: Final = settings.cookie
+        self.clock: Final = settings.clock
+        self.parts: Final = assemble(schema, settings, self)
+        self.hit: Final = self.parts.pipeline.hit
+        self.transport: Final = self.parts.transport
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """The token alone, without revocation, fallback and session.
+
+        Raises:
+            Refusal: With the reason.
+        """
+        try:
+            value = token.encode("ascii")
+        except UnicodeEncodeError:
+            raise Refusal(Reason.TOKEN_MALFORMED) from None
+        raw = RawToken(value=value, carrier=Carrier.BEARER)
+        return await self.parts.pipeline.verify(raw, digest(value))
+
+    async def authenticate(self, headers: RawHeaders, *, optional: bool = False) -> Outcome[S]:
+        """The whole path without ASGI; cross-site rules are the caller's.
+
+        Args:
+            headers: Raw headers of the request.
+            optional: A bad cookie, or none, makes an anonymous request instead of a refused one.
+        """
+        try:
+            raw = self.transport.read(headers).raw
+        except Refusal as refusal:
+            return self.refuse(refusal.reason, carrier=getattr(refusal, "carrier", None), optional=optional)
+        if raw is None:
+            return self.refuse(Reason.TOKEN_MISSING, optional=optional)
+        known = self.hit(raw)
+        return await self.run(raw, optional=optional) if known is None else self._known(raw, *known)
+
+    def session(self, conn: HTTPConnection) -> S:
+        """The request's session, typed; ``request.state.session`` is the same object.
+
+        Raises:
+            Refusal: ``token_missing`` where there is none, or one of another authority's; the middleware answers it.
+        """
+        session = conn.scope.get("state", {}).get("session")
+        if session is None or conn.scope.get(DECIDED, (self,))[0] is not self:
+            raise Refusal(Reason.TOKEN_MISSING)
+        return cast("S", session)
+
+    async def dependency(self, conn: HTTPConnection) -> S:
+        """As :meth:`session`, for FastAPI's ``Depends``: asynchronous, a plain function costs a thread there."""
+        return self.session(conn)
+
+    async def still_active(self, conn: HTTPConnection) -> bool:
+        """Whether the session of a long-lived request still stands: not expired, not revoked, and the store says so."""
+        try:
+            raw = self.transport.read(conn.scope["headers"]).raw
+            if raw is None:
+                return False
+            await self.check(raw)
+        except Refusal:
+            return False
+        return True
+
+    async def check(self, raw: RawToken) -> float:
+        """Whether a token and its session still stand; counts no request.
+
+        Returns:
+            Seconds after which to ask again.
+
+        Raises:
+            Refusal: It ended, or the store cannot say.
+        """
+        ends = await self.parts.pipeline.check(raw)
+        again = LONGEST if self._settings.store is None else self._settings.revocation.max_staleness.total_seconds()
+        return max(0.05, min(ends - self.clock.now(), again, LONGEST))
+
+    async def run(self, raw: RawToken, *, optional: bool = False) -> Outcome[S]:
+        """Everything that is not a plain hit; see ``pipeline``."""
+        return await self.parts.pipeline.run(raw, optional=optional)
+
+    def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
+        """Count and report a request that is turned away before its token was looked at."""
+        return self.parts.pipeline.refuse(reason, Trail(carrier=carrier), optional=optional)
+
+    def _known(self, raw: RawToken, session: S, token: TokenInfo) -> Outcome[S]:
+        """The Outcome of a plain hit, for who asked for one; it is shown to nobody else."""
+        return Outcome(
+            result="accepted",
+            session=session,
+            token=token,
+            subject=str(getattr(session, self.schema.subject_attribute)),
+            carrier=raw.carrier,
+            payload_version=self.schema.label(token.version),
+            payload_expected=self.schema.version,
+        )

@@ -1,0 +1,76 @@
+"""One GET of a key set, within limits: whoever answers there is trusted with keys, and with nothing else."""
+
+from __future__ import annotations
+
+import ssl
+from ipaddress import ip_address
+from typing import Final
+
+import httpx
+
+from ..errors import ConfigError
+
+MOST_BYTES: Final = 131_072
+_HEADERS: Final = {"accept": "application/jwk-set+json, application/json", "accept-encoding": "identity"}
+
+
+class NoKeySet(Exception):
+    """What came is not a key set that can be used; it says nothing of what came."""
+
+
+def location(url: str) -> httpx.URL:
+    """The URL of a key set.
+
+    Raises:
+        ConfigError: The message says how to mend it.
+    """
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError):
+        raise ConfigError("the URL of the key set cannot be read: https://issuer.example/jwks.json") from None
+    if parsed.scheme not in {"https", "http"} or not parsed.host or parsed.userinfo:
+        raise ConfigError("the key set has a URL without user and password: https://issuer.example/jwks.json")
+    if parsed.scheme == "http" and not _is_loopback(parsed.host):
+        raise ConfigError("who can change the key set can forge every token: use https (http only to this machine)")
+    return parsed
+
+
+def trust() -> ssl.SSLContext:
+    """The certificate authorities httpx brings. Reading them takes 30 ms: not while requests wait."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
+async def download(url: httpx.URL, tls: ssl.SSLContext) -> bytes:
+    """The body; time is limited by the caller, since a time limit of httpx begins anew with every byte.
+
+    No redirects, no proxies or credentials of the environment, and nothing compressed: a few bytes that unpack to
+    gigabytes are not unpacked.
+
+    Raises:
+        NoKeySet: It is not 200, not JSON by its own account, compressed, or too large.
+        Exception: Whatever httpx, TLS and DNS come up with.
+    """
+    async with (
+        httpx.AsyncClient(verify=tls, trust_env=False, follow_redirects=False, timeout=None) as client,  # noqa: S113 - as said above
+        client.stream("GET", url, headers=_HEADERS) as response,
+    ):
+        said = response.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if (
+            response.status_code != 200
+            or response.headers.get("content-encoding", "identity").lower() != "identity"
+            or not (said == "application/json" or (said.startswith("application/") and said.endswith("+json")))
+        ):
+            raise NoKeySet
+        body = bytearray()
+        async for chunk in response.aiter_raw():
+            body += chunk
+            if len(body) > MOST_BYTES:
+                raise NoKeySet
+        return bytes(body)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

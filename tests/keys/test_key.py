@@ -1,0 +1,319 @@
+"""Keys: what is too weak or meant for something else fails at once, and no key is ever shown."""
+
+from __future__ import annotations
+
+import base64
+import json
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from jwt_middleware import ConfigError, Key
+from tests.hostile import vectors
+
+SECRET = "correct-horse-battery-staple-0123456789"
+UNTIL = datetime(2026, 12, 1, tzinfo=UTC)
+RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+P256 = ec.generate_private_key(ec.SECP256R1())
+ED = ed25519.Ed25519PrivateKey.generate()
+
+
+def private_pem(key: Any, password: bytes | None = None) -> bytes:
+    encryption = NoEncryption() if password is None else BestAvailableEncryption(password)
+    pem: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    return pem
+
+
+def public_pem(key: Any) -> bytes:
+    pem: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem
+
+
+def b64(octets: bytes) -> str:
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
+
+
+def number(value: int) -> str:
+    return b64(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+
+
+def signs(key: Key) -> bool:
+    return key.verify(b"a.b", key.sign(b"a.b")) and not key.verify(b"a.c", key.sign(b"a.b"))
+
+
+@pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512"])
+def test_a_secret_as_long_as_its_hash_signs(alg: str) -> None:
+    assert signs(Key.hmac(b"x" * (int(alg[2:]) // 8), alg=alg))
+
+
+@pytest.mark.parametrize("alg", ["HS256", "HS384", "HS512"])
+def test_a_shorter_secret_is_refused(alg: str) -> None:
+    with pytest.raises(ConfigError, match="RFC 7518 section"):
+        Key.hmac(b"x" * (int(alg[2:]) // 8 - 1), alg=alg)
+
+
+def test_a_secret_of_text_is_utf_8() -> None:
+    key = Key.hmac("é" * 16)
+    assert Key.hmac("é".encode() * 16).verify(b"a", key.sign(b"a"))
+    assert key.alg == "HS256"
+    assert Key.hmac(SECRET, alg=None).alg == "HS256"
+
+
+@pytest.mark.parametrize("alg", ["none", "None", "RS256", "hs256", "", "HS1"])
+def test_a_secret_is_for_no_other_algorithm(alg: str) -> None:
+    with pytest.raises(ConfigError, match="not for that alg"):
+        Key.hmac(SECRET, alg=alg)
+
+
+def test_a_short_secret_needs_an_end() -> None:
+    key = Key.hmac("old", allow_short=True, verify_only=True, until=UNTIL)
+    assert (key.short, key.adopted, key.can_sign, key.until) == (True, True, False, UNTIL.timestamp())
+    with pytest.raises(ConfigError, match="needs until="):
+        Key.hmac("old", allow_short=True)
+    with pytest.raises(ConfigError, match="RFC 7518"):
+        Key.hmac("", allow_short=True, until=UNTIL)
+
+
+def test_an_end_has_a_time_zone() -> None:
+    with pytest.raises(ConfigError, match="tzinfo=UTC"):
+        Key.hmac(SECRET, until=datetime(2026, 12, 1))
+
+
+@pytest.mark.parametrize("secret", [public_pem(RSA), private_pem(RSA), json.dumps(vectors.RFC7515_A2.jwk)])
+def test_the_text_of_another_kind_of_key_is_no_secret(secret: str | bytes) -> None:
+    """Who publishes an RSA key and also takes its text for a secret lets everybody sign (RFC 8725 section 2.1)."""
+    with pytest.raises(ConfigError, match="another kind of key"):
+        Key.hmac(secret)
+
+
+@pytest.mark.parametrize(
+    ("private", "alg", "expected"),
+    [
+        (RSA, "RS256", ("RS256",)),
+        (RSA, "RS384", ("RS384",)),
+        (RSA, "RS512", ("RS512",)),
+        (RSA, "PS256", ("PS256",)),
+        (RSA, "PS512", ("PS512",)),
+        (P256, None, ("ES256",)),
+        (P256, "ES256", ("ES256",)),
+        (ec.generate_private_key(ec.SECP384R1()), None, ("ES384",)),
+        (ec.generate_private_key(ec.SECP521R1()), None, ("ES512",)),
+        (ED, None, ("EdDSA", "Ed25519")),
+        (ED, "Ed25519", ("EdDSA", "Ed25519")),
+        (ed448.Ed448PrivateKey.generate(), "Ed448", ("Ed448",)),
+    ],
+)
+def test_a_pem_signs_and_its_public_half_verifies(private: Any, alg: str | None, expected: tuple[str, ...]) -> None:
+    key = Key.pem(private_pem(private), alg=alg)
+    assert key.names == expected
+    assert signs(key)
+    assert not key.symmetric
+    public = Key.pem(public_pem(private).decode(), alg=alg)
+    assert public.verify(b"a", key.sign(b"a"))
+    assert not public.can_sign
+    with pytest.raises(ConfigError, match="only verifies"):
+        public.sign(b"a")
+
+
+def test_an_encrypted_pem_needs_its_password() -> None:
+    pem = private_pem(P256, b"open sesame")
+    assert signs(Key.pem(pem, password="open sesame"))
+    for wrong in (None, "other"):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            Key.pem(pem, password=wrong)
+
+
+@pytest.mark.parametrize(
+    ("pem", "alg", "mend"),
+    [
+        (public_pem(RSA), None, "use alg='RS256'"),
+        (public_pem(RSA), "ES256", "not for that alg"),
+        (public_pem(RSA), "HS256", "not for that alg"),
+        (public_pem(P256), "ES384", "use alg='ES256'"),
+        (public_pem(ED), "Ed448", "use alg='EdDSA'"),
+        (public_pem(ed448.Ed448PrivateKey.generate()), None, "use alg='Ed448'"),
+        (public_pem(ed448.Ed448PrivateKey.generate()), "EdDSA", "use alg='Ed448'"),
+        (public_pem(ec.generate_private_key(ec.SECP256K1())), None, "EC P-256/384/521"),
+        (public_pem(dsa.generate_private_key(2048)), None, "EC P-256/384/521"),
+        (public_pem(x25519.X25519PrivateKey.generate()), "EdDSA", "EC P-256/384/521"),
+        (public_pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)), "RS256", "2048 bits"),
+        (private_pem(rsa.generate_private_key(public_exponent=65537, key_size=1024)), "PS256", "2048 bits"),
+        (public_pem(rsa.generate_private_key(public_exponent=3, key_size=2048)), "RS256", "2048 bits"),
+        (b"", None, "cannot be read"),
+        (b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", None, "cannot be read"),
+        (b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----", None, "cannot be read"),
+    ],
+)
+def test_a_pem_too_weak_or_for_something_else_is_refused(pem: bytes, alg: str | None, mend: str) -> None:
+    with pytest.raises(ConfigError, match=mend):
+        Key.pem(pem, alg=alg)
+
+
+def test_the_keys_of_the_rfcs_are_read() -> None:
+    key = Key.jwk(vectors.RFC7517_A1_RSA)
+    assert (key.id, key.kid, key.alg, key.can_sign) == ("2011-04-29", "2011-04-29", "RS256", False)
+    for signed in vectors.SIGNED:
+        assert Key.jwk(signed.jwk, alg=signed.alg).can_sign is ("d" in signed.jwk or "k" in signed.jwk)
+
+
+@pytest.mark.parametrize(
+    ("jwk", "mend"),
+    [
+        (vectors.RFC7517_A1_EC, "meant for something else"),
+        (vectors.RFC7517_A3_KEYWRAP, "not for that alg"),
+        ({**vectors.RFC7517_A3_HMAC, "alg": "HS256"}, "kid has 1 to 128 characters"),
+        ({}, "cannot be read"),
+        ({"kty": "EC"}, "cannot be read"),
+        ({"kty": ["EC"]}, "cannot be read"),
+        ({"kty": "AKP", "alg": "ML-DSA-44"}, "cannot be read"),
+        ({**vectors.RFC7515_A3.jwk, "crv": "secp256k1"}, "cannot be read"),
+        ({**vectors.RFC7515_A3.jwk, "crv": "P-384"}, "cannot be read"),
+        ({**vectors.RFC7515_A3.jwk, "y": vectors.RFC7515_A3.jwk["x"]}, "cannot be read"),
+        ({**vectors.RFC7515_A3.jwk, "x": vectors.RFC7515_A3.jwk["x"] + "="}, "unpadded base64url"),
+        ({**vectors.RFC7515_A3.jwk, "x": vectors.RFC7515_A3.jwk["x"] + "\n"}, "unpadded base64url"),
+        ({**vectors.RFC8037_A4.jwk, "x": b64(bytes(32))}, "cannot be read"),
+        ({**vectors.RFC8037_A4.jwk, "x": 1}, "cannot be read"),
+        ({**vectors.RFC7515_A2.jwk, "alg": "RS256", "e": "Aw"}, "2048 bits"),
+        ({"kty": "oct", "k": "AAAA", "alg": "HS256"}, "RFC 7518"),
+        ({"kty": "oct", "k": "", "alg": "HS256"}, "cannot be read"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "none"}, "not for that alg"),
+        ({**vectors.RFC7515_A1.jwk, "alg": ["HS256"]}, "not for that alg"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "use": "enc"}, "meant for something else"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "use": None}, "meant for something else"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": ["encrypt"]}, "meant for something else"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": ["verify", "decrypt"]}, "meant for something else"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": []}, "meant for something else"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": [[]]}, "meant for something else"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": ["sign"]}, "forbid to verify"),
+        ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "kid": 1}, "kid has 1 to 128 characters"),
+    ],
+)
+def test_a_jwk_too_weak_or_for_something_else_is_refused(jwk: dict[str, Any], mend: str) -> None:
+    with pytest.raises(ConfigError, match=mend):
+        Key.jwk(jwk)
+
+
+def test_key_ops_may_take_signing_from_a_jwk() -> None:
+    assert not Key.jwk({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": ["verify"]}).can_sign
+    assert Key.jwk({**vectors.RFC7515_A3.jwk, "key_ops": ["sign"], "use": "sig"}).can_sign
+
+
+def test_what_is_said_twice_must_agree() -> None:
+    assert Key.jwk(vectors.RFC7517_A1_RSA, alg="RS256", kid="2011-04-29").kid == "2011-04-29"
+    with pytest.raises(ConfigError, match="alg= contradicts"):
+        Key.jwk(vectors.RFC7517_A1_RSA, alg="PS256")
+    with pytest.raises(ConfigError, match="kid= contradicts"):
+        Key.jwk(vectors.RFC7517_A1_RSA, kid="other")
+
+
+def test_an_end_makes_a_verifying_jwk_one_for_older_tokens() -> None:
+    key = Key.jwk(vectors.RFC7517_A1_RSA, until=UNTIL)
+    assert (key.adopted, key.short) == (True, False)
+    assert not Key.jwk(vectors.RFC8037_A4.jwk, until=UNTIL).adopted
+    short = Key.jwk({"kty": "oct", "k": "AAAA"}, alg="HS256", allow_short=True, until=UNTIL, verify_only=True)
+    assert short.short
+
+
+def test_allow_short_is_for_secrets_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="allow_short is for HMAC"):
+        Key.jwk(vectors.RFC7517_A1_RSA, allow_short=True, until=UNTIL)
+    file = tmp_path / "key.pem"
+    file.write_bytes(private_pem(P256))
+    with pytest.raises(ConfigError, match="allow_short is for HMAC"):
+        Key.from_file(file, allow_short=True, until=UNTIL)
+
+
+@pytest.mark.parametrize(
+    ("text", "alg"),
+    [
+        (SECRET.encode() + b"\r\n", "HS256"),
+        (private_pem(P256), "ES256"),
+        (b"\n  " + private_pem(ED), "EdDSA"),
+        (json.dumps(vectors.RFC8037_A4.jwk).encode(), "EdDSA"),
+        (b"{not json, but long enough to be a secret}", "HS256"),
+    ],
+)
+def test_a_file_or_a_variable_holds_any_kind_of_key(
+    text: bytes, alg: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(text)
+    key = Key.from_file(file, kid="k")
+    assert (key.alg, key.kid) == (alg, "k")
+    monkeypatch.setenv("KEY", text.decode().rstrip("\r\n"))
+    assert Key.from_env("KEY", verify_only=True).verify(b"a", key.sign(b"a"))
+
+
+def test_a_binary_secret_in_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(bytes(range(128, 192)))
+    assert Key.hmac(bytes(range(128, 192))).verify(b"a", Key.from_file(str(file)).sign(b"a"))
+
+
+def test_a_key_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEY", raising=False)
+    with pytest.raises(ConfigError, match="KEY is not set"):
+        Key.from_env("KEY")
+    monkeypatch.setenv("KEY", "")
+    with pytest.raises(ConfigError, match="KEY is not set"):
+        Key.from_env("KEY")
+    with pytest.raises(ConfigError, match="cannot be read: check its path"):
+        Key.from_file(tmp_path / "none")
+    with pytest.raises(ConfigError, match="cannot be read: check its path"):
+        Key.from_file(tmp_path)
+
+
+@pytest.mark.parametrize("kid", ["", "a b", "a" * 129, "../a\n"])
+def test_a_kid_no_token_could_name_is_refused(kid: str) -> None:
+    with pytest.raises(ConfigError, match="kid has 1 to 128 characters"):
+        Key.hmac(SECRET, kid=kid)
+
+
+CANARY = "canary-canary-canary"
+MISTAKES: list[Callable[[], object]] = [
+    lambda: Key.hmac(CANARY),
+    lambda: Key.hmac(CANARY + "\udcff"),
+    lambda: Key.hmac(f"-----BEGIN PUBLIC KEY-----\n{CANARY}\n-----END PUBLIC KEY-----"),
+    lambda: Key.hmac(CANARY * 3, alg=CANARY),
+    lambda: Key.hmac(CANARY * 3, kid=CANARY + "\n"),
+    lambda: Key.pem(CANARY),
+    lambda: Key.pem(f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----"),
+    lambda: Key.pem("\ud800" + CANARY),
+    lambda: Key.pem(private_pem(P256, b"x" * 9), password=CANARY),
+    lambda: Key.jwk({"kty": "oct", "k": CANARY}),
+    lambda: Key.jwk({"kty": "oct", "k": CANARY + "="}, alg="HS256"),
+    lambda: Key.jwk({"kty": "EC", "crv": "P-256", "x": CANARY, "y": CANARY, "d": CANARY}),
+    lambda: Key.jwk({"kty": CANARY, "alg": CANARY, "kid": CANARY, "use": CANARY}),
+    lambda: Key.hmac(CANARY * 3, verify_only=True).sign(CANARY.encode()),
+]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_no_error_shows_a_key(mistake: Callable[[], object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        mistake()
+    shown = "".join(line for line in traceback.format_exception(caught.value) if not line.startswith("  "))
+    assert CANARY not in shown
+    assert caught.value.__context__ is None
+    assert CANARY not in repr(caught.value)
+
+
+def test_no_repr_shows_a_key() -> None:
+    for key in (Key.hmac(CANARY * 3, kid="a"), Key.jwk(vectors.RFC8037_A4.jwk), Key.pem(private_pem(P256))):
+        for shown in (repr(key), str(key), f"{key!r}", repr([key]), repr(key._material)):
+            assert CANARY not in shown
+            assert "nWGx" not in shown
+            assert "PRIVATE" not in shown
+    assert repr(Key.hmac(SECRET, kid="a")) == "Key(id='a', alg='HS256', can_sign=True)"

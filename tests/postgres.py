@@ -1,0 +1,104 @@
+"""A PostgreSQL of the tests' own: a cluster of Debian's binaries in a temporary directory, ended by whoever started it.
+
+`TEST_POSTGRES_URL` takes its place where a server is there already; its user must be allowed to create databases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import asyncpg
+
+ABSENT = (
+    "No PostgreSQL for the tests. Install one (`apt-get install postgresql`; its server need not run), or set "
+    "TEST_POSTGRES_URL=postgresql://user:password@host:port/postgres to a server whose user may create databases."
+)
+
+
+def binaries() -> Path | None:
+    """The directory of the newest `initdb` of this machine, Debian's or that of the PATH."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
+    found = str(debian[-1]) if debian else shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+def _run(*command: str | Path) -> None:
+    """Run as `postgres` where we are root, whom PostgreSQL refuses; what it said is in the error."""
+    words = [str(word) for word in command]
+    if os.geteuid() == 0:
+        words = ["runuser", "-u", "postgres", "--", *words]
+    # Not a pipe: the server inherits it, and we would wait for its end.
+    with tempfile.TemporaryFile() as said:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/", check=False)
+        if done.returncode:
+            said.seek(0)
+            raise RuntimeError(f"{words} failed:\n{said.read().decode(errors='replace')}")
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def cluster() -> Iterator[str]:
+    """The URL of a running server (database `postgres`), stopped and removed at the end whatever happened."""
+    given = os.environ.get("TEST_POSTGRES_URL")
+    if given:
+        yield given.replace("postgresql+asyncpg://", "postgresql://")
+        return
+    bin_dir = binaries()
+    if bin_dir is None:
+        raise RuntimeError(ABSENT)
+    home = Path(tempfile.mkdtemp(prefix="jwt-pg-"))
+    if os.geteuid() == 0:
+        owner = pwd.getpwnam("postgres")
+        os.chown(home, owner.pw_uid, owner.pw_gid)
+    data, port = home / "data", _free_port()
+    try:
+        _run(bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        settings = (
+            f"-p {port} -c listen_addresses=127.0.0.1 -k {home} -c fsync=off -c synchronous_commit=off "
+            "-c full_page_writes=off -c max_connections=200"
+        )
+        _run(bin_dir / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", home / "log", "-o", settings, "start")
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        if (data / "postmaster.pid").exists():
+            _run(bin_dir / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def fresh_database(server: str) -> Iterator[str]:
+    """The asyncpg URL of a new, empty database; dropped at the end, with whoever is still connected."""
+    name = f"test_{uuid.uuid4().hex}"
+    _execute(server, f"CREATE DATABASE {name}")
+    try:
+        base, _, query = server.partition("?")
+        url = f"{base.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
+        yield url.replace("postgresql://", "postgresql+asyncpg://", 1)
+    finally:
+        _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _execute(server: str, statement: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(server)
+        try:
+            await connection.execute(statement)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())

@@ -1,0 +1,33 @@
+"""Tokens that were accepted before: bounded, the oldest leave first."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from jwt_middleware.seen import NOT_PLAIN, Seen, digest
+
+
+def test_a_token_is_known_by_a_digest_of_the_whole_of_it() -> None:
+    assert digest(b"a.b.c") == sha256(b"a.b.c").digest()
+    assert digest(b"a.b.c") != digest(b"a.b.d")
+
+
+def test_what_is_put_is_found_until_it_is_dropped() -> None:
+    seen = Seen(10)
+    seen.put(b"k", (b"session", 5.0, 3))
+    assert seen.get(b"k") == (b"session", 5.0, 3)
+    seen.put(b"k", (b"token", 6.0, NOT_PLAIN))
+    assert seen.get(b"k") == (b"token", 6.0, NOT_PLAIN)
+    seen.drop(b"k")
+    seen.drop(b"k")
+    assert seen.get(b"k") is None
+
+
+def test_the_table_is_bounded_and_the_oldest_leave_first() -> None:
+    seen = Seen(3)
+    for key in (b"a", b"b", b"c", b"a", b"d"):
+        seen.put(key, (key, 0.0, 0))
+    assert len(seen) == 3
+    assert [seen.get(key) is not None for key in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
+    seen.clear()
+    assert len(seen) == 0
