@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 from .database import Database
 from .pages import login_page, session_page
 from .passwords import LONGEST, matches
-from .release import DeployedSessions, Deployment
+from .release import DeployedSessions, Deployment, session_of
 from .session import PERMISSIONS, Session
 from .telemetry import Signals
 
@@ -70,7 +70,7 @@ class _Handlers:
 
     async def home(self, request: Request) -> Response:
         released = self._deployment.released_at is not None
-        return session_page(self._session(request), request.state.token, released=released)
+        return session_page(session_of(request), request.state.token, released=released)
 
     async def login_form(self, _: Request) -> Response:
         return login_page()
@@ -99,7 +99,7 @@ class _Handlers:
         return response
 
     async def me(self, request: Request) -> Response:
-        session, token = self._session(request), request.state.token
+        session, token = session_of(request), request.state.token
         return JSONResponse(
             {
                 "userId": session.user_id,
@@ -114,7 +114,7 @@ class _Handlers:
 
     async def save(self, request: Request) -> Response:
         """Whoever saves is recorded by email: the one claim that the old tokens do not have."""
-        session = self._permitted(request, "write")
+        session = _permitted(request, "write")
         saved = await self._database.save(company_id=session.company_id, saved_by=session.email)
         if _is_form(request):
             return RedirectResponse("/", 303)
@@ -122,7 +122,7 @@ class _Handlers:
         return JSONResponse({"id": saved, "savedBy": session.email, "filled": filled}, status_code=201)
 
     async def release(self, request: Request) -> Response:
-        self._permitted(request, "release")
+        _permitted(request, "release")
         first = await self._deployment.release()
         return RedirectResponse("/", 303) if _is_form(request) else JSONResponse({"released": first})
 
@@ -140,14 +140,12 @@ class _Handlers:
     async def style(self, _: Request) -> Response:
         return FileResponse(_STYLE, media_type="text/css")
 
-    def _session(self, request: Request) -> Session:
-        return self._deployment.authority.session(request)
 
-    def _permitted(self, request: Request, permission: str) -> Session:
-        session = self._session(request)
-        if permission not in session.permissions:
-            raise HTTPException(403)
-        return session
+def _permitted(request: Request, permission: str) -> Session:
+    session = session_of(request)
+    if permission not in session.permissions:
+        raise HTTPException(403)
+    return session
 
 
 def _is_form(request: Request) -> bool:

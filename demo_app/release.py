@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any, Final
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jwt_middleware import (
@@ -32,6 +33,8 @@ from jwt_middleware import (
 from .database import Database, users
 from .session import Session
 from .settings import Settings
+
+_LET_IN_BY: Final = "let_in_by"
 
 
 class Deployment:
@@ -90,6 +93,12 @@ class Deployment:
         )
 
 
+def session_of(request: Request) -> Session:
+    """Asked of the authority that let the request in: while it was on its way there may have been a release."""
+    authority: SessionAuthority[Session] = getattr(request.state, _LET_IN_BY)
+    return authority.session(request)
+
+
 class DeployedSessions:
     """ASGI: every request meets the middleware of what is deployed when it arrives.
 
@@ -108,6 +117,7 @@ class DeployedSessions:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._sessions.authority is not self._deployment.authority:
             self._sessions = self._of(self._deployment.authority)
+        scope.setdefault("state", {})[_LET_IN_BY] = self._sessions.authority
         await self._sessions(scope, receive, send)
 
     def _of(self, authority: SessionAuthority[Session]) -> JWTSessionMiddleware:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections import Counter
@@ -62,7 +63,7 @@ class Lenient:
     role: str = "user"
     permissions: list[str] = field(default_factory=lambda: ["read"])
     email: Annotated[str, Claim(since=2)] = "Unknown"
-    company_name: Annotated[str, Claim("companyName", since=3)] = "–"
+    company_name: Annotated[str, Claim("companyName", since=3)] = "nameless"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -168,7 +169,8 @@ async def world(url: str, *, strict: bool = False, down: bool = False) -> AsyncI
     apart = url.replace("test.db", "sessions.db")
     engine = create_async_engine(unreachable(url) if down else url, connect_args=waits)
     sessions = create_async_engine(apart)
-    signals, statements, seen = Signals(), Counter[str](), []
+    signals, statements = Signals(), Counter[str]()
+    seen: list[dict[str, Any]] = []
     for each in (engine, sessions):
         sa.event.listen(each.sync_engine, "before_cursor_execute", lambda *args: note(statements, args[2]))
     if not down:
@@ -202,6 +204,9 @@ async def world(url: str, *, strict: bool = False, down: bool = False) -> AsyncI
         )
     finally:
         await authority.aclose()
+        async with asyncio.timeout(30):
+            while engine.pool.checkedout():  # type: ignore[attr-defined]  # a QueuePool: a query given up goes back too
+                await asyncio.sleep(0.01)
         await engine.dispose()
         await sessions.dispose()
 

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from demo_app.settings import WEEK, Settings, duration
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("3m", 180), ("1h", 3_600), ("7d", 604_800), (" 2m ", 120)])
+def test_a_duration_is_a_number_and_a_unit(text: str, seconds: int) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "3", "3x", "-3s", "1.5h", "0s", "3 m", "s", "٣s"])
+def test_anything_else_is_no_duration_and_says_what_is(text: str) -> None:
+    with pytest.raises(ValueError, match="45s, 3m, 1h or 7d"):
+        duration(text)
+
+
+def test_the_release_happens_after_thirty_seconds_of_the_default_window() -> None:
+    assert Settings().until_release == 30
+
+
+def test_a_release_may_be_planned_otherwise() -> None:
+    assert Settings(release_after=5).until_release == 5
+
+
+@pytest.mark.parametrize("window", [12, 45, 180, 3_600])
+def test_everything_shrinks_with_the_window(window: int) -> None:
+    settings = Settings(window=window)
+    for value in (settings.rollout, settings.claims_ttl, settings.max_staleness, settings.slot, settings.day):
+        assert 0 < value < window / 6
+    assert settings.scrape_every <= settings.slot / 2
+    assert settings.lookback == pytest.approx(window * 8 / 7)
+    assert settings.drained_by == pytest.approx(settings.rollout + 1.1 * window)
+
+
+def test_a_whole_week_has_the_times_of_production() -> None:
+    settings = Settings(window=int(WEEK))
+    assert (settings.rollout, settings.claims_ttl, settings.absence_ttl, settings.max_staleness) == (3_600, 60, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"window": 9}, "--window"),
+        ({"window": int(WEEK) + 1}, "--window"),
+        ({"release_after": 0}, "--release-after"),
+        ({"release_after": 181}, "--release-after"),
+        ({"port": -1}, "--port"),
+        ({"port": 65_536}, "--port"),
+        ({"users": 0}, "--users"),
+        ({"rate": 0.0}, "--rate"),
+        ({"rate": float("nan")}, "--rate"),
+        ({"database": "mysql://localhost/x"}, "--database"),
+    ],
+)
+def test_a_value_that_cannot_work_is_named(values: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named) as refused:
+        Settings(**values)
+    assert "\n" not in str(refused.value)
