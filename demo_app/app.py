@@ -20,6 +20,8 @@ from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from jwt_middleware import SessionNotEnded, Unavailable
+
 from .database import Database
 from .pages import login_page, session_page
 from .passwords import LONGEST, matches
@@ -49,6 +51,7 @@ def create_app(database: Database, deployment: Deployment, signals: Signals) -> 
             Route("/healthz", handlers.healthz),
             Route("/style.css", handlers.style),
         ],
+        exception_handlers=dict.fromkeys((Unavailable, SQLAlchemyError), _unavailable),
         middleware=[Middleware(DeployedSessions, deployment=deployment, public=PUBLIC, login="/login")],
     )
     return OpenTelemetryMiddleware(
@@ -95,7 +98,10 @@ class _Handlers:
 
     async def logout(self, request: Request) -> Response:
         response = RedirectResponse("/login", 303) if _is_form(request) else Response(status_code=204)
-        await self._deployment.authority.end(response, request)
+        try:
+            await self._deployment.authority.end(response, request)
+        except SessionNotEnded:  # the cookie is cleared on this response, but somebody may have a copy
+            response.status_code = 503
         return response
 
     async def me(self, request: Request) -> Response:
@@ -139,6 +145,11 @@ class _Handlers:
 
     async def style(self, _: Request) -> Response:
         return FileResponse(_STYLE, media_type="text/css")
+
+
+async def _unavailable(_: Request, __: Exception) -> Response:
+    """The database is gone or overwhelmed; what it said stays here."""
+    return JSONResponse({"error": "unavailable"}, status_code=503, headers={"Retry-After": "1"})
 
 
 def _permitted(request: Request, permission: str) -> Session:

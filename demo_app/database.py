@@ -71,9 +71,10 @@ class Database:
     """The queries of the app, by the engine it shares with the claims source and the session store."""
 
     def __init__(self, url: str) -> None:
-        self.engine: Final[AsyncEngine] = create_async_engine(url)
+        one = {"pool_size": 1, "max_overflow": 0} if url.startswith("sqlite") else {}  # its writers cannot share anyway
+        self.engine: Final[AsyncEngine] = create_async_engine(url, **one)
         if self.engine.dialect.name == "sqlite":
-            sa.event.listen(self.engine.sync_engine, "connect", _readers_beside_a_writer)
+            sa.event.listen(self.engine.sync_engine, "connect", _lightly)
 
     async def prepare(self, count: int, password: str) -> None:
         """Create the tables, and that many users of one password; what an earlier run of the demo left is replaced."""
@@ -125,8 +126,8 @@ class Database:
         await self.engine.dispose()
 
 
-def _readers_beside_a_writer(connection: Any, _: object) -> None:
-    """SQLite's write-ahead log; a writer waits for another one instead of failing."""
+def _lightly(connection: Any, _: object) -> None:
+    """SQLite's write-ahead log, which need not reach the disk with every transaction of a demo."""
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")

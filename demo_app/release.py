@@ -85,7 +85,7 @@ class Deployment:
             cookie=SessionCookie(secure=False),  # http://localhost; in production leave this line out
             revocation=Revocation(max_staleness=timedelta(seconds=settings.max_staleness)),
             lookups=LookupLimits(
-                timeout=timedelta(seconds=2),  # a busy laptop must not look like a failing database
+                timeout=timedelta(seconds=5),  # a busy laptop must not look like a failing database
                 ttl=timedelta(seconds=settings.claims_ttl),
                 negative_ttl=timedelta(seconds=settings.absence_ttl),
             ),

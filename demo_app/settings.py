@@ -89,12 +89,12 @@ class Settings:
     @property
     def slot(self) -> float:
         """The stretch that must have a sample; a quarter of an hour in production, coarser here or nothing could."""
-        return max(0.5, self.window / 60)
+        return max(1.0, self.window / 60)
 
     @property
     def scrape_every(self) -> float:
         """Seconds between two scrapes: several a slot, and often enough for a live view."""
-        return min(1.0, self.slot / 2)
+        return min(1.0, self.slot / 4)
 
     @property
     def claims_ttl(self) -> float:

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from jwt_middleware import Adoption, Key, KeyRing, MemorySessionStore, SessionAuthority, names, source
-from jwt_middleware.assembly import configuration
 from jwt_middleware.errors import ConfigError
+from jwt_middleware.settings import configuration
 from jwt_middleware.testing import old_token
 from tests.lookup.making import turns
 from tests.support import SECRET, Session, authority_of

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Self
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from ..assembly import Settings, configuration
 from ..errors import Refusal, SessionNotEnded, Unavailable
 from ..keys import KeyRing
 from ..lookup import LookupLimits
@@ -19,6 +18,7 @@ from ..ports import ClaimsSource, Clock, Observer, SessionStore, SystemClock
 from ..revocation import Revocation
 from ..schema import SessionSchema
 from ..secret_claims import SECRET_CLAIMS
+from ..settings import Settings, configuration
 from ..telemetry import Telemetry
 from ..telemetry.events import configured
 from ..tokens import Adoption

@@ -7,11 +7,12 @@ from typing import Final, Generic, cast
 
 from starlette.requests import HTTPConnection
 
-from ..assembly import Settings, assemble
+from ..assembly import assemble
 from ..decisions import DECIDED, Trail
 from ..errors import Reason, Refusal
 from ..schema import SessionSchema
 from ..seen import LONGEST, digest
+from ..settings import Settings
 from ..types import Carrier, Outcome, RawToken, S, TokenInfo, VerifiedToken
 
 RawHeaders = Iterable[tuple[bytes, bytes]]

@@ -7,7 +7,6 @@ but the one it keeps. Marks and beginnings come from one clock, the database's; 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,36 +18,20 @@ from ..engine import Database
 from ..errors import ConfigError
 from ..ports import Clock, SystemClock
 from ..types import SessionKey, SessionRecord, SessionStatus, moment
-
-EVERYBODY: Final = ""
-"""Whose mark counts for all; no subject is empty."""
-
-metadata: Final = sa.MetaData()
-
-user_sessions: Final = sa.Table(
-    "user_sessions",
+from .tables import (
+    EVERYBODY,
+    columns_of,
+    later_than,
+    marked,
     metadata,
-    sa.Column("id", sa.Uuid(), primary_key=True),
-    sa.Column("user_id", sa.String(255), nullable=False),
-    sa.Column("session_token", sa.String(64), nullable=False),
-    sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False, index=True),
-    sa.Column("last_activity_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("is_active", sa.Boolean(), nullable=False),
-    sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-    sa.Column("revoked_at", sa.DateTime(timezone=True)),
-    sa.Column("label", sa.String(100)),
-    sa.Index("ix_user_sessions_user_id_last_activity_at", "user_id", "last_activity_at"),
+    not_before,
+    record_of,
+    session_marks,
+    user_sessions,
+    uuid_of,
 )
-"""One row a session; ``id`` is the token's ``sid``, ``session_token`` the SHA-256 of its newest token."""
 
-session_marks: Final = sa.Table(
-    "session_marks",
-    metadata,
-    sa.Column("user_id", sa.String(255), primary_key=True),
-    sa.Column("not_before", sa.BigInteger(), nullable=False),
-    sa.Column("kept", sa.Uuid()),
-)
-"""One row a user, and one of the empty user id for everybody; ``not_before`` in microseconds since the epoch."""
+__all__ = ["SQLAlchemySessionStore", "metadata", "session_marks", "user_sessions"]
 
 _INSERTS: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
@@ -80,14 +63,14 @@ class SQLAlchemySessionStore:
     async def stamp(self, user_id: str) -> float:
         async with self._database.begin() as connection:
             marks = await self._marks(connection, [user_id])
-            return _later_than(marks, await self._now(connection)) / 1e6
+            return later_than(marks, await self._now(connection)) / 1e6
 
     async def add(self, record: SessionRecord) -> None:
         async with self._database.begin() as connection:
-            await connection.execute(sa.insert(user_sessions).values(_columns(record)))
+            await connection.execute(sa.insert(user_sessions).values(columns_of(record)))
 
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
-        ids = {key: _uuid(key.session_id) for key in keys}
+        ids = {key: uuid_of(key.session_id) for key in keys}
         table = user_sessions.c
         query = sa.select(table.id, table.user_id, table.is_active).where(
             table.id.in_([id_ for id_ in ids.values() if id_ is not None])
@@ -102,7 +85,7 @@ class SQLAlchemySessionStore:
             statuses[key] = SessionStatus(
                 known=known,
                 active=known and row is not None and row.is_active,
-                not_before=_not_before(marks, key.user_id, id_),
+                not_before=not_before(marks, key.user_id, id_),
             )
         return statuses
 
@@ -116,8 +99,8 @@ class SQLAlchemySessionStore:
                 .where(table.user_id == user_id, table.is_active, table.expires_at > now)
                 .order_by(table.last_activity_at.desc(), table.created_at.desc())
             )
-            records = [(row.id, _record(row)) for row in rows]
-        return [record for id_, record in records if not _marked(marks, id_, record)]
+            records = [(row.id, record_of(row)) for row in rows]
+        return [record for id_, record in records if not marked(marks, id_, record)]
 
     async def revoke(self, session_id: str) -> bool:
         table = user_sessions.c
@@ -125,13 +108,13 @@ class SQLAlchemySessionStore:
             now = moment(await self._now(connection) / 1e6)
             revoked = await connection.execute(
                 sa.update(user_sessions)
-                .where(table.id == _uuid(session_id), table.is_active)
+                .where(table.id == uuid_of(session_id), table.is_active)
                 .values(is_active=False, revoked_at=now)
             )
             return bool(revoked.rowcount)
 
     async def revoke_token(self, record: SessionRecord) -> None:
-        statement = self._insert(user_sessions).values({**_columns(record), "is_active": False})
+        statement = self._insert(user_sessions).values({**columns_of(record), "is_active": False})
         async with self._database.begin() as connection:
             await connection.execute(
                 statement.on_conflict_do_update(
@@ -142,13 +125,13 @@ class SQLAlchemySessionStore:
             )
 
     async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
-        kept = _uuid(keep)
+        kept = uuid_of(keep)
         async with self._database.begin() as connection:
             await self._lock_mark(connection, user_id)
             if kept is not None and not await self._is_active(connection, kept, user_id):
                 kept = None
             marks = await self._marks(connection, [user_id])
-            await self._mark(connection, user_id, _later_than(marks, await self._now(connection)), kept)
+            await self._mark(connection, user_id, later_than(marks, await self._now(connection)), kept)
 
     async def revoke_all(self) -> None:
         async with self._database.begin() as connection:
@@ -162,7 +145,7 @@ class SQLAlchemySessionStore:
             sa.select(user_sessions).where(table.id == id_, table.user_id == user_id, table.is_active)
         )
         row = rows.one_or_none()
-        return row is not None and not _marked(await self._marks(connection, [user_id]), id_, _record(row))
+        return row is not None and not marked(await self._marks(connection, [user_id]), id_, record_of(row))
 
     async def _lock_mark(self, connection: AsyncConnection, user_id: str) -> None:
         """From here to the end of the transaction nobody else moves this mark, nor checks what it may keep."""
@@ -187,43 +170,3 @@ class SQLAlchemySessionStore:
             return int(self._clock.now() * 1e6)
         seconds = sa.func.extract("epoch", sa.func.clock_timestamp())
         return int((await connection.execute(sa.select(sa.cast(seconds * 1_000_000, sa.BigInteger)))).scalar_one())
-
-
-def _later_than(marks: Mapping[str, Any], now: int) -> int:
-    """Now; later than these marks where the clock stands still or was set back: marks and logins alternate."""
-    return max([now, *(int(mark.not_before) + 1 for mark in marks.values())])
-
-
-def _not_before(marks: Mapping[str, Any], user_id: str, id_: UUID | None) -> float | None:
-    found = [marks[key] for key in (user_id, EVERYBODY) if key in marks]
-    applying = [mark.not_before for mark in found if mark.kept is None or mark.kept != id_]
-    return max(applying) / 1e6 if applying else None
-
-
-def _marked(marks: Mapping[str, Any], id_: UUID, record: SessionRecord) -> bool:
-    not_before = _not_before(marks, record.user_id, id_)
-    return not_before is not None and record.created_at.timestamp() <= not_before
-
-
-def _uuid(text: str | None) -> UUID | None:
-    """The canonical spelling only."""
-    try:
-        parsed = UUID(text or "")
-    except ValueError:
-        return None
-    return parsed if str(parsed) == text else None
-
-
-def _columns(record: SessionRecord) -> dict[str, Any]:
-    names = [column.name for column in user_sessions.c if column.name != "id"]
-    return {"id": UUID(record.id), **{name: getattr(record, name) for name in names}}
-
-
-def _record(row: Any) -> SessionRecord:
-    values = {name: _aware(value) for name, value in row._mapping.items()}  # noqa: SLF001 - SQLAlchemy's public name for it
-    return SessionRecord(**{**values, "id": str(values["id"])})
-
-
-def _aware(value: Any) -> Any:
-    """SQLite forgets the timezone; what was written is UTC."""
-    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value

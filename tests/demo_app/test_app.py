@@ -242,14 +242,40 @@ def test_the_release_comes_by_itself_at_the_planned_moment(tmp_path: Path) -> No
     play(scene, tmp_path, Settings(users=1, release_after=0.05))
 
 
+async def broken(on: Stage, directory: Path) -> None:
+    """From now on the database cannot be opened."""
+    await on.database.aclose()
+    for file in directory.glob("demo.db*"):
+        file.unlink()
+    (directory / "demo.db").mkdir()
+
+
 def test_the_health_check_asks_the_database(tmp_path: Path) -> None:
     async def scene(on: Stage) -> None:
         assert (await on.http.get("/healthz")).json() == {"database": "ok"}
-        await on.database.aclose()
-        for file in tmp_path.glob("demo.db*"):
-            file.unlink()
-        (tmp_path / "demo.db").mkdir()
+        await broken(on, tmp_path)
         assert (await on.http.get("/healthz")).status_code == 503
+
+    play(scene, tmp_path)
+
+
+def test_a_login_without_a_database_is_a_503_that_quotes_nothing(tmp_path: Path) -> None:
+    async def scene(on: Stage) -> None:
+        await broken(on, tmp_path)
+        answer = await on.log_in()
+        assert (answer.status_code, answer.json()) == (503, {"error": "unavailable"})
+        assert answer.headers["retry-after"] == "1"
+
+    play(scene, tmp_path)
+
+
+def test_a_logout_without_a_database_clears_the_cookie_and_says_that_it_failed(tmp_path: Path) -> None:
+    async def scene(on: Stage) -> None:
+        await on.log_in()
+        await broken(on, tmp_path)
+        answer = await on.http.post("/logout")
+        assert answer.status_code == 503
+        assert "Max-Age=0" in answer.headers["set-cookie"]
 
     play(scene, tmp_path)
 

@@ -47,7 +47,7 @@ class AsModel(pydantic.BaseModel):
     permissions: list[str] = pydantic.Field(default_factory=lambda: ["read"])
 
 
-CLASSES = [AsDataclass, AsStruct, AsModel]
+CLASSES: list[type[Any]] = [AsDataclass, AsStruct, AsModel]
 PAYLOAD = {"userId": "7", "companyId": "c1", "role": "admin", "email": "a@b.c", "permissions": ["x"], "version": 2}
 
 

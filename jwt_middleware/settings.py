@@ -1,0 +1,79 @@
+"""The settings of an authority, checked against each other before anything is built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError
+from .keys import KeyRing
+from .lookup import LookupLimits
+from .ports import ClaimsSource, Clock, Observer, SessionStore
+from .revocation import Revocation
+from .schema import SessionSchema
+from .telemetry import Telemetry
+from .tokens import Adoption
+from .transport import SessionCookie
+
+if TYPE_CHECKING:
+    from .jwks import RemoteKeys  # at run time an extra that may not be installed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The keyword arguments of :class:`SessionAuthority`, which documents them."""
+
+    keys: KeyRing | RemoteKeys
+    sources: Sequence[ClaimsSource]
+    store: SessionStore | None
+    window: timedelta
+    leeway: timedelta
+    rollout: timedelta
+    effective_at: Mapping[int, datetime]
+    issuer: str | None
+    audience: str | Sequence[str] | None
+    cookie: SessionCookie
+    adoption: Adoption
+    revocation: Revocation
+    lookups: LookupLimits
+    cache_entries: int
+    secret_claims: Sequence[str]
+    telemetry: Telemetry
+    observers: Sequence[Observer]
+    clock: Clock
+
+    def __post_init__(self) -> None:
+        if self.window < timedelta(seconds=1) or self.window.microseconds:
+            raise ConfigError("window is the life of a token in whole seconds: use at least timedelta(seconds=1)")
+        if self.leeway < timedelta(0) or self.leeway >= self.window:
+            raise ConfigError("leeway must not be negative, and shorter than window: 30 seconds are usual")
+        if self.rollout < timedelta(0):
+            raise ConfigError("rollout must not be negative: it is how long old issuers may still mint")
+        if self.cache_entries < 1:
+            raise ConfigError("cache_entries must be at least 1")
+        if self.remote is not None and (self.issuer is None or not self.audience):
+            raise ConfigError("an issuer's keys sign for many: with remote keys give issuer= and audience= too")
+
+    @property
+    def remote(self) -> RemoteKeys | None:
+        """The keys, where they are fetched."""
+        return None if isinstance(self.keys, KeyRing) else self.keys
+
+    @property
+    def max_lifetime(self) -> timedelta:
+        """The longest lifetime of a token that is accepted."""
+        return max(self.window, self.adoption.accepted_lifetime or self.window)
+
+
+def configuration(schema: SessionSchema[Any], settings: Settings) -> dict[str, object]:
+    """The facts of the ``configured`` event: nothing secret, nothing personal."""
+    return {
+        "payload_version": schema.version,
+        "payload_mints": schema.mints,
+        "window_s": int(settings.window.total_seconds()),
+        "keys": [key.id for key in settings.keys.keys],
+        "sourced": sorted({claim for source in settings.sources for claim in source.claims}),
+        "store": settings.store is not None,
+    }
