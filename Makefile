@@ -2,9 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-POSTGRES := $(wildcard /usr/lib/postgresql/*/bin/initdb)
 
-.PHONY: demo test check fuzz debian clean
+.PHONY: demo test check fuzz dashboards debian clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m demo_app
@@ -24,13 +23,21 @@ check: $(VENV)/test.stamp
 fuzz: $(VENV)/test.stamp
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/hostile
 
-# PostgreSQL for the tests: Debian's, where we may install it; TEST_POSTGRES_URL instead elsewhere.
+dashboards: $(VENV)/test.stamp
+	$(BIN)/python -m dashboards
+
+# Servers the tests start: Debian's packages, where we may install them. PostgreSQL elsewhere: TEST_POSTGRES_URL.
 debian:
-ifeq ($(POSTGRES)$(TEST_POSTGRES_URL),)
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; \
+	@missing=""; \
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -n "$$TEST_POSTGRES_URL" ] || missing="$$missing postgresql"; \
+	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	command -v prometheus-alertmanager >/dev/null || missing="$$missing prometheus-alertmanager"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && \
+	  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	elif [ -n "$$missing" ]; then \
+	  echo "install first:$$missing (or set TEST_POSTGRES_URL for a PostgreSQL of yours)" >&2; exit 2; \
 	fi
-endif
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'

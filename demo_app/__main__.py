@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
             "Seven days of a payload migration in a few minutes: a small app, simulated users, a release that adds "
             "the email to the payload, and what the metrics say about it. Ctrl-C ends everything."
         ),
+        epilog="`demo_app history --help`: the same as nine days of metrics for a real Prometheus, in seconds.",
     )
     add = parser.add_argument
     add("--window", type=_duration, default="3m", metavar="TIME", help="life of a token: 45s, 3m, 1h, 7d (default 3m)")
@@ -52,8 +53,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    given_arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if given_arguments[:1] == ["history"]:
+        from .history.command import main as history  # noqa: PLC0415 - the other command needs none of it
+
+        return history(given_arguments[1:])
     parser = _parser()
-    given = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args(given_arguments))
     without_terminal = given.pop("headless")
     try:
         settings = Settings(**given)

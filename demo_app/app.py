@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -16,31 +15,34 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from jwt_middleware import SessionNotEnded, Unavailable
 
+from . import live_page
+from .board import Board
 from .database import Database
-from .pages import login_page, session_page
+from .pages import login_page
 from .passwords import LONGEST, matches
 from .release import DeployedSessions, Deployment, session_of
 from .session import PERMISSIONS, Session
 from .telemetry import Signals
 
-PUBLIC: Final = ("/login", "/logout", "/healthz", "/metrics", "/style.css")
+PUBLIC: Final = ("/login", "/logout", "/healthz", "/metrics", *live_page.PUBLIC)
 _FORM: Final = "application/x-www-form-urlencoded"
 _LARGEST_BODY: Final = 4_096
-_STYLE: Final = Path(__file__).with_name("style.css")
 
 
-def create_app(database: Database, deployment: Deployment, signals: Signals) -> ASGIApp:
-    """The whole ASGI app; outermost is OpenTelemetry, so that what the sessions report hangs below its spans."""
+def create_app(database: Database, deployment: Deployment, signals: Signals, board: Board | None = None) -> ASGIApp:
+    """The whole ASGI app; outermost is OpenTelemetry, so that what the sessions report hangs below its spans.
+
+    Without a board there is no live page.
+    """
     handlers = _Handlers(database, deployment, signals)
     app = Starlette(
         routes=[
-            Route("/", handlers.home),
             Route("/login", handlers.login_form),
             Route("/login", handlers.login, methods=["POST"]),
             Route("/logout", handlers.logout, methods=["POST"]),
@@ -49,14 +51,19 @@ def create_app(database: Database, deployment: Deployment, signals: Signals) -> 
             Route("/release", handlers.release, methods=["POST"]),
             Route("/metrics", handlers.metrics),
             Route("/healthz", handlers.healthz),
-            Route("/style.css", handlers.style),
+            Mount("/static", live_page.Files(directory=live_page.STATIC)),
+            *(live_page.routes(board) if board else ()),
         ],
         exception_handlers=dict.fromkeys((Unavailable, SQLAlchemyError), _unavailable),
-        middleware=[Middleware(DeployedSessions, deployment=deployment, public=PUBLIC, login="/login")],
+        middleware=[
+            Middleware(
+                DeployedSessions, deployment=deployment, public=PUBLIC, optional=live_page.OPTIONAL, login="/login"
+            )
+        ],
     )
     return OpenTelemetryMiddleware(
         app,
-        excluded_urls=parse_excluded_urls("/metrics,/healthz"),
+        excluded_urls=parse_excluded_urls("/metrics,/healthz,/static,/api/live"),
         tracer_provider=signals.tracers,
         meter_provider=signals.meters,
         exclude_spans=["receive", "send"],
@@ -70,10 +77,6 @@ class _Handlers:
         self._database: Final = database
         self._deployment: Final = deployment
         self._signals: Final = signals
-
-    async def home(self, request: Request) -> Response:
-        released = self._deployment.released_at is not None
-        return session_page(session_of(request), request.state.token, released=released)
 
     async def login_form(self, _: Request) -> Response:
         return login_page()
@@ -93,7 +96,7 @@ class _Handlers:
             environment="demo",
         )
         response = RedirectResponse("/", 303) if _is_form(request) else JSONResponse({"userId": session.user_id})
-        await self._deployment.authority.start(response, session, label="demo")
+        await self._deployment.authority.start(response, session, label=_device(request))
         return response
 
     async def logout(self, request: Request) -> Response:
@@ -143,9 +146,6 @@ class _Handlers:
             return JSONResponse({"database": "unavailable"}, status_code=503)
         return JSONResponse({"database": "ok"})
 
-    async def style(self, _: Request) -> Response:
-        return FileResponse(_STYLE, media_type="text/css")
-
 
 async def _unavailable(_: Request, __: Exception) -> Response:
     """The database is gone or overwhelmed; what it said stays here."""
@@ -157,6 +157,11 @@ def _permitted(request: Request, permission: str) -> Session:
     if permission not in session.permissions:
         raise HTTPException(403)
     return session
+
+
+def _device(request: Request) -> str:
+    """What the list of a user's sessions calls where they logged in: browsers say that they are one."""
+    return "browser" if "sec-fetch-mode" in request.headers else "script"
 
 
 def _is_form(request: Request) -> bool:

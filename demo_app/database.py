@@ -60,6 +60,11 @@ def email_of(number: int) -> str:
     return f"user{number}@example.com"
 
 
+def role_of(number: int) -> str:
+    """Every tenth is an administrator, the first among them."""
+    return "admin" if number % _EVERY_TENTH == 1 else "user"
+
+
 def url_of(database: str | None, directory: Path) -> str:
     """The URL of what ``--database`` names; a file in ``directory`` by default."""
     if database is None:
@@ -84,7 +89,7 @@ class Database:
                 "id": number,
                 "company_id": list(_COMPANIES)[number % len(_COMPANIES)],
                 "email": email_of(number),
-                "role": "admin" if number % _EVERY_TENTH == 1 else "user",
+                "role": role_of(number),
                 "password": stored,
             }
             for number in range(1, count + 1)

@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
+
+from jwt_middleware import Verdict
 
 from .watch import Figures
+
+_SENTENCES: Final[Mapping[Verdict, str]] = {
+    Verdict.NO_PLAN: "Nobody has said when version 2 is to be minted, so nothing can be said about the end.",
+    Verdict.SCHEDULED: "Every reader knows version 2 already; logins mint version 1 until the release.",
+    Verdict.STILL_MINTED: "Some issuer still mints version 1: find and update it, or the fallback will never end.",
+    Verdict.LATE_DRAINING: "Version 1 was minted after the release, later than planned; those tokens are dying out.",
+    Verdict.DRAINING: "Old tokens live on, and need the fallback until the last of them has expired.",
+    Verdict.DRAINED: "No token of version 1 is alive any more.",
+    Verdict.UNPROVEN: "No old token is in sight, but the watch has gaps or no requests: absence is not zero.",
+}
+
+
+def sentence(verdict: Verdict) -> str:
+    """What a verdict means, for who reads it the first time."""
+    return _SENTENCES[verdict]
 
 
 def share(value: float | None) -> str:

@@ -42,7 +42,7 @@ async def live(settings: Settings, demo: Demo, watch: Watch, stop: asyncio.Event
 def banner(settings: Settings, demo: Demo) -> str:
     """Where it runs, and who can log in."""
     return (
-        f"{demo.url}  log in as {email_of(1)} or {email_of(2)}, password {demo.password}\n"
+        f"{demo.url}  is the live page: log in as {email_of(1)} or {email_of(2)}, password {demo.password}\n"
         f"metrics: {demo.url}/metrics  log: {demo.log}\n"
         f"A token lives {settings.window} s (seven days). Logins mint version 2, with an email, from "
         f"{clock(demo.deployment.planned)} on. Ctrl-C ends the demo."

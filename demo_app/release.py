@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from time import time
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jwt_middleware import (
@@ -93,10 +93,15 @@ class Deployment:
         )
 
 
-def session_of(request: Request) -> Session:
-    """Asked of the authority that let the request in: while it was on its way there may have been a release."""
-    authority: SessionAuthority[Session] = getattr(request.state, _LET_IN_BY)
-    return authority.session(request)
+def authority_of(conn: HTTPConnection) -> SessionAuthority[Session]:
+    """The authority that let the request in: while it was on its way there may have been a release."""
+    authority: SessionAuthority[Session] = getattr(conn.state, _LET_IN_BY)
+    return authority
+
+
+def session_of(conn: HTTPConnection) -> Session:
+    """The request's session; who has none is turned away."""
+    return authority_of(conn).session(conn)
 
 
 class DeployedSessions:

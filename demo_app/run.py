@@ -12,7 +12,6 @@ from .live import live
 from .server import running
 from .settings import Settings
 from .traffic import Traffic
-from .watch import Watch
 
 _PATIENCE: Final = 2
 """Seconds that users have to finish what they are doing."""
@@ -26,7 +25,7 @@ async def run(settings: Settings, *, without_terminal: bool) -> int:
     """
     stop = _stop_signal()
     async with running(settings) as demo, asyncio.TaskGroup() as group:
-        traffic, watch = Traffic(settings, demo.http, demo.password), Watch(settings, demo.http)
+        traffic, watch = Traffic(settings, demo.http, demo.password), demo.watch
         background = [
             group.create_task(traffic.run()),
             group.create_task(watch.follow()),

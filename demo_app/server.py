@@ -18,11 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp
 
 from .app import create_app
+from .board import Board
 from .database import Database, url_of
 from .release import Deployment
+from .ring import Ring
 from .settings import Settings
 from .telemetry import log_json, signals
 from .traffic import client
+from .watch import Watch
 
 HOST: Final = "127.0.0.1"
 
@@ -39,6 +42,7 @@ class Demo:
     http: httpx.AsyncClient
     database: Database
     deployment: Deployment
+    watch: Watch
     log: Path
     password: str = field(repr=False)
     """Of every user; another one in each run."""
@@ -54,9 +58,9 @@ async def running(settings: Settings) -> AsyncIterator[Demo]:
     password = secrets.token_urlsafe(9)
     async with contextlib.AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo_app-")))
-        log = settings.log or directory / "events.jsonl"
+        log, ring = settings.log or directory / "events.jsonl", Ring()
         try:
-            log_json(stack.enter_context(log.open("a", encoding="utf-8", buffering=1)))
+            log_json(stack.enter_context(log.open("a", encoding="utf-8", buffering=1)), ring)
         except OSError as error:
             raise Unusable(f"--log {log} cannot be written: {error.strerror}") from None
         listener = stack.enter_context(_listener(settings.port))
@@ -67,10 +71,21 @@ async def running(settings: Settings) -> AsyncIterator[Demo]:
         deployment = Deployment(settings, database, providers.of_sessions)
         await deployment.store.create_all()
         stack.push_async_callback(deployment.aclose)
-        await stack.enter_async_context(_serving(create_app(database, deployment, providers), listener))
-        url = f"http://localhost:{listener.getsockname()[1]}"
-        http = await stack.enter_async_context(client(f"http://{HOST}:{listener.getsockname()[1]}"))
-        yield Demo(url=url, http=http, database=database, deployment=deployment, log=log, password=password)
+        port = listener.getsockname()[1]
+        http = client(f"http://{HOST}:{port}")
+        watch = Watch(settings, http)
+        app = create_app(database, deployment, providers, Board(settings, deployment, watch, ring))
+        await stack.enter_async_context(_serving(app, listener))
+        await stack.enter_async_context(http)
+        yield Demo(
+            url=f"http://localhost:{port}",
+            http=http,
+            database=database,
+            deployment=deployment,
+            watch=watch,
+            log=log,
+            password=password,
+        )
 
 
 async def _prepared(settings: Settings, directory: Path, password: str) -> Database:

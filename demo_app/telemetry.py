@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.typing import Processor
 
 from jwt_middleware import Telemetry
 
@@ -64,13 +65,14 @@ def signals(environment: Mapping[str, str] = os.environ) -> Signals:
     return Signals(registry=registry, meters=meters, tracers=tracers)
 
 
-def log_json(stream: TextIO) -> None:
-    """Every event of every logger as one line of JSON."""
+def log_json(stream: TextIO, *watching: Processor) -> None:
+    """Every event of every logger as one line of JSON; who watches sees it before that."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *watching,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("INFO"),

@@ -14,6 +14,7 @@ import httpx
 
 from jwt_middleware import Coverage, Migration, Reason, Verdict, names
 
+from .curves import Curves
 from .scrape import Scrape
 from .settings import TWENTIETHS, Settings
 
@@ -39,7 +40,13 @@ class Figures:
     expired: int
     refused: int
     """Turned away for any reason but an expired or a missing token."""
+    planned_sunset: float | None
+    latest_expiry: float | None
+    """Of the old tokens that were seen in the whole lookback."""
     sunset: float | None
+    """The later of the two."""
+    queries: int
+    """For claims: what the fallbacks cost."""
     verdict: Verdict
 
 
@@ -47,6 +54,7 @@ class Watch:
     """Scrapes, remembers a lookback of them, and computes."""
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient) -> None:
+        self.curves: Final = Curves(settings.window)
         self._settings: Final = settings
         self._http: Final = http
         self._history: Final[deque[Scrape]] = deque()
@@ -89,6 +97,7 @@ class Watch:
         oldest = scrape.at - self._settings.lookback
         while self._history[0].at < oldest:
             self._history.popleft()
+        self.curves.add(scrape, self._recently(scrape))
         self._slots.difference_update({slot for slot in self._slots if slot < self._slot(oldest)})
 
     def figures(self) -> Figures | None:
@@ -96,7 +105,7 @@ class Watch:
         now = self._last
         if now is None:
             return None
-        past = self._at(now.at - self._settings.window / TWENTIETHS)
+        past = self._recently(now)
         accepted = _accepted(now) - _accepted(past)
         migration = self._migration(now)
         expired = _refused(now, Reason.TOKEN_EXPIRED)
@@ -112,7 +121,10 @@ class Watch:
             last_fallback=self._last_fallback,
             expired=int(expired),
             refused=int(now.total(names.REQUESTS, {names.RESULT: "refused"}) - expired - missing),
+            planned_sunset=_later(migration.superseded(OLD), migration.max_lifetime),
+            latest_expiry=migration.last_expiry.get(OLD),
             sunset=migration.sunset(OLD),
+            queries=int(now.total(names.LOOKUPS, {names.LOOKUP: "claims"})),
             verdict=self._verdict(migration, now),
         )
 
@@ -147,6 +159,10 @@ class Watch:
             minted_by_plan=now.newest(names.PAYLOAD_INFO, {names.PAYLOAD_MINTS: OLD}) is None,
         )
 
+    def _recently(self, now: Scrape) -> Scrape:
+        """What shares and rates are measured from."""
+        return self._at(now.at - self._settings.window / TWENTIETHS)
+
     def _at(self, moment: float) -> Scrape:
         """The newest scrape that is no later; before the first one nothing was counted."""
         past = Scrape(at=self._history[0].at, samples={})
@@ -158,6 +174,10 @@ class Watch:
 
     def _slot(self, moment: float) -> int:
         return int(moment // self._settings.slot)
+
+
+def _later(moment: float | None, seconds: float) -> float | None:
+    return None if moment is None else moment + seconds
 
 
 def _accepted(scrape: Scrape, version: int | None = None) -> float:

@@ -27,6 +27,7 @@ from .lookup import LookupLimits
 from .middleware import JWTSessionMiddleware
 from .migration import Coverage, Migration, Verdict
 from .ports import ClaimsSource, Clock, KeySource, Observer, SessionStore, SilentObserver
+from .retention import Purged, Retention
 from .revocation import Revocation
 from .schema import Claim, SessionSchema
 from .sources import source
@@ -34,7 +35,18 @@ from .stores import MemorySessionStore
 from .telemetry import Telemetry
 from .tokens import Adoption
 from .transport import SessionCookie
-from .types import FilledClaim, FillOutcome, Issued, LookupFacts, Outcome, SessionRecord, TokenInfo, VerifiedToken
+from .types import (
+    FilledClaim,
+    FillOutcome,
+    Issued,
+    LookupFacts,
+    Outcome,
+    SessionCursor,
+    SessionRecord,
+    TokenInfo,
+    UserSessions,
+    VerifiedToken,
+)
 
 if TYPE_CHECKING:
     from .jwks import RemoteKeys
@@ -52,6 +64,8 @@ __all__ = [
     "SessionCookie",
     "Adoption",
     "Revocation",
+    "Retention",
+    "Purged",
     "LookupLimits",
     "Telemetry",
     "source",
@@ -65,6 +79,8 @@ __all__ = [
     "FilledClaim",
     "FillOutcome",
     "SessionRecord",
+    "SessionCursor",
+    "UserSessions",
     "LookupFacts",
     "Migration",
     "Coverage",

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, Literal
 
 from . import names
+from .activity import Activity
+from .due import Dues
 from .fallback import ClaimsLookup, Fetch, Filler, Values
 from .lookup import Lanes, Lookup
 from .migration import Migration
@@ -15,6 +17,7 @@ from .minting import Minter
 from .observers import Observers
 from .pipeline import Pipeline
 from .ports import ClaimsSource, Observer, SessionStore
+from .reissuing import Reissuer
 from .revocation import RevocationView
 from .revoking import Revoker
 from .schema import SessionSchema
@@ -35,7 +38,10 @@ class Parts(Generic[S]):
     pipeline: Pipeline[S]
     minter: Minter[S]
     revoker: Revoker
+    reissuer: Reissuer[S]
     revocation: RevocationView | None
+    activity: Activity | None
+    lanes: Lanes
 
 
 def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[S]:
@@ -56,12 +62,18 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
     tokens = _tokens(settings, tallies)
     lookups = _LookupMaker(settings, tallies, observer)
     revocation = None if settings.store is None else lookups.sessions(settings.store)
+    clock, entries = settings.clock, settings.cache_entries
+    activity = None if settings.store is None else Activity(settings.store, clock=clock, tallies=tallies, limit=entries)
+    filler = Filler(schema, settings.sources, lookup=lookups.claims, tallies=tallies, clock=settings.clock)
+    minter = _minter(schema, settings, tokens, migration, tallies)
     pipeline = Pipeline(
         schema=schema,
         tokens=tokens,
         keys=settings.keys,
         revocation=revocation,
-        filler=Filler(schema, settings.sources, lookup=lookups.claims, tallies=tallies, clock=settings.clock),
+        activity=activity,
+        filler=filler,
+        dues=_dues(schema, settings),
         migration=migration,
         observer=observer,
         tallies=tallies,
@@ -77,7 +89,7 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         transport=Transport(settings.cookie),
         migration=migration,
         pipeline=pipeline,
-        minter=_minter(schema, settings, tokens, migration, tallies),
+        minter=minter,
         revoker=Revoker(
             schema=schema,
             store=settings.store,
@@ -86,7 +98,20 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
             tallies=tallies,
             clock=settings.clock,
         ),
+        reissuer=Reissuer(
+            schema=schema,
+            minter=minter,
+            filler=filler,
+            revocation=revocation,
+            store=settings.store,
+            triggers=settings.triggers,
+            patience=settings.lookups.timeout.total_seconds(),
+            tallies=tallies,
+            clock=settings.clock,
+        ),
         revocation=revocation,
+        activity=activity,
+        lanes=lookups.lanes,
     )
 
 
@@ -100,7 +125,7 @@ class _LookupMaker:
         self._settings: Final = settings
         self._tallies: Final = tallies
         self._observer: Final = observer
-        self._lanes: Final = Lanes()
+        self.lanes: Final = Lanes()
         self._made: Final[dict[str, weakref.WeakSet[Lookup[Any, Any]]]] = {}
 
     def claims(self, source: ClaimsSource, fetch: Fetch) -> ClaimsLookup:
@@ -127,7 +152,7 @@ class _LookupMaker:
             name=name,
             resource=resource,
             limits=self._settings.lookups,
-            lanes=self._lanes,
+            lanes=self.lanes,
             clock=self._settings.clock,
             tallies=self._tallies,
             observer=self._observer,
@@ -164,6 +189,19 @@ def _tokens(settings: Settings, tallies: Tallies) -> Tokens:
         session_required=settings.store is not None,
         clock=settings.clock,
         tallies=tallies,
+    )
+
+
+def _dues(schema: SessionSchema[Any], settings: Settings) -> Dues:
+    return Dues(
+        schema,
+        clock=settings.clock,
+        window=settings.window,
+        reissue=settings.reissue,
+        renew_within=settings.renew_within,
+        max_session_age=settings.max_session_age,
+        can_sign=settings.keys.signing is not None,
+        has_store=settings.store is not None,
     )
 
 

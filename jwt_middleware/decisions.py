@@ -10,7 +10,7 @@ from .errors import Reason
 from .ports import Observer
 from .schema import SessionSchema
 from .tallies import Tallies
-from .types import Carrier, Fallback, Minted, Outcome, Result, S, TokenInfo
+from .types import Carrier, Due, Fallback, Minted, Outcome, Result, S, TokenInfo
 
 DECIDED: Final = "jwt_middleware"
 """The ASGI scope's key under which a nested middleware finds which authority decided, and what."""
@@ -30,6 +30,8 @@ class Trail:
     age: float | None = None
     auth_time: float | None = None
     fallback: Fallback | None = None
+    stale: bool = False
+    due: Due | None = None
 
 
 class Decisions(Generic[S]):
@@ -100,6 +102,8 @@ class Decisions(Generic[S]):
             token_age=trail.age,
             fallback=trail.fallback,
             auth_time=trail.auth_time,
+            stale=trail.stale,
+            due=trail.due,
         )
         self._observer.finished(outcome)
         return outcome

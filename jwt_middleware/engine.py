@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from .errors import ConfigError, Unavailable
+
+T = TypeVar("T")
 
 
 class Database:
@@ -51,6 +53,23 @@ class Database:
                 yield connection
         except self._failures:
             raise Unavailable("the database could not answer") from None
+
+    async def to_its_end(self, query: Coroutine[Any, Any, T]) -> T:
+        """Await a query that may be given up. One of SQLite goes on nevertheless, and this ends when it has ended.
+
+        Its driver cannot stop it; and cancelled, with its event loop ending before it does, it would hang for ever:
+        the loop cancels the closing of its connection too, which aiosqlite 0.22 under SQLAlchemy 2.1 does not survive.
+        """
+        if self.dialect != "sqlite":
+            return await query
+        task = asyncio.get_running_loop().create_task(query)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # may come when nobody asks any more
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            await asyncio.wait([task])
+            raise
+        return task.result()
 
     def _stay_in_one_loop(self) -> None:
         loop = asyncio.get_running_loop()

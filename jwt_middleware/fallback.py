@@ -28,7 +28,7 @@ _DATABASE: Final = ("database", "cache", "coalesced")
 class ClaimsLookup(Protocol):
     """The one thing asked of ``lookup`` here."""
 
-    async def get(self, key: str) -> Found[Values]: ...
+    async def get(self, key: str, *, fresh: bool = False) -> Found[Values]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,22 +120,36 @@ class Filler:
             reason=min(reasons, key=_PRECEDENCE.index, default=None),
         )
 
-    async def _ask(self, firing: Sequence[ClaimSpec], payload: Upgraded) -> dict[int, _Answer]:
+    async def fetch_anew(self, claims: dict[str, Any], *, subject: str) -> dict[str, Any]:
+        """The claims with every one that has a source fetched anew, past the cache: for a renewal.
+
+        Raises:
+            Refusal: ``claims_incomplete``: a default would have to stand in.
+        """
+        sourced = [self._specs[name] for name in self._source_of]
+        payload = Upgraded(claims=claims, subject=subject, missing=(), label="")
+        answers = await self._ask(sourced, payload, fresh=True)
+        settled = [(spec.name, *self._settle(spec, answers)) for spec in sourced]
+        if any(fact.outcome is not FillOutcome.RESOLVED for _, fact, _ in settled):
+            raise Refusal(Reason.CLAIMS_INCOMPLETE)
+        return {**claims, **{name: value for name, _, value in settled}}
+
+    async def _ask(self, firing: Sequence[ClaimSpec], payload: Upgraded, *, fresh: bool = False) -> dict[int, _Answer]:
         """Each source that is needed, once, all at the same time."""
         needed = sorted({self._source_of[spec.name] for spec in firing if spec.name in self._source_of})
         if len(needed) == 1:
-            return {needed[0]: await self._ask_one(needed[0], payload)}
-        answers = await asyncio.gather(*(self._ask_one(place, payload) for place in needed))
+            return {needed[0]: await self._ask_one(needed[0], payload, fresh=fresh)}
+        answers = await asyncio.gather(*(self._ask_one(place, payload, fresh=fresh) for place in needed))
         return dict(zip(needed, answers, strict=True))
 
-    async def _ask_one(self, place: int, payload: Upgraded) -> _Answer:
+    async def _ask_one(self, place: int, payload: Upgraded, *, fresh: bool) -> _Answer:
         by = self._sources[place].by
         try:
             key = payload.subject if by is None else subject_key(payload.claims.get(by))
         except Refusal:
             return _Answer(FillOutcome.NOT_FOUND)
         try:
-            found = await self._lookups[place].get(key)
+            found = await self._lookups[place].get(key, fresh=fresh)
         except LookupFailed as failed:
             return _Answer(failed.outcome, handle=failed.handle)
         if found.value is None:

@@ -5,55 +5,28 @@ Pure ASGI; ``self`` is read-only after construction, and ``send`` is wrapped onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
-from starlette.authentication import AuthCredentials, BaseUser, UnauthenticatedUser
+from starlette.authentication import UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .authority import SessionAuthority
+from .carrying import CookieCarrying
 from .decisions import DECIDED
 from .errors import ConfigError, Reason, Refusal
 from .lifespan import lifespan
+from .plain_hit import AUTHENTICATED, Credentials, PlainHits, SessionUser
 from .policy import CrossSite, PublicPaths, navigates
 from .responses import Refusals
 from .transport import COOKIE_READ, Unreadable
-from .types import Carrier, Outcome, RawToken, TokenInfo
+from .types import Carrier, Due, Outcome, RawToken, TokenInfo
 from .websocket import watched
 
-
-class SessionUser(BaseUser):
-    """``request.user`` for Starlette's own tools; the session itself is on ``request.state``."""
-
-    def __init__(self, session: object, attribute: str) -> None:
-        self._session = session
-        self._attribute = attribute
-
-    @property
-    def is_authenticated(self) -> bool:
-        return True
-
-    @property
-    def identity(self) -> str:
-        return str(getattr(self._session, self._attribute))
-
-    @property
-    def display_name(self) -> str:
-        return self.identity
-
-
-class _Credentials(AuthCredentials):
-    """Shared by all requests, hence a tuple that nobody can append to."""
-
-    def __init__(self, *scopes: str) -> None:
-        self.scopes = scopes  # type: ignore[assignment]  # Starlette only asks `in`
-
-
 _NOBODY: Final = UnauthenticatedUser()
-_NO_CREDENTIALS: Final = _Credentials()
-_AUTHENTICATED: Final = _Credentials("authenticated")
+_NO_CREDENTIALS: Final = Credentials()
 _STARTS: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
 )
@@ -100,11 +73,16 @@ class JWTSessionMiddleware:
         self._refusals: Final = Refusals(login)
         self._read: Final = authority.transport.read
         self._hit: Final = authority.hit
+        self._takes: Final = PlainHits(authority, self._public).take
+        self._carrying: Final = CookieCarrying((authority.cookie.name, *authority.cookie.also_read))
         self._attribute: Final = authority.schema.subject_attribute
         if login is not None and (login.endswith("/*") or not self._public.match({"path": unquote(login)})):
             raise ConfigError(f"login={login!r} must be one of the public paths, or nobody could log in")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._takes(scope):
+            await self._inside(scope, receive, send, COOKIE_READ)
+            return
         if scope["type"] == "lifespan":
             await lifespan(self.app, self.authority, scope, receive, send)
             return
@@ -133,7 +111,7 @@ class JWTSessionMiddleware:
         except Refusal as refusal:
             decided = self._early(refusal, scope, outside)
         else:
-            decided = outside or self._hit(raw)
+            decided = outside or (None if raw.adopted else self._hit(raw.value))
             if decided is None:
                 decided = await self.authority.run(raw, optional=self._optional.match(scope))
         if not isinstance(decided, Outcome):
@@ -146,9 +124,10 @@ class JWTSessionMiddleware:
         scope[DECIDED] = self.authority, decided
         if session is not None:
             scope["state"]["session"], scope["state"]["token"] = session, token
-            scope["user"], scope["auth"] = SessionUser(session, self._attribute), _AUTHENTICATED
+            scope["user"], scope["auth"] = SessionUser(session, self._attribute), AUTHENTICATED
         watch = raw if session is not None and outside is None else None
-        await self._inside(scope, receive, send, vary, watch)
+        due = decided.due if isinstance(decided, Outcome) and outside is None else None
+        await self._inside(scope, receive, send, vary, watch, due)
 
     def _token(self, scope: Scope) -> tuple[RawToken, bytes]:
         raw, vary = self._read(scope["headers"])
@@ -180,18 +159,28 @@ class JWTSessionMiddleware:
         return decided if authority is self.authority else None
 
     async def _inside(
-        self, scope: Scope, receive: Receive, send: Send, vary: bytes | None, watch: RawToken | None = None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        vary: bytes | None,
+        watch: RawToken | None = None,
+        due: Due | None = None,
     ) -> None:
         """The app; a Refusal it raises before its response begins is answered as one. ``watch`` ends a websocket."""
         began = False
 
-        async def sending(message: Message) -> None:
+        def sending(message: Message) -> Awaitable[None]:
             nonlocal began
-            if message["type"] in _STARTS:
-                began = True
-                if vary is not None and message["type"] == "http.response.start":
+            if began or message["type"] not in _STARTS:
+                return send(message)
+            began = True
+            if message["type"] == "http.response.start":
+                if vary is not None:
                     message = _varied(message, vary)
-            await send(message)
+                if due is not None:
+                    return self._send_with_cookie(message, due, send)
+            return send(message)
 
         try:
             if scope["type"] == "websocket" and watch is not None:
@@ -203,6 +192,14 @@ class JWTSessionMiddleware:
                 raise
             self._count(refusal.reason, scope)
             await self._answer(refusal.reason, scope, receive, send, vary)
+
+    async def _send_with_cookie(self, message: Message, due: Due, send: Send) -> None:
+        """The start of a response, with the newer cookie where it may carry one and there is one."""
+        headers = list(message.get("headers", ()))
+        set_cookie = None
+        if self._carrying.allows(message["status"], headers):
+            set_cookie = await self.authority.parts.reissuer.set_cookie(due)
+        await send({**message, "headers": headers if set_cookie is None else self._carrying.put(headers, set_cookie)})
 
     async def _answer(self, reason: Reason, scope: Scope, receive: Receive, send: Send, vary: bytes | None) -> None:
         if self._sends_to_login and reason.status == 401 and navigates(scope) and not self._login.match(scope):
@@ -225,4 +222,6 @@ def _answerable(scope: Scope) -> bool:
 
 def _varied(message: Message, vary: bytes) -> Message:
     """The response depends on what was read of the request; whatever else it says stays."""
-    return {**message, "headers": [*message.get("headers", ()), (b"vary", vary)]}
+    varied = dict(message)
+    varied["headers"] = [*message.get("headers", ()), (b"vary", vary)]
+    return varied

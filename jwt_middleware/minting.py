@@ -94,8 +94,26 @@ class Minter(Generic[S]):
                 )
             )
         self._cells[self._issued] += 1
-        self._migration.saw(self._schema.mints, issued_at, expires_at)
+        self.saw(issued_at, expires_at)
         return Issued(token=token, set_cookie=set_cookie, session_id=session_id, expires_at=moment(expires_at))
+
+    def again(self, claims: dict[str, Any]) -> tuple[str, str]:
+        """A newer token of a session and its Set-Cookie value; the claims are complete, and ``exp`` stands in them.
+
+        Raises:
+            MintError: It cannot become a token or a cookie, or its time is over.
+        """
+        if denied := next(self._secrets.within(claims), None):
+            raise MintError(f"claim {denied!r} looks like a secret: a token must not carry it")
+        max_age = int(claims["exp"] - self._clock.now())
+        if max_age < 1:
+            raise MintError("the session ends now: its cookie would be deleted")
+        token = self.sign(claims)
+        return token, self._cookie.set_header(token, max_age=max_age)
+
+    def saw(self, issued_at: float, expires_at: float) -> None:
+        """Take note of a token that left."""
+        self._migration.saw(self._schema.mints, issued_at, expires_at)
 
     def sign(self, claims: dict[str, Any]) -> str:
         """A token of just these claims, with ``iss`` and ``aud`` as configured."""

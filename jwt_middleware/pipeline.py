@@ -12,12 +12,14 @@ from typing import Final, Generic
 from uuid import UUID
 
 from . import names
+from .activity import Activity
 from .decisions import UNKNOWN, Decisions, Trail
+from .due import Dues
 from .errors import Reason, Refusal
 from .fallback import Filled, Filler
 from .migration import Migration
 from .ports import Clock, KeySource, Observer
-from .revocation import RevocationView
+from .revocation import STALE, RevocationView
 from .schema import SessionSchema
 from .seen import LONGEST, NOT_PLAIN, Entry, Seen, digest
 from .tallies import Tallies
@@ -39,7 +41,9 @@ class Pipeline(Generic[S]):
         tokens: Tokens,
         keys: KeySource,
         revocation: RevocationView | None,
+        activity: Activity | None,
         filler: Filler,
+        dues: Dues,
         migration: Migration,
         observer: Observer,
         tallies: Tallies,
@@ -47,10 +51,13 @@ class Pipeline(Generic[S]):
         cache_entries: int,
     ) -> None:
         self._schema: Final = schema
+        self._thaw: Final = schema.thaw
         self._tokens: Final = tokens
         self._keys: Final = keys
         self._revocation: Final = revocation
+        self._activity: Final = activity
         self._filler: Final = filler
+        self._dues: Final = dues
         self._migration: Final = migration
         self._clock: Final = clock
         self._monotonic: Final[Callable[[], float]] = clock.monotonic
@@ -62,22 +69,22 @@ class Pipeline(Generic[S]):
         self._ended: Final[set[str | None]] = set()
         self._generation = 0
 
-    def hit(self, raw: RawToken) -> tuple[S, TokenInfo] | None:
+    def hit(self, token: bytes) -> tuple[S, TokenInfo] | None:
         """The plain hit, or None where :meth:`run` must decide. Never suspends."""
-        entry = self._find(digest(raw.value))
+        entry = self._find(digest(token))
         if entry is None:
             return None
         frozen, deadline, cell = entry
-        if cell == NOT_PLAIN or deadline <= self._monotonic() or raw.adopted:
+        if cell == NOT_PLAIN or deadline <= self._monotonic():
             return None
         try:
-            session, info = self._schema.thaw(frozen)
+            found = self._thaw(frozen)
         except Refusal:  # the session class runs code of the app's, which may change its mind
             return None
-        if info.session_id in self._ended:
+        if found[1].session_id in self._ended:
             return None
         self._cells[cell] += 1
-        return session, info
+        return found
 
     async def run(self, raw: RawToken, *, optional: bool = False) -> Outcome[S]:
         """Everything that is not a plain hit. ``optional``: a bad cookie makes an anonymous request."""
@@ -87,6 +94,7 @@ class Pipeline(Generic[S]):
             payload = self._schema.upgrade(token.claims, token.payload_version)
             trail.subject = payload.subject
             checked = await self._still_active(token, payload.subject, key)
+            trail.stale = checked == STALE
             filled = await self._filler.fill(payload)
             trail.fallback = filled.fallback
             filled.refuse()
@@ -98,6 +106,9 @@ class Pipeline(Generic[S]):
             self._remember(key, token, frozen, trail, checked)
         for rule in token.adopted:
             self._cells[self._adoptions[rule]] += 1
+        if self._activity is not None:
+            self._activity.note(token.session_id or adopted_session_id(key))
+        trail.due = self._dues.of(raw, token, payload, filled)
         return self._decisions.accept(trail, session, info)
 
     async def verify(self, raw: RawToken, key: bytes, trail: Trail | None = None) -> VerifiedToken:
@@ -126,8 +137,8 @@ class Pipeline(Generic[S]):
             trail.age = self._clock.now() - known.issued_at
         return known
 
-    async def check(self, raw: RawToken) -> float:
-        """Whether a token and its session still stand; counts no request.
+    async def check(self, raw: RawToken, *, fresh: bool = False) -> float:
+        """Whether a token and its session still stand; counts no request. ``fresh``: the store is asked now.
 
         Returns:
             The last moment the token is accepted, in seconds since the epoch.
@@ -138,7 +149,7 @@ class Pipeline(Generic[S]):
         key = digest(raw.value)
         token = await self.verify(raw, key)
         payload = self._schema.upgrade(token.claims, token.payload_version)
-        await self._still_active(token, payload.subject, key)
+        await self._still_active(token, payload.subject, key, fresh=fresh)
         return token.valid_until
 
     def refuse(self, reason: Reason, trail: Trail | None = None, *, optional: bool = False) -> Outcome[S]:
@@ -171,21 +182,25 @@ class Pipeline(Generic[S]):
                 raise
         return self._tokens.open(token)
 
-    async def _still_active(self, token: VerifiedToken, subject: str, key: bytes) -> float:
+    async def _still_active(self, token: VerifiedToken, subject: str, key: bytes, *, fresh: bool = False) -> float:
         """The monotonic moment until which the session is known to be active."""
         if self._revocation is None:
             return math.inf
         asked = SessionKey(session_id=token.session_id or adopted_session_id(key), user_id=subject)
         since = -math.inf if token.auth_time is None else token.auth_time
         listed = token.session_id is not None
-        deadline = self._revocation.check_now(asked, since, listed=listed)
-        return await self._revocation.check(asked, since, listed=listed) if deadline is None else deadline
+        deadline = None if fresh else self._revocation.check_now(asked, since, listed=listed)
+        if deadline is None:
+            return await self._revocation.check(asked, since, listed=listed, fresh=fresh)
+        return deadline
 
     def _remember(self, key: bytes, token: VerifiedToken, frozen: bytes, trail: Trail, checked: float) -> None:
         """Nothing about a plain token needs to be reported again; of another only the verification is spared."""
-        ends = min(self._monotonic() + min(token.valid_until - self._clock.now(), LONGEST), self._keys.usable_until)
-        if trail.minted is None and trail.fallback is None and not token.adopted:
-            self.seen.put(key, (frozen, min(ends, checked), self._decisions.cell(trail)))
+        now, monotonic = self._clock.now(), self._monotonic()
+        ends = min(monotonic + min(token.valid_until - now, LONGEST), self._keys.usable_until)
+        renewed = monotonic + self._dues.renewed_from(token) - now
+        if trail.minted is None and trail.fallback is None and not token.adopted and renewed > monotonic:
+            self.seen.put(key, (frozen, min(ends, checked, renewed), self._decisions.cell(trail)))
         elif "cookie" not in token.adopted and not self._holds(self._find(key)):
             self.seen.put(key, (pack(token), ends, NOT_PLAIN))
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from .errors import ConfigError
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME: Final = (b"same-origin", b"none")
 _ENCODED: Final = re.compile("%(?:2e|2f|5c)|\ufffd", re.IGNORECASE)
 """A dot, a slash or a backslash that the server left encoded: whoever decodes it once more sees another path.
@@ -43,13 +43,17 @@ class PublicPaths:
 
     def match(self, scope: Mapping[str, Any]) -> bool:
         """Whether ``scope["path"]`` less ``root_path`` is one of them; never a path that some router may rewrite."""
-        if not self._exact and not self._below:
-            return False
         path: str = scope["path"]
-        root: str = scope.get("root_path", "").rstrip("/")
-        if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
-            path = path[len(root) :] or "/"
+        if root := scope.get("root_path"):
+            path = _below(path, root.rstrip("/"))
         return (path in self._exact or path.startswith(self._below)) and _plain(path)
+
+
+def _below(path: str, root: str) -> str:
+    """The path as the app mounted at ``root`` sees it."""
+    if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
+        return path[len(root) :] or "/"
+    return path
 
 
 def _plain(path: str) -> bool:
@@ -117,7 +121,7 @@ class CrossSite:
 
 def _safe(scope: Mapping[str, Any]) -> bool:
     """A websocket's handshake is a GET that changes things: it is never safe."""
-    return scope["type"] == "http" and scope["method"] in _SAFE
+    return scope["type"] == "http" and scope["method"] in SAFE
 
 
 def _headers(scope: Mapping[str, Any], wanted: bytes) -> list[bytes]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from .types import LookupFacts, Outcome, SessionKey, SessionRecord, SessionStatus
+from .retention import Purged, Retention
+from .types import LookupFacts, Outcome, SessionCursor, SessionKey, SessionRecord, SessionStatus, UserSessions
 
 
 @runtime_checkable
@@ -66,11 +68,25 @@ class SessionStore(Protocol):
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
         """One status for every key, by one or two queries."""
 
-    async def sessions_of(self, user_id: str) -> Sequence[SessionRecord]:
-        """The user's active, unexpired sessions, the latest activity first."""
+    async def sessions_of(
+        self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
+    ) -> Sequence[SessionRecord]:
+        """The user's active, unexpired sessions, the latest activity first (then the higher id); at most ``limit``."""
 
-    async def revoke(self, session_id: str) -> bool:
-        """Revoke one session; False where no active one has that id."""
+    async def active_users(self, *, limit: int, after: str | None = None) -> Sequence[UserSessions]:
+        """Who has active, unexpired sessions and how many, by user id in the store's order, after that id."""
+
+    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
+        """Revoke one session; False where no active one has that id, or it is not that user's."""
+
+    async def replace_token(
+        self, session_id: str, *, user_id: str, session_token: str, expires_at: datetime | None = None
+    ) -> bool:
+        """Write the digest of a newer token, and a later end, to the row of a session that is active.
+
+        False where no active one has that id and user. Marks need no look: they are compared with ``auth_time``,
+        which no newer token changes.
+        """
 
     async def revoke_token(self, record: SessionRecord) -> None:
         """Write a revoked row for a token that never had one; a row that exists is revoked."""
@@ -80,6 +96,12 @@ class SessionStore(Protocol):
 
     async def revoke_all(self) -> None:
         """Mark every session up to now as revoked."""
+
+    async def touch(self, moments: Mapping[str, datetime]) -> None:
+        """Move the last activity of at most 1,000 sessions forward: of active rows, and nothing else of them."""
+
+    async def purge(self, retention: Retention = Retention()) -> Purged:
+        """Delete what need not be kept any more, in many small transactions."""
 
 
 class VerificationKey(Protocol):

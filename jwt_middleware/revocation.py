@@ -22,6 +22,8 @@ from .types import SessionKey, SessionStatus
 
 MOST_KNOWN: Final = 100_000
 MOST_REVOKED: Final = 10_000
+STALE: Final = -math.inf
+"""The deadline of a session that passes on an answer older than ``max_staleness``, or on none."""
 Scope = Literal["session", "user", "all"]
 
 
@@ -38,7 +40,7 @@ class Revocation:
     stale_if_error: timedelta = timedelta(0)
     """How much longer the last answer stands while the store cannot be asked."""
     on_unavailable: Literal["refuse", "allow"] = "refuse"
-    """After that: 503, or let the session pass, counted in ``revocation.stale``."""
+    """After that: 503, or let the session pass, counted in ``revocation.stale`` and logged."""
 
     def __post_init__(self) -> None:
         if self.max_staleness < timedelta(0) or self.stale_if_error < timedelta(0):
@@ -145,7 +147,7 @@ class RevocationView:
         return known.sent_at + self._staleness / 2
 
     async def check(self, key: SessionKey, auth_time: float, *, listed: bool, fresh: bool = False) -> float:
-        """As :meth:`check_now`, asking the store.
+        """As :meth:`check_now`, asking the store; :data:`STALE` where it cannot say and the session passes anyway.
 
         ``fresh``: by a query that leaves after this call, and by nothing else.
 
@@ -217,9 +219,10 @@ class RevocationView:
         age = math.inf if known is None else now - known.sent_at
         if fresh or (age >= self._tolerated and not self._allow):
             raise Refusal(Reason.SESSIONS_UNAVAILABLE)
-        if age >= self._staleness:
-            self._cells[self._stale] += 1
-        return now
+        if age < self._staleness:
+            return now
+        self._cells[self._stale] += 1
+        return STALE
 
     def _recheck(self, key: SessionKey) -> None:
         if key in self._rechecks:

@@ -11,11 +11,12 @@ from . import names
 from .errors import ConfigError
 from .pipeline import Pipeline, adopted_session_id
 from .ports import Clock, SessionStore
+from .retention import Purged, Retention
 from .revocation import RevocationView
 from .schema import SessionSchema
 from .seen import digest
 from .tallies import Tallies
-from .types import RawToken, SessionRecord, VerifiedToken, moment
+from .types import RawToken, SessionCursor, SessionKey, SessionRecord, UserSessions, VerifiedToken, moment
 
 _SCOPES: Final = ("session", "user", "all")
 
@@ -44,13 +45,22 @@ class Revoker:
             for scope in (_SCOPES if store is not None else ())
         }
 
-    async def sessions_of(self, user_id: str) -> Sequence[SessionRecord]:
-        return await self._store.sessions_of(user_id)
+    async def sessions_of(
+        self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
+    ) -> Sequence[SessionRecord]:
+        return await self._store.sessions_of(user_id, limit=limit, after=after)
 
-    async def revoke(self, session_id: str) -> bool:
+    async def active_users(self, *, limit: int, after: str | None) -> Sequence[UserSessions]:
+        return await self._store.active_users(limit=limit, after=after)
+
+    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
         store = self._store
+        if user_id is not None:
+            key = SessionKey(session_id=session_id, user_id=user_id)
+            if not (await store.statuses([key]))[key].known:  # somebody else's goes on here as if nobody had asked
+                return False
         with self._seen_here("session", session_id=session_id):
-            return await store.revoke(session_id)
+            return await store.revoke(session_id, user_id=user_id)
 
     async def revoke_user(self, user_id: str, *, keep: str | None) -> None:
         store = self._store
@@ -61,6 +71,9 @@ class Revoker:
         store = self._store
         with self._seen_here("all"):
             await store.revoke_all()
+
+    async def purge(self, retention: Retention) -> Purged:
+        return await self._store.purge(retention)
 
     async def revoke_presented(self, raw: RawToken) -> None:
         """Revoke the session of a token, also of one that never had a row.

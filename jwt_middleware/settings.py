@@ -11,6 +11,7 @@ from .errors import ConfigError
 from .keys import KeyRing
 from .lookup import LookupLimits
 from .ports import ClaimsSource, Clock, Observer, SessionStore
+from .retention import FOREVER, Retention
 from .revocation import Revocation
 from .schema import SessionSchema
 from .telemetry import Telemetry
@@ -36,6 +37,9 @@ class Settings:
     audience: str | Sequence[str] | None
     cookie: SessionCookie
     adoption: Adoption
+    reissue: bool
+    renew_within: timedelta | None
+    max_session_age: timedelta
     revocation: Revocation
     lookups: LookupLimits
     cache_entries: int
@@ -51,6 +55,8 @@ class Settings:
             raise ConfigError("leeway must not be negative, and shorter than window: 30 seconds are usual")
         if self.rollout < timedelta(0):
             raise ConfigError("rollout must not be negative: it is how long old issuers may still mint")
+        if self.max_session_age <= timedelta(0):
+            raise ConfigError("max_session_age must be positive: the longest life of a session that is renewed")
         if self.cache_entries < 1:
             raise ConfigError("cache_entries must be at least 1")
         if self.remote is not None and (self.issuer is None or not self.audience):
@@ -62,9 +68,24 @@ class Settings:
         return None if isinstance(self.keys, KeyRing) else self.keys
 
     @property
+    def triggers(self) -> tuple[str, ...]:
+        """What mints a newer token for a session."""
+        configured = {"reissue": self.reissue, "renew": self.renew_within is not None}
+        return tuple(trigger for trigger, wanted in configured.items() if wanted)
+
+    @property
     def max_lifetime(self) -> timedelta:
         """The longest lifetime of a token that is accepted."""
         return max(self.window, self.adoption.accepted_lifetime or self.window)
+
+    def retention(self, expired: timedelta, chunk: int) -> Retention:
+        """What the tables keep: as long as a token may be accepted; nobody knows how long one without ``iat`` is.
+
+        Raises:
+            ConfigError: A time or a chunk that cannot be.
+        """
+        longest = self.max_lifetime + self.leeway if self.adoption.iat_required else FOREVER
+        return Retention(expired=expired + self.leeway, longest_token=longest, chunk=chunk)
 
 
 def configuration(schema: SessionSchema[Any], settings: Settings) -> dict[str, object]:

@@ -69,6 +69,20 @@ class VerifiedToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A newer token that the response to a request may carry, and what it is made of."""
+
+    trigger: Literal["reissue", "renew"]
+    token: VerifiedToken
+    """The one that came."""
+    subject: str = field(repr=False)
+    claims: dict[str, Any] = field(repr=False)
+    """Today's claims, with those the schema does not know; for a renewal without what the fallback filled."""
+    times: dict[str, float] = field(default_factory=dict)
+    """The new ``iat`` and ``exp`` of a renewal; a reissue keeps both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilledClaim:
     """One missing claim of one request, what filled it, and how the attempt ended."""
 
@@ -151,6 +165,10 @@ class Outcome(Generic[S]):
     """Seconds since ``iat``."""
     fallback: Fallback | None = None
     auth_time: float | None = None
+    stale: bool = False
+    """The session's state was older than ``max_staleness``, or unknown, while the store could not be asked."""
+    due: Due | None = None
+    """The newer token that the response may carry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +207,23 @@ class SessionRecord:
     is_active: bool = True
     revoked_at: datetime | None = None
     label: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionCursor:
+    """Where a page of a user's sessions ended: the next one begins after it."""
+
+    last_activity_at: datetime
+    id: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSessions:
+    """How many active sessions a user has, and the latest activity of them."""
+
+    user_id: str = field(repr=False)
+    sessions: int
+    last_activity_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

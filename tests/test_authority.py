@@ -34,7 +34,7 @@ Headers = list[tuple[bytes, bytes]]
 class Failing(MemorySessionStore):
     """Writes rows, revokes none."""
 
-    async def revoke(self, session_id: str) -> bool:
+    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
         raise Unavailable("down")
 
     async def revoke_token(self, record: Any) -> None:

@@ -93,6 +93,69 @@ def test_a_connection_comes_back_when_its_user_is_cancelled(database_url: str) -
     asyncio.run(main())
 
 
+async def given_up(database: Database, *, again: bool) -> tuple[bool, str]:
+    """Whether it ended before its query, which was cancelled; and how the query ended."""
+    begun, go, ended = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def query() -> None:
+        begun.set()
+        try:
+            await go.wait()
+            ended.append("to its end")
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    task = asyncio.create_task(database.to_its_end(query()))
+    await begun.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    if again:
+        task.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    early = task.done() and not ended
+    go.set()
+    await asyncio.gather(task, return_exceptions=True)
+    while not ended:
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    return early, ended[0]
+
+
+def test_a_query_of_sqlite_that_is_given_up_goes_on_to_its_end(sqlite_url: str) -> None:
+    """Its driver hangs where a connection that is being closed is cancelled once more, as at the end of a loop."""
+
+    async def main() -> None:
+        database = Database(create_async_engine(sqlite_url))
+        assert await given_up(database, again=False) == (False, "to its end")
+        assert await given_up(database, again=True) == (True, "to its end")
+
+    asyncio.run(main())
+
+
+def test_a_query_of_postgresql_that_is_given_up_is_cancelled() -> None:
+    async def main() -> None:
+        database = Database(create_async_engine("postgresql+asyncpg://nowhere/nothing"))
+        assert await given_up(database, again=False) == (False, "cancelled")
+
+    asyncio.run(main())
+
+
+def test_a_query_that_is_not_given_up_says_what_it_found(sqlite_url: str) -> None:
+    async def main() -> None:
+        database = Database(create_async_engine(sqlite_url))
+
+        async def divide(by: int) -> float:
+            return 6 / by
+
+        assert await database.to_its_end(divide(2)) == 3
+        with pytest.raises(ZeroDivisionError):
+            await database.to_its_end(divide(0))
+
+    asyncio.run(main())
+
+
 async def fails(engine: AsyncEngine) -> Unavailable:
     try:
         with pytest.raises(Unavailable) as failed:

@@ -55,7 +55,7 @@ class Direct:
     origin: Literal["database", "cache", "coalesced"] = "database"
     failure: FillOutcome | None = None
 
-    async def get(self, key: str) -> Found[Any]:
+    async def get(self, key: str, *, fresh: bool = False) -> Found[Any]:
         if self.failure is not None:
             raise LookupFailed(self.failure, handle="query")
         rows = await self.fetch([key])

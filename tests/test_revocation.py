@@ -244,6 +244,7 @@ def test_allow_lets_pass_and_counts() -> None:
         assert await world.ask() == "passes"
         assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == "passes"
         assert world.stale == 2
+        assert await world.view.check(KEY, BEGAN, listed=True) == revocation.STALE
 
     asyncio.run(main())
 

@@ -29,10 +29,10 @@ class Failing(MemorySessionStore):
         if self.failing:
             raise Unavailable("the database could not answer")
 
-    async def revoke(self, session_id: str) -> bool:
+    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
         if not self.late:
             await self._fail()
-        revoked = await super().revoke(session_id)
+        revoked = await super().revoke(session_id, user_id=user_id)
         await self._fail()
         return revoked
 

@@ -15,6 +15,7 @@ from ..keys import KeyRing
 from ..lookup import LookupLimits
 from ..migration import Migration
 from ..ports import ClaimsSource, Clock, Observer, SessionStore, SystemClock
+from ..retention import Purged
 from ..revocation import Revocation
 from ..schema import SessionSchema
 from ..secret_claims import SECRET_CLAIMS
@@ -23,7 +24,7 @@ from ..telemetry import Telemetry
 from ..telemetry.events import configured
 from ..tokens import Adoption
 from ..transport import SessionCookie
-from ..types import Issued, S, SessionRecord
+from ..types import Issued, S, SessionCursor, SessionRecord, UserSessions
 from .reading import RawHeaders, Reader
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class SessionAuthority(Reader[S]):
         issuer, audience: ``iss`` and ``aud`` (RFC 7519 section 4.1): minted, and required, where given.
         cookie: How the cookie is named and set.
         adoption: What is forgiven to tokens that were minted before this package came.
+        reissue: A cookie of an older payload is replaced by today's, so that a session pays the fallback once.
+        renew_within: A cookie in use is renewed when this much of its life is left; needs a store.
+        max_session_age: How long after the log-in a renewed token may live.
         revocation: How old the answer to "is this session active?" may be.
         lookups: Limits of the queries for claims and sessions.
         cache_entries: How many accepted tokens are remembered.
@@ -72,6 +76,9 @@ class SessionAuthority(Reader[S]):
         audience: str | Sequence[str] | None = None,
         cookie: SessionCookie = SessionCookie(),
         adoption: Adoption = Adoption(),
+        reissue: bool = False,
+        renew_within: timedelta | None = None,
+        max_session_age: timedelta = timedelta(days=30),
         revocation: Revocation = Revocation(),
         lookups: LookupLimits = LookupLimits(),
         cache_entries: int = 100_000,
@@ -153,13 +160,19 @@ class SessionAuthority(Reader[S]):
         """
         return await self.parts.minter.mint(session, label=label)
 
-    async def sessions_of(self, user_id: str) -> Sequence[SessionRecord]:
-        """The user's active sessions, the latest activity first."""
-        return await self.parts.revoker.sessions_of(user_id)
+    async def sessions_of(
+        self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
+    ) -> Sequence[SessionRecord]:
+        """The user's active sessions, the latest activity first: ``limit`` of them, after the page before."""
+        return await self.parts.revoker.sessions_of(user_id, limit=limit, after=after)
 
-    async def revoke(self, session_id: str) -> bool:
-        """Revoke one session; False where no active one has that id."""
-        return await self.parts.revoker.revoke(session_id)
+    async def active_users(self, *, limit: int = 100, after: str | None = None) -> Sequence[UserSessions]:
+        """Who has active sessions and how many, by user id; ``after`` the last one of the page before."""
+        return await self.parts.revoker.active_users(limit=limit, after=after)
+
+    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
+        """Revoke one session; False where no active one has that id, or it is another user's than ``user_id``."""
+        return await self.parts.revoker.revoke(session_id, user_id=user_id)
 
     async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
         """Revoke every session of a user, but ``keep``."""
@@ -168,6 +181,15 @@ class SessionAuthority(Reader[S]):
     async def revoke_all(self) -> None:
         """Revoke every session of everybody."""
         await self.parts.revoker.revoke_all()
+
+    async def purge(self, *, expired: timedelta = timedelta(days=1), chunk: int = 1_000) -> Purged:
+        """Delete sessions that expired longer ago than this, and marks that have outlived every token, in chunks.
+
+        Raises:
+            ConfigError: No store, or a time or a chunk that cannot be.
+            Unavailable: The store failed; what it deleted stays deleted.
+        """
+        return await self.parts.revoker.purge(self._settings.retention(expired, chunk))
 
     async def __aenter__(self) -> Self:
         self.open()
@@ -188,9 +210,12 @@ class SessionAuthority(Reader[S]):
         configured(self.parts.tallies, configuration(self.schema, self._settings))
 
     async def aclose(self) -> None:
-        """End what the authority owns; its counts stay, its gauges go."""
+        """End what the authority owns; its counts stay, its gauges go. Its queries have ended before the engine is."""
         if self.parts.revocation is not None:
             await self.parts.revocation.aclose()
+        if self.parts.activity is not None:
+            await self.parts.activity.aclose()
+        await self.parts.lanes.drain()
         if self._settings.remote is not None:
             await self._settings.remote.aclose()
         self.parts.tallies.withdraw_gauges()

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 
 from ..assembly import assemble
 from ..decisions import DECIDED, Trail
-from ..errors import Reason, Refusal
+from ..errors import ConfigError, Reason, Refusal
 from ..schema import SessionSchema
 from ..seen import LONGEST, digest
 from ..settings import Settings
@@ -28,6 +28,7 @@ class Reader(Generic[S]):
         self.window: Final = settings.window
         self.cookie: Final = settings.cookie
         self.clock: Final = settings.clock
+        self.signing: Final = settings.keys.signing
         self.parts: Final = assemble(schema, settings, self)
         self.hit: Final = self.parts.pipeline.hit
         self.transport: Final = self.parts.transport
@@ -58,18 +59,21 @@ class Reader(Generic[S]):
             return self.refuse(refusal.reason, carrier=getattr(refusal, "carrier", None), optional=optional)
         if raw is None:
             return self.refuse(Reason.TOKEN_MISSING, optional=optional)
-        known = self.hit(raw)
+        known = None if raw.adopted else self.hit(raw.value)
         return await self.run(raw, optional=optional) if known is None else self._known(raw, *known)
 
     def session(self, conn: HTTPConnection) -> S:
         """The request's session, typed; ``request.state.session`` is the same object.
 
         Raises:
-            Refusal: ``token_missing`` where there is none, or one of another authority's; the middleware answers it.
+            Refusal: ``token_missing`` where there is none; the middleware answers it.
+            ConfigError: It was read by another authority, whose sessions may be of another class.
         """
         session = conn.scope.get("state", {}).get("session")
-        if session is None or conn.scope.get(DECIDED, (self,))[0] is not self:
+        if session is None:
             raise Refusal(Reason.TOKEN_MISSING)
+        if conn.scope.get(DECIDED, (self,))[0] is not self:
+            raise ConfigError("another authority read this request: ask the one the middleware was given")
         return cast("S", session)
 
     async def dependency(self, conn: HTTPConnection) -> S:
@@ -87,8 +91,8 @@ class Reader(Generic[S]):
             return False
         return True
 
-    async def check(self, raw: RawToken) -> float:
-        """Whether a token and its session still stand; counts no request.
+    async def check(self, raw: RawToken, *, fresh: bool = False) -> float:
+        """Whether a token and its session still stand; counts no request. ``fresh``: by what the store says now.
 
         Returns:
             Seconds after which to ask again.
@@ -96,7 +100,7 @@ class Reader(Generic[S]):
         Raises:
             Refusal: It ended, or the store cannot say.
         """
-        ends = await self.parts.pipeline.check(raw)
+        ends = await self.parts.pipeline.check(raw, fresh=fresh)
         again = LONGEST if self._settings.store is None else self._settings.revocation.max_staleness.total_seconds()
         return max(0.05, min(ends - self.clock.now(), again, LONGEST))
 

@@ -17,7 +17,7 @@ from jwt import PyJWTError
 from jwt.algorithms import Algorithm, ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
 from ..errors import ConfigError
-from ..strict import is_base64url
+from ..strict import is_base64url, to_base64url
 
 T = TypeVar("T")
 
@@ -29,6 +29,7 @@ _ED25519: Final = ("EdDSA", "Ed25519")
 _OKP: Final = (*_ED25519, "Ed448")
 _INFERRED: Final = frozenset({"ES256", "ES384", "ES512", "EdDSA"})
 """Algorithms a key can only mean; RSA and HMAC have several each, and Ed448 has to be asked for."""
+_SMALL_PRIMES: Final = tuple(n for n in range(3, 170, 2) if all(n % divisor for divisor in range(3, n, 2)))
 _PRIVATE: Final = (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)
 _FAMILIES: Final[dict[str, Any]] = {"oct": HMACAlgorithm, "RSA": RSAAlgorithm, "EC": ECAlgorithm, "OKP": OKPAlgorithm}
 _OCTETS: Final = ("k", "n", "e", "d", "p", "q", "dp", "dq", "qi", "x", "y")
@@ -88,7 +89,11 @@ def from_jwk(jwk: Mapping[str, Any], *, alg: str | None, allow_short: bool) -> M
     def load() -> object:
         if not all(is_base64url(members[name].encode("ascii")) for name in _OCTETS if name in members):
             return None
-        return _FAMILIES[members["kty"]].from_jwk(members)
+        key = _FAMILIES[members["kty"]].from_jwk(members)
+        if isinstance(key, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)):  # RFC 8037 section 2: x is of that d
+            public = to_base64url(key.public_key().public_bytes_raw())
+            return key if members["x"].encode("ascii") == public else None
+        return key
 
     loaded = quietly(load)
     if loaded is None:
@@ -159,3 +164,10 @@ def _refuse_weak(loaded: object, alg: str, *, allow_short: bool) -> None:
         raise ConfigError(
             "an RSA key has at least 2048 bits and the exponent 65537 (RFC 7518 section 3.3): make a new one"
         )
+    if isinstance(loaded, rsa.RSAPublicKey) and _is_of_roca(loaded.public_numbers().n):
+        raise ConfigError("this RSA key comes from a chip whose keys can be factored (CVE-2017-15361): make a new one")
+
+
+def _is_of_roca(modulus: int) -> bool:
+    """The fingerprint of the flawed generator: modulo every small prime it is a power of 65537 (Nemec et al., 2017)."""
+    return all(modulus % prime in {pow(65537, power, prime) for power in range(prime)} for prime in _SMALL_PRIMES)

@@ -66,11 +66,8 @@ class MsgspecShape(Generic[S]):
                     f"{cls.__name__}.{field.attribute} has a type that JSON cannot carry: use str, int, bool, float, "
                     "datetime, UUID, Decimal, Enum, a list, a dict or a dataclass"
                 )
-        self._thaw: Callable[[bytes], tuple[S, TokenInfo]] = msgspec.json.Decoder(tuple[cls, TokenInfo]).decode  # type: ignore[valid-type]  # the class is a value here
+        self.thaw: Callable[[bytes], tuple[S, TokenInfo]] = msgspec.json.Decoder(tuple[cls, TokenInfo]).decode  # type: ignore[valid-type]  # the class is a value here
         self._by_field = {field.key: msgspec.json.Decoder(field.type).decode for field in fields}
-
-    def thaw(self, frozen: bytes) -> tuple[S, TokenInfo]:
-        return self._thaw(frozen)
 
     def dump(self, session: S) -> dict[str, Any]:
         values: dict[str, Any] = msgspec.to_builtins(session)

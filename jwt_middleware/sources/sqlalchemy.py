@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -68,9 +68,12 @@ class SQLAlchemyClaims:
         spelled = {parsed: key for key in keys if (parsed := self._parse(key)) is not None}
         if not spelled:
             return {}
-        async with self._database.begin() as connection:
-            rows = (await connection.execute(self._select, {"keys": list(spelled)})).all()
+        rows = await self._database.to_its_end(self._rows(list(spelled)))
         return {spelled[row[0]]: dict(zip(self._names, row[1:], strict=True)) for row in rows if row[0] in spelled}
+
+    async def _rows(self, keys: list[Any]) -> Sequence[Any]:
+        async with self._database.begin() as connection:
+            return (await connection.execute(self._select, {"keys": keys})).all()
 
 
 def _parser(column_type: sa.types.TypeEngine[Any], dialect: str) -> Callable[[str], Any]:

@@ -7,6 +7,7 @@ but the one it keeps. Marks and beginnings come from one clock, the database's; 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -17,9 +18,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from ..engine import Database
 from ..errors import ConfigError
 from ..ports import Clock, SystemClock
-from ..types import SessionKey, SessionRecord, SessionStatus, moment
+from ..retention import Purged, Retention
+from ..types import SessionCursor, SessionKey, SessionRecord, SessionStatus, UserSessions, moment
+from . import upkeep
+from .listing import page_of_sessions, page_of_users
 from .tables import (
     EVERYBODY,
+    aware,
     columns_of,
     later_than,
     marked,
@@ -71,13 +76,8 @@ class SQLAlchemySessionStore:
 
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
         ids = {key: uuid_of(key.session_id) for key in keys}
-        table = user_sessions.c
-        query = sa.select(table.id, table.user_id, table.is_active).where(
-            table.id.in_([id_ for id_ in ids.values() if id_ is not None])
-        )
-        async with self._database.begin() as connection:
-            rows = {row.id: row for row in await connection.execute(query)}
-            marks = await self._marks(connection, {key.user_id for key in keys})
+        users = {key.user_id for key in keys}
+        rows, marks = await self._database.to_its_end(self._rows_and_marks(ids.values(), users))
         statuses = {}
         for key, id_ in ids.items():
             row = rows.get(id_)
@@ -89,29 +89,49 @@ class SQLAlchemySessionStore:
             )
         return statuses
 
-    async def sessions_of(self, user_id: str) -> Sequence[SessionRecord]:
-        table = user_sessions.c
+    async def sessions_of(
+        self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
+    ) -> Sequence[SessionRecord]:
         async with self._database.begin() as connection:
             now = moment(await self._now(connection) / 1e6)
             marks = await self._marks(connection, [user_id])
-            rows = await connection.execute(
-                sa.select(user_sessions)
-                .where(table.user_id == user_id, table.is_active, table.expires_at > now)
-                .order_by(table.last_activity_at.desc(), table.created_at.desc())
-            )
-            records = [(row.id, record_of(row)) for row in rows]
-        return [record for id_, record in records if not marked(marks, id_, record)]
+            query = page_of_sessions(user_id, marks, now=now, limit=limit, after=after)
+            return [record_of(row) for row in await connection.execute(query)]
 
-    async def revoke(self, session_id: str) -> bool:
-        table = user_sessions.c
+    async def active_users(self, *, limit: int, after: str | None = None) -> Sequence[UserSessions]:
         async with self._database.begin() as connection:
             now = moment(await self._now(connection) / 1e6)
-            revoked = await connection.execute(
-                sa.update(user_sessions)
-                .where(table.id == uuid_of(session_id), table.is_active)
-                .values(is_active=False, revoked_at=now)
-            )
+            marks = await self._marks(connection, [])
+            query = page_of_users(self._database.dialect, marks, now=now, limit=limit, after=after)
+            return [
+                UserSessions(user_id=row.user_id, sessions=row.sessions, last_activity_at=aware(row.latest))
+                for row in await connection.execute(query)
+            ]
+
+    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
+        table = user_sessions.c
+        revoking = sa.update(user_sessions).where(table.id == uuid_of(session_id), table.is_active)
+        if user_id is not None:
+            revoking = revoking.where(table.user_id == user_id)
+        async with self._database.begin() as connection:
+            now = moment(await self._now(connection) / 1e6)
+            revoked = await connection.execute(revoking.values(is_active=False, revoked_at=now))
             return bool(revoked.rowcount)
+
+    async def replace_token(
+        self, session_id: str, *, user_id: str, session_token: str, expires_at: datetime | None = None
+    ) -> bool:
+        table = user_sessions.c
+        values: dict[str, Any] = {"session_token": session_token}
+        if expires_at is not None:  # never earlier: of two renewals at once, the earlier may be written last
+            ends = sa.literal(expires_at, table.expires_at.type)
+            values["expires_at"] = sa.case((table.expires_at < ends, ends), else_=table.expires_at)
+        replacing = sa.update(user_sessions).where(
+            table.id == uuid_of(session_id), table.user_id == user_id, table.is_active
+        )
+        async with self._database.begin() as connection:
+            replaced = await connection.execute(replacing.values(values))
+            return bool(replaced.rowcount)
 
     async def revoke_token(self, record: SessionRecord) -> None:
         statement = self._insert(user_sessions).values({**columns_of(record), "is_active": False})
@@ -138,6 +158,25 @@ class SQLAlchemySessionStore:
             await self._lock_mark(connection, EVERYBODY)
             latest = (await connection.execute(sa.select(sa.func.max(session_marks.c.not_before)))).scalar_one()
             await self._mark(connection, EVERYBODY, max(await self._now(connection), latest + 1), None)
+
+    async def _rows_and_marks(
+        self, ids: Collection[UUID | None], users: Collection[str]
+    ) -> tuple[dict[UUID | None, Any], dict[str, Any]]:
+        table = user_sessions.c
+        query = sa.select(table.id, table.user_id, table.is_active).where(
+            table.id.in_([id_ for id_ in ids if id_ is not None])
+        )
+        async with self._database.begin() as connection:
+            rows = {row.id: row for row in await connection.execute(query)}
+            return rows, await self._marks(connection, users)
+
+    async def touch(self, moments: Mapping[str, datetime]) -> None:
+        await self._database.to_its_end(upkeep.touch(self._database, moments))
+
+    async def purge(self, retention: Retention = Retention()) -> Purged:
+        async with self._database.begin() as connection:
+            now = moment(await self._now(connection) / 1e6)
+        return await upkeep.purge(self._database, now, retention)
 
     async def _is_active(self, connection: AsyncConnection, id_: UUID, user_id: str) -> bool:
         table = user_sessions.c

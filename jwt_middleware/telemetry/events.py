@@ -1,4 +1,4 @@
-"""The log events: one for each fallback, one for each refusal (thinned), one for each start."""
+"""The log events: for each fallback, for each refusal and each stale pass (both thinned), for each start."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..tallies import Tallies
 from ..types import Fallback, FillOutcome, Outcome
 
 MOST_A_SECOND: Final = 10
-"""``refused`` events of one reason; the rest is counted in ``telemetry.dropped``."""
+"""``refused`` events of one reason, and ``revocation_stale``; the rest is counted in ``telemetry.dropped``."""
 
 _logger: Final[Any] = structlog.get_logger(names.SCOPE)
 """A lazy proxy: it follows whatever the app configures, whenever."""
@@ -35,19 +35,22 @@ def _unreported(tallies: Tallies) -> int:
 
 
 class Events(SilentObserver):
-    """Writes ``fallback`` and ``refused``. No work is done for a level that is filtered."""
+    """Writes ``fallback``, ``refused`` and ``revocation_stale``. No work is done for a level that is filtered."""
 
     def __init__(self, tallies: Tallies, clock: Clock, pseudonym: Callable[[str | None], str | None]) -> None:
         self._pseudonym: Final = pseudonym
         self._monotonic: Final = clock.monotonic
         self._cells: Final = tallies.cells
-        self._thinned: Final = tallies.cell(
-            names.TELEMETRY_DROPPED, {names.EVENT: "refused", names.DROP_REASON: "rate_limited"}
-        )
+        self._thinned: Final = {
+            event: tallies.cell(names.TELEMETRY_DROPPED, {names.EVENT: event, names.DROP_REASON: "rate_limited"})
+            for event in ("refused", "revocation_stale")
+        }
         _unreported(tallies)
-        self._this_second: Final[dict[Reason, tuple[int, int]]] = {}
+        self._this_second: Final[dict[Reason | None, tuple[int, int]]] = {}
 
     def finished(self, outcome: Outcome[Any]) -> None:
+        if outcome.stale:
+            self._stale(outcome)
         if outcome.fallback is not None:
             self._fallback(outcome, outcome.fallback)
         if outcome.result == "refused" and outcome.reason is not None:
@@ -76,8 +79,7 @@ class Events(SilentObserver):
         log = _open(logging.WARNING if reason.status == 503 else logging.INFO)
         if log is None:
             return
-        if self._too_many(reason):
-            self._cells[self._thinned] += 1
+        if self._too_many("refused", reason):
             return
         log(
             names.EVENT_REFUSED,
@@ -89,13 +91,27 @@ class Events(SilentObserver):
             **self._about_whom(outcome),
         )
 
-    def _too_many(self, reason: Reason) -> bool:
+    def _stale(self, outcome: Outcome[Any]) -> None:
+        log = _open(logging.WARNING)
+        if log is None or self._too_many("revocation_stale"):
+            return
+        log(
+            names.EVENT_REVOCATION_STALE,
+            carrier=None if outcome.carrier is None else outcome.carrier.value,
+            payload_version=outcome.payload_version,
+            kid=outcome.key_id,
+            **self._about_whom(outcome),
+        )
+
+    def _too_many(self, event: str, reason: Reason | None = None) -> bool:
         second, written = self._this_second.get(reason, (0, 0))
         now = int(self._monotonic())
         if now != second:
             written = 0
         self._this_second[reason] = now, written + 1
-        return written >= MOST_A_SECOND
+        thinned = written >= MOST_A_SECOND
+        self._cells[self._thinned[event]] += thinned
+        return thinned
 
     def _about_whom(self, outcome: Outcome[Any]) -> dict[str, str]:
         """The trace, and the pseudonym where one is configured."""

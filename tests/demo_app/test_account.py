@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from demo_app.account import Account
-from demo_app.lines import clock, line, share
+from demo_app.lines import clock, line, sentence, share
 from demo_app.scrape import Scrape
 from demo_app.settings import Settings
 from demo_app.traffic import Counts
@@ -26,7 +26,10 @@ FIGURES = Figures(
     last_fallback=EPOCH + 150,
     expired=1,
     refused=0,
+    planned_sunset=EPOCH + 180,
+    latest_expiry=EPOCH + 178,
     sunset=EPOCH + 180,
+    queries=2,
     verdict=Verdict.DRAINED,
 )
 PAGE = """
@@ -100,6 +103,12 @@ def test_each_broken_promise_is_told(broken: dict[str, Any], told: str) -> None:
 )
 def test_a_share_is_never_shown_as_zero_where_it_is_not(value: float | None, text: str) -> None:
     assert share(value) == text
+
+
+def test_every_verdict_has_a_sentence_of_its_own() -> None:
+    sentences = [sentence(verdict) for verdict in Verdict]
+    assert len(set(sentences)) == len(sentences)
+    assert all(told.endswith(".") for told in sentences)
 
 
 def test_a_line_tells_the_state() -> None:

@@ -113,7 +113,10 @@ def test_without_traffic_there_is_no_share_and_not_zero() -> None:
 
 def test_the_sunset_is_the_plans_and_never_before_the_latest_expiry_seen() -> None:
     assert figures((0, page())).sunset == pytest.approx(SUNSET)
-    assert figures((0, page(expiry=SUNSET + 40)), (5, page())).sunset == pytest.approx(SUNSET + 40)
+    later = figures((0, page(expiry=SUNSET + 40)), (5, page()))
+    assert later.planned_sunset == pytest.approx(SUNSET)
+    assert later.latest_expiry == later.sunset == SUNSET + 40
+    assert figures((0, page(plan=False))).planned_sunset is None
 
 
 def drain(until: float, *, every: float = 1.0, **given: Any) -> Watch:

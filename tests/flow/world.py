@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sqlite3
 from collections import Counter
@@ -204,9 +203,6 @@ async def world(url: str, *, strict: bool = False, down: bool = False) -> AsyncI
         )
     finally:
         await authority.aclose()
-        async with asyncio.timeout(30):
-            while engine.pool.checkedout():  # type: ignore[attr-defined]  # a QueuePool: a query given up goes back too
-                await asyncio.sleep(0.01)
         await engine.dispose()
         await sessions.dispose()
 

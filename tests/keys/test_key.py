@@ -7,6 +7,7 @@ import json
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,17 @@ def test_the_keys_of_the_rfcs_are_read() -> None:
 def test_a_jwk_too_weak_or_for_something_else_is_refused(jwk: dict[str, Any], mend: str) -> None:
     with pytest.raises(ConfigError, match=mend):
         Key.jwk(jwk)
+
+
+def test_an_rsa_key_of_the_flawed_chips_is_refused() -> None:
+    """CVE-2017-15361: modulo every small prime such a modulus is a power of 65537."""
+    primorial = prod(n for n in range(2, 170) if all(n % divisor for divisor in range(2, n)))
+    factor = (2**2047 // primorial + 1) * primorial
+    number = factor + pow(65537, 9, primorial)
+    flawed = rsa.RSAPublicNumbers(65537, number).public_key()
+    pem = flawed.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(ConfigError, match="CVE-2017-15361"):
+        Key.pem(pem, alg="RS256")
 
 
 def test_key_ops_may_take_signing_from_a_jwk() -> None:

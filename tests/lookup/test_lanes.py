@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from jwt_middleware.lookup import Lanes
+import pytest
+
+from jwt_middleware.lookup import Lanes, lanes
 from jwt_middleware.lookup.lanes import Lane
+from tests.lookup.making import turns
 
 
 def test_two_go_and_the_others_follow_in_their_order() -> None:
@@ -36,3 +39,35 @@ def test_a_resource_has_one_lane_in_each_loop() -> None:
 
     assert not asyncio.run(both())
     assert asyncio.run(of(first)) is not asyncio.run(of(first))
+
+
+def test_draining_waits_until_no_place_of_this_loop_is_taken() -> None:
+    async def main() -> None:
+        lanes, gone = Lanes(), list[int]()
+        await lanes.drain()  # nothing was ever asked for
+        busy, idle = lanes.of(busy_one := object()), lanes.of(object())
+        for number in range(3):
+            busy.ask(lambda number=number: gone.append(number))  # type: ignore[misc] # a default binds the variable
+        draining = asyncio.create_task(lanes.drain())
+        for left in (2, 2, 1):
+            await turns()
+            assert busy.busy == left
+            assert not draining.done()
+            busy.leave()
+        await draining
+        assert gone == [0, 1, 2]
+        assert (busy.busy, idle.busy) == (0, 0)
+        assert lanes.of(busy_one) is busy
+
+    asyncio.run(main())
+
+
+def test_draining_waits_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        several = Lanes()
+        several.of("a query that never ends").ask(lambda: None)
+        await several.drain()
+        assert several.of("a query that never ends").busy == 1
+
+    monkeypatch.setattr(lanes, "DRAIN", 0.0)
+    asyncio.run(main())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,3 +63,11 @@ async def stands(store: SessionStore, session: tuple[str, float], user_id: str =
     """Whether requests of that session pass."""
     status = await status_of(store, session[0], user_id)
     return status.known and status.active and (status.not_before is None or session[1] > status.not_before)
+
+
+def run(url: str, test: Callable[[SessionStore], Awaitable[None]], clock: Clock = SystemClock()) -> None:
+    async def main() -> None:
+        async with opened(url, clock) as store:
+            await test(store)
+
+    asyncio.run(main())

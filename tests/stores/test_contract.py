@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import uuid4
 
@@ -11,32 +9,8 @@ import pytest
 
 from jwt_middleware import SessionStore
 from jwt_middleware.types import SessionKey, SessionStatus, moment
-from tests.stores.opening import log_in, opened, record, stands, status_of
+from tests.stores.opening import log_in, record, run, stands, status_of
 from tests.support import FakeClock
-
-Test = Callable[[SessionStore], Awaitable[None]]
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest) -> str:
-    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
-    found: str = request.getfixturevalue(fixtures[request.param]) if request.param in fixtures else "memory"
-    return found
-
-
-@pytest.fixture(params=["memory", "sqlite"])
-def clocked_url(request: pytest.FixtureRequest) -> str:
-    """The stores whose clock can be moved; PostgreSQL has its own."""
-    found: str = request.getfixturevalue("sqlite_url") if request.param == "sqlite" else "memory"
-    return found
-
-
-def run(url: str, test: Test, clock: FakeClock | None = None) -> None:
-    async def main() -> None:
-        async with opened(url, clock) if clock is not None else opened(url) as store:
-            await test(store)
-
-    asyncio.run(main())
 
 
 def test_a_session_that_was_added_is_known_and_active(url: str) -> None:
@@ -343,3 +317,49 @@ def test_a_session_ends_when_its_time_has_come(clocked_url: str) -> None:
         assert await store.sessions_of("7") == []
 
     run(clocked_url, test, clock)
+
+
+def test_the_row_of_an_active_session_learns_of_a_newer_token(url: str) -> None:
+    async def test(store: SessionStore) -> None:
+        session_id, _ = await log_in(store)
+        (before,) = await store.sessions_of("7")
+        assert await store.replace_token(session_id, user_id="7", session_token="1" * 64)
+        (row,) = await store.sessions_of("7")
+        assert row.session_token == "1" * 64
+        assert row.expires_at == before.expires_at
+        assert (row.created_at, row.label) == (before.created_at, before.label)
+
+    run(url, test)
+
+
+def test_a_renewed_session_ends_later_and_never_earlier(url: str) -> None:
+    async def test(store: SessionStore) -> None:
+        session_id, began = await log_in(store)
+        later, latest = moment(began + 8 * 86_400), moment(began + 9 * 86_400)
+        for expires_at in (latest, later):  # of two at once, the earlier one is written last
+            assert await store.replace_token(session_id, user_id="7", session_token="2" * 64, expires_at=expires_at)
+            assert [row.expires_at for row in await store.sessions_of("7")] == [latest]
+
+    run(url, test)
+
+
+def test_only_an_active_row_of_that_user_learns_of_a_newer_token(url: str) -> None:
+    async def test(store: SessionStore) -> None:
+        revoked, active = await log_in(store), await log_in(store)
+        await store.revoke(revoked[0])
+        for session_id, user_id in ((revoked[0], "7"), (active[0], "8"), (str(uuid4()), "7"), ("no uuid", "7")):
+            assert not await store.replace_token(session_id, user_id=user_id, session_token="3" * 64)
+        assert [row.session_token for row in await store.sessions_of("7")] == ["0" * 64]
+        assert not await stands(store, revoked)
+
+    run(url, test)
+
+
+def test_a_newer_token_of_a_session_that_a_mark_ended_stays_ended(url: str) -> None:
+    async def test(store: SessionStore) -> None:
+        session = await log_in(store)
+        await store.revoke_user("7")
+        await store.replace_token(session[0], user_id="7", session_token="4" * 64)
+        assert not await stands(store, session)
+
+    run(url, test)

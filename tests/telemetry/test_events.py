@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ import structlog
 from opentelemetry import trace
 from structlog.testing import capture_logs
 
-from jwt_middleware import ConfigError, Telemetry, source
+from jwt_middleware import ConfigError, MemorySessionStore, Revocation, Telemetry, source
+from jwt_middleware.errors import Unavailable
+from jwt_middleware.tallies import Tallies
+from jwt_middleware.telemetry.events import Events
 from jwt_middleware.testing import old_token
+from jwt_middleware.types import Outcome, SessionKey, SessionStatus
 from tests.signals import Signals
-from tests.support import EPOCH, FakeClock, authority_of
+from tests.support import EPOCH, FakeClock, Session, authority_of
 
 README = Path(__file__).parents[2] / "README.md"
 FIELDS = {
@@ -119,6 +123,7 @@ def test_a_filtered_level_costs_no_event() -> None:
     asyncio.run(authority.authenticate(bearer(old_token(authority, {"userId": "7"}))))
     asyncio.run(authority.authenticate([]))
     authority.open()
+    Events(Tallies(), FakeClock(), lambda _: None).finished(Outcome(result="accepted", stale=True))
     assert made == []
 
 
@@ -149,6 +154,49 @@ def test_refusals_are_thinned_by_reason_and_the_rest_is_counted() -> None:
     assert reasons == ["token_missing"] * 10 + ["token_malformed", "token_missing"]
     assert signals.value("telemetry.dropped", event="refused", reason="rate_limited") == 15
     assert signals.value("requests", result="refused", error_type="token_missing") == 26
+
+
+class Gone(MemorySessionStore):
+    """A store that stops to answer."""
+
+    gone = False
+
+    async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
+        if self.gone:
+            raise Unavailable("gone")
+        return await super().statuses(keys)
+
+
+def test_a_pass_on_a_state_that_is_too_old_is_a_warning_and_thinned() -> None:
+    async def main() -> None:
+        signals, clock = Signals(), FakeClock()
+        store = Gone(clock=clock)
+        authority = authority_at(
+            clock, store=store, revocation=Revocation(on_unavailable="allow"), telemetry=signals.telemetry()
+        )
+        token = bearer((await authority.issue(Session(user_id="7", email="x"))).token)
+        with capture_logs() as logs:
+            await authority.authenticate(token)
+            store.gone = True
+            clock.advance(4)
+            await authority.authenticate(token)
+        assert logs == []  # within the bound
+        clock.advance(4)
+        with capture_logs() as logs:
+            for _ in range(15):
+                assert (await authority.authenticate(token)).stale
+        stale = {"event": "jwt_middleware.revocation_stale", "log_level": "warning"}
+        assert logs == [{**stale, "carrier": "bearer", "payload_version": "2", "kid": "key-1"}] * 10
+        assert signals.value("telemetry.dropped", event="revocation_stale", reason="rate_limited") == 5
+        assert signals.value("revocation.stale") == 15
+        store.gone = False
+        clock.advance(4)
+        with capture_logs() as logs:
+            assert not (await authority.authenticate(token)).stale
+        assert logs == []
+        await authority.aclose()
+
+    asyncio.run(main())
 
 
 def test_a_refusal_says_the_reason_and_nothing_about_the_token() -> None:

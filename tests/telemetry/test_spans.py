@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, TraceIdRatioBased
 from opentelemetry.trace import StatusCode
 
-from jwt_middleware import LookupFacts, source
+from jwt_middleware import LookupFacts, LookupLimits, source
 from jwt_middleware.telemetry.spans import Spans
 from jwt_middleware.testing import old_token
 from tests.signals import Signals, short
@@ -98,7 +99,8 @@ def test_what_failed_carries_its_kind_and_no_text(subject: str, outcome: str) ->
 @pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF, ParentBased(TraceIdRatioBased(0.3))])
 def test_counts_are_exact_under_concurrency_whatever_the_sampler(sampler: Any) -> None:
     signals = Signals(sampler)
-    authority = authority_of(sources=[emails], telemetry=signals.telemetry())
+    patient = LookupLimits(timeout=timedelta(seconds=30))  # a busy machine must not look like a slow source
+    authority = authority_of(sources=[emails], telemetry=signals.telemetry(), lookups=patient)
 
     async def all_at_once() -> None:
         await asyncio.gather(*(request(signals, authority, f"{n % 50}") for n in range(500)))

@@ -10,8 +10,9 @@ from typing import Annotated, Any, assert_type
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount
 
 from jwt_middleware import (
     Adoption,
@@ -28,9 +29,11 @@ from jwt_middleware import (
     SessionRecord,
     SessionSchema,
     SilentObserver,
+    UserSessions,
     VerifiedToken,
     source,
 )
+from jwt_middleware.admin import MyDevices, SessionAdmin
 from jwt_middleware.testing import client, log_in, old_token
 
 
@@ -101,8 +104,23 @@ async def elsewhere(request: Request) -> None:
     assert_type(await authority.dependency(request), Session)
     assert_type(await authority.sessions_of("1"), Sequence[SessionRecord])
     assert_type(await authority.revoke("id"), bool)
+    assert_type(await authority.active_users(limit=5), Sequence[UserSessions])
     async with authority as entered:
         assert_type(entered, SessionAuthority[Session])
+
+
+def may(request: HTTPConnection, session: Session) -> bool:
+    return session.email == "root@example.com"
+
+
+async def may_later(request: Request, session: Session) -> bool:
+    return may(request, session)
+
+
+assert_type(SessionAdmin(authority, allow=may), SessionAdmin[Session])
+SessionAdmin(authority, allow=may_later)
+SessionAdmin(authority, allow=lambda request, session: session.rank > 5)  # type: ignore[attr-defined]  # it has none
+mounted = [Mount("/devices", MyDevices(authority))]
 
 
 async def test(authority: SessionAuthority[Session]) -> None:

@@ -1,0 +1,68 @@
+"""The runbook: a section for each alert, and queries that are queries."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dashboards.alerts import ALERTS
+from dashboards.promql import series_of
+from dashboards.recording import recordings
+from dashboards.rules import RUNBOOK
+from jwt_middleware import names
+from tests.dashboards.promtool import ROOT, program
+
+TEXT = (ROOT / "dashboards" / "runbook.md").read_text()
+QUERIES = re.findall(r"```promql\n(.*?)\n```", TEXT, re.DOTALL)
+
+
+def sections() -> dict[str, str]:
+    parts = re.split(r"^#{2,3} (.+)$", TEXT, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("alert", [alert.name for alert in ALERTS])
+def test_every_alert_has_a_section_that_says_how_to_confirm_and_what_to_do(alert: str) -> None:
+    section = sections()[alert]
+    severity = next(each.severity for each in ALERTS if each.name == alert)
+    assert section.strip().startswith(f"{severity.capitalize()}. ")
+    assert "\nConfirm:" in section
+    assert "```promql" in section
+    assert "\nDo: " in section
+
+
+def test_there_is_no_section_of_an_alert_that_is_gone() -> None:
+    assert {title for title in sections() if title.startswith("Jwt")} == {alert.name for alert in ALERTS}
+
+
+def test_the_link_of_an_alert_leads_to_its_section() -> None:
+    from dashboards import rules  # noqa: PLC0415 - what is checked is what is written
+
+    links = re.findall(r"runbook_url: (\S+)", rules.text())
+    assert links == [f"{RUNBOOK}#{alert.name.lower()}" for alert in ALERTS]
+
+
+def test_every_query_is_promql(tmp_path: Path) -> None:
+    """As a recording rule, which is how promtool reads one."""
+    rules = [{"record": f"query:{number}", "expr": query} for number, query in enumerate(QUERIES)]
+    path = tmp_path / "queries.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "runbook", "rules": rules}]}))
+    finished = subprocess.run(
+        [program("promtool"), "check", "rules", str(path)], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
+def test_every_query_asks_for_series_that_exist() -> None:
+    known = {name for metric in names.METRICS for name in series_of(metric)} | set(recordings())
+    asked = {name for query in QUERIES for name in re.findall(r"(jwt_middleware[\w:]+)\{", query)}
+    assert asked
+    assert asked <= known
+
+
+def test_it_says_what_observation_cannot_prove() -> None:
+    assert "nobody has shown yet" in sections()["What observation cannot prove"]
