@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fuzz dashboards debian clean
+.PHONY: demo test check fuzz bench dashboards pictures debian clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m demo_app
@@ -23,6 +23,9 @@ check: $(VENV)/test.stamp
 fuzz: $(VENV)/test.stamp
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/hostile
 
+pictures: $(VENV)/test.stamp debian
+	$(BIN)/python -m demo_app.pictures docs/pictures
+
 dashboards: $(VENV)/test.stamp
 	$(BIN)/python -m dashboards
 
@@ -31,6 +34,7 @@ debian:
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -n "$$TEST_POSTGRES_URL" ] || missing="$$missing postgresql"; \
 	command -v promtool >/dev/null || missing="$$missing prometheus"; \
+	command -v chromium >/dev/null || missing="$$missing chromium"; \
 	command -v prometheus-alertmanager >/dev/null || missing="$$missing prometheus-alertmanager"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && \
