@@ -49,6 +49,7 @@ def in_turns(contenders: Mapping[str, Timed], *, rounds: int, number: int) -> Ro
         timed(max(1, number // 10))
     names, found = list(contenders), {name: [] for name in contenders}
     gc.collect()
+    gc.freeze()
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:

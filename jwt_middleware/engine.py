@@ -52,7 +52,7 @@ class Database:
             async with self.engine.begin() as connection:
                 yield connection
         except self._failures:
-            raise Unavailable("the database could not answer") from None
+            raise Unavailable("the database could not answer: is it reachable, and do its tables exist?") from None
 
     async def to_its_end(self, query: Coroutine[Any, Any, T]) -> T:
         """Await a query that may be given up. One of SQLite goes on nevertheless, and this ends when it has ended.

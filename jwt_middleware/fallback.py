@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from . import names
 from .errors import ConfigError, Reason, Refusal
@@ -45,12 +45,11 @@ class Filled:
             raise Refusal(self.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What one source said for one request."""
 
     outcome: FillOutcome
-    values: Values = field(default_factory=dict, repr=False)
+    values: Values = {}  # noqa: RUF012 - nobody changes it, and a factory would be called for each request
     origin: Literal["database", "cache", "coalesced"] = "database"
     handle: object = None
 
@@ -117,7 +116,7 @@ class Filler:
                 ended_at=int(self._clock.now() * 1e9),
                 lookups=tuple(answer.handle for answer in answers.values() if answer.handle is not None),
             ),
-            reason=min(reasons, key=_PRECEDENCE.index, default=None),
+            reason=min(reasons, key=_PRECEDENCE.index) if reasons else None,
         )
 
     async def fetch_anew(self, claims: dict[str, Any], *, subject: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from . import names
 from .ports import Observer
 from .tallies import Tallies
-from .types import LookupFacts, Outcome
+from .types import Fallback, LookupFacts, Outcome
 
 
 class Observers:
@@ -56,10 +56,17 @@ def _handles(handle: object, count: int) -> tuple[object, ...]:
 
 
 def _with_own_handles(outcome: Outcome[Any], place: int) -> Outcome[Any]:
-    if outcome.fallback is None or not outcome.fallback.lookups:
+    fallback = outcome.fallback
+    if fallback is None or not fallback.lookups:
         return outcome
-    own = tuple(_of_each(outcome.fallback.lookups, place))
-    return replace(outcome, fallback=replace(outcome.fallback, lookups=own))
+    own = Fallback(
+        claims=fallback.claims,
+        outcome=fallback.outcome,
+        started_at=fallback.started_at,
+        ended_at=fallback.ended_at,
+        lookups=tuple(_of_each(fallback.lookups, place)),
+    )
+    return replace(outcome, fallback=own)
 
 
 def _of_each(waiters: Sequence[object], place: int) -> list[object]:

@@ -8,12 +8,12 @@ from hashlib import sha256
 from typing import Any, Final, Literal
 
 from . import names
-from .errors import ConfigError
+from .errors import ConfigError, Refusal
 from .pipeline import Pipeline, adopted_session_id
 from .ports import Clock, SessionStore
 from .retention import Purged, Retention
 from .revocation import RevocationView
-from .schema import SessionSchema
+from .schema import SessionSchema, subject_key
 from .seen import digest
 from .tallies import Tallies
 from .types import RawToken, SessionCursor, SessionKey, SessionRecord, UserSessions, VerifiedToken, moment
@@ -46,24 +46,25 @@ class Revoker:
         }
 
     async def sessions_of(
-        self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
+        self, user_id: str | int, *, limit: int | None = None, after: SessionCursor | None = None
     ) -> Sequence[SessionRecord]:
-        return await self._store.sessions_of(user_id, limit=limit, after=after)
+        return await self._store.sessions_of(user_key(user_id), limit=limit, after=after)
 
     async def active_users(self, *, limit: int, after: str | None) -> Sequence[UserSessions]:
         return await self._store.active_users(limit=limit, after=after)
 
-    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
+    async def revoke(self, session_id: str, *, user_id: str | int | None = None) -> bool:
         store = self._store
         if user_id is not None:
+            user_id = user_key(user_id)
             key = SessionKey(session_id=session_id, user_id=user_id)
             if not (await store.statuses([key]))[key].known:  # somebody else's goes on here as if nobody had asked
                 return False
         with self._seen_here("session", session_id=session_id):
             return await store.revoke(session_id, user_id=user_id)
 
-    async def revoke_user(self, user_id: str, *, keep: str | None) -> None:
-        store = self._store
+    async def revoke_user(self, user_id: str | int, *, keep: str | None) -> None:
+        store, user_id = self._store, user_key(user_id)
         with self._seen_here("user", user_id=user_id, keep=keep):
             await store.revoke_user(user_id, keep=keep)
 
@@ -132,3 +133,15 @@ class Revoker:
             if self._revocation is not None:
                 self._revocation.revoked_here(session_id=session_id, user_id=user_id, keep=keep, done=done)
             self._pipeline.forget(session_id)
+
+
+def user_key(user_id: str | int) -> str:
+    """The user id as tokens and rows spell it.
+
+    Raises:
+        ConfigError: No text and no integer.
+    """
+    try:
+        return subject_key(user_id)
+    except Refusal:
+        raise ConfigError("a user id is an integer, or 1 to 255 characters without control characters") from None

@@ -49,6 +49,7 @@ class Settings:
     clock: Clock
 
     def __post_init__(self) -> None:
+        self._refuse_other_types()
         if self.window < timedelta(seconds=1) or self.window.microseconds:
             raise ConfigError("window is the life of a token in whole seconds: use at least timedelta(seconds=1)")
         if self.leeway < timedelta(0) or self.leeway >= self.window:
@@ -57,10 +58,23 @@ class Settings:
             raise ConfigError("rollout must not be negative: it is how long old issuers may still mint")
         if self.max_session_age <= timedelta(0):
             raise ConfigError("max_session_age must be positive: the longest life of a session that is renewed")
+        if self.adoption.sessions == "marks" and self.store is None:
+            raise ConfigError('Adoption(sessions="marks") is about a session store: give store=, or leave it out')
         if self.cache_entries < 1:
             raise ConfigError("cache_entries must be at least 1")
         if self.remote is not None and (self.issuer is None or not self.audience):
             raise ConfigError("an issuer's keys sign for many: with remote keys give issuer= and audience= too")
+
+    def _refuse_other_types(self) -> None:
+        for name in ("window", "leeway", "rollout", "max_session_age"):
+            if not isinstance(getattr(self, name), timedelta):
+                raise ConfigError(f"{name} is a length of time: write timedelta(days=…) or timedelta(seconds=…)")
+        if not hasattr(self.keys, "refresh"):
+            raise ConfigError("keys is a ring of keys: KeyRing([Key.hmac(…)])")
+        if not isinstance(self.cookie, SessionCookie):
+            raise ConfigError('cookie says how the cookie is set: SessionCookie("session")')
+        if not isinstance(self.sources, (list, tuple)) or not all(hasattr(each, "claims") for each in self.sources):
+            raise ConfigError('sources is a list of claims sources: SQLAlchemyClaims(…), or @source("email") functions')
 
     @property
     def remote(self) -> RemoteKeys | None:

@@ -9,7 +9,7 @@ the text are counted, and those that arrived.
 from __future__ import annotations
 
 import re
-from binascii import a2b_base64, b2a_base64
+from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
@@ -28,7 +28,8 @@ MAX_HEADER_VALUES: Final = 256
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
-_PADDING: Final = (b"", b"", b"==", b"=")
+_PADDING: Final = (b'"', b'"', b'=="', b'="')
+"""By length modulo 4, what a segment lacks to be a JSON string of padded base64: msgspec's decoder is the fastest."""
 _LAST: Final = (_ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
 """By length modulo 4, the characters a segment may end with: others carry bits that decode to nothing."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
@@ -41,6 +42,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KID: Final = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 """The characters of URLs and of both base64 alphabets; a ``kid`` is a dictionary key and nothing else."""
 _decode: Final = msgspec.json.Decoder().decode
+_decode_base64: Final = msgspec.json.Decoder(bytes).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -54,9 +56,11 @@ def split(token: bytes) -> tuple[bytes, bytes, bytes]:
         raise Refusal(Reason.TOKEN_OVERSIZE)
     if token.translate(None, _ALPHABET) != b"..":
         raise Refusal(Reason.TOKEN_MALFORMED)
-    header, payload, signature = token.split(b".")
-    if not (is_canonical(header) and is_canonical(payload) and is_canonical(signature)):
-        raise Refusal(Reason.TOKEN_MALFORMED)
+    header, _, rest = token.partition(b".")
+    payload, _, signature = rest.partition(b".")
+    for segment in (header, payload, signature):
+        if segment[-1:] not in _LAST[len(segment) & 3]:
+            raise Refusal(Reason.TOKEN_MALFORMED)
     return header, payload, signature
 
 
@@ -67,7 +71,9 @@ def is_canonical(segment: bytes) -> bool:
 
 def from_base64url(segment: bytes) -> bytes:
     """Decode a segment that :func:`split` let through."""
-    return a2b_base64(segment.translate(_TO_STANDARD) + _PADDING[len(segment) & 3])
+    if b"-" in segment or b"_" in segment:
+        segment = segment.translate(_TO_STANDARD)
+    return _decode_base64(b'"' + segment + _PADDING[len(segment) & 3])
 
 
 def to_base64url(octets: bytes) -> bytes:
@@ -100,7 +106,7 @@ def encode_object(value: dict[str, Any]) -> bytes:
     return encoded
 
 
-def parse_object(raw: bytes, reason: Reason) -> dict[str, Any]:
+def parse_object(raw: bytes, reason: Reason, *, shallow: bool = False) -> dict[str, Any]:
     """A JSON object (RFC 8259) in strict UTF-8 with unique members at every depth.
 
     Raises:
@@ -112,11 +118,11 @@ def parse_object(raw: bytes, reason: Reason) -> dict[str, Any]:
         if type(value) is not dict:
             raise Refusal(reason)
         plain = _encode(value) == raw
-        if not plain or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
+        if not plain or not (shallow or raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH):
             members = _members(value, 1)
             if not plain and _STRING.sub(b"", raw).count(b":") != members:
                 raise Refusal(reason)
-        if b"\\u0000" in raw or _LONG in raw.translate(_DIGITS):
+        if (b"\\" in raw and b"\\u0000" in raw) or _LONG in raw.translate(_DIGITS):
             _check(value)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         raise Refusal(reason) from None
@@ -132,7 +138,7 @@ def header_of(header: bytes) -> tuple[str, str | None]:
     octets = from_base64url(header)
     if octets.count(b"{") + octets.count(b"[") > MAX_DEPTH or octets.count(b",") > MAX_HEADER_VALUES:
         raise Refusal(Reason.TOKEN_MALFORMED)  # nobody has proved anything yet: a large structure would cost too much
-    members = parse_object(octets, Reason.TOKEN_MALFORMED)
+    members = parse_object(octets, Reason.TOKEN_MALFORMED, shallow=True)
     alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ", "JWT")
     if (
         not isinstance(alg, str)
@@ -155,7 +161,7 @@ def name_in(claims: Mapping[str, Any], name: str) -> str | None:
     if name not in claims:
         return None
     value = claims[name]
-    if not isinstance(value, str) or not 0 < len(value) <= 255 or _CONTROL.search(value):
+    if not isinstance(value, str) or not 0 < len(value) <= 255 or (not value.isprintable() and _CONTROL.search(value)):
         raise Refusal(Reason.CLAIMS_INVALID)
     return value
 
@@ -166,7 +172,7 @@ def refuse_types(claims: Mapping[str, Any]) -> None:
     Raises:
         Refusal: ``claims_invalid``.
     """
-    if any(name in claims and not isinstance(claims[name], str) for name in ("iss", "jti")):
+    if not (isinstance(claims.get("iss", ""), str) and isinstance(claims.get("jti", ""), str)):
         raise Refusal(Reason.CLAIMS_INVALID)
     audience = claims.get("aud", "")
     if not isinstance(audience, str) and not (
@@ -184,7 +190,7 @@ def time_in(claims: Mapping[str, Any], name: str) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not isfinite(value):
+    if type(value) is not int and (type(value) is not float or not isfinite(value)):
         raise Refusal(Reason.CLAIMS_INVALID)
     return float(value)
 

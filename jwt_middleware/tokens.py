@@ -107,10 +107,12 @@ class Tokens:
                 ``claims_invalid`` for a payload that is no strict JSON object.
         """
         header, payload, signature = strict.split(token)
-        alg, kid = named = self._headers.get(header) or strict.header_of(header)
+        known = self._headers.get(header)
+        alg, kid = named = known or strict.header_of(header)
         signing_input = token[: len(header) + 1 + len(payload)]
         key = self._signer(self._keys.find(kid, alg), signing_input, strict.from_base64url(signature))
-        self._remember(header, named)
+        if known is None and len(self._headers) < _MOST_HEADERS:  # of tokens that we signed: as many as keys
+            self._headers[header] = named
         self._cells[self._verified.get(key.id, self._verified_other)] += 1
         claims = strict.parse_object(strict.from_base64url(payload), Reason.CLAIMS_INVALID)
         return SignedClaims(
@@ -131,7 +133,8 @@ class Tokens:
         session_id = strict.name_in(claims, "sid")
         strict.name_in(claims, "sub")
         strict.refuse_types(claims)
-        exp, iat, nbf, auth_time = [strict.time_in(claims, name) for name in ("exp", "iat", "nbf", "auth_time")]
+        exp, iat = strict.time_in(claims, "exp"), strict.time_in(claims, "iat")
+        nbf, auth_time = strict.time_in(claims, "nbf"), strict.time_in(claims, "auth_time")
         adopted = session_id is None
         if exp is None or (adopted and not self._recognises(claims)):
             raise Refusal(Reason.CLAIMS_INVALID)
@@ -148,13 +151,8 @@ class Tokens:
             raise Refusal(Reason.LIFETIME_EXCEEDED)
         if adopted and self._session_required and self._adoption.sessions == "refuse":
             raise Refusal(Reason.SESSION_UNKNOWN)
-        rules = {
-            "cookie": adopted_cookie,
-            "key": signed.key_adopted,
-            "iat": iat is None,
-            "lifetime": lifetime > self._longest,
-            "sid": adopted and self._session_required,
-        }
+        if adopted:  # its session began here as far as marks go: those up to ``iat`` + leeway revoke it
+            auth_time = None if iat is None else iat - self._leeway
         return VerifiedToken(
             claims=claims,
             key_id=signed.key_id,
@@ -162,9 +160,9 @@ class Tokens:
             issued_at=iat,
             expires_at=exp,
             session_id=session_id,
-            auth_time=self._since(iat) if adopted else iat if auth_time is None else auth_time,
+            auth_time=iat if auth_time is None else auth_time,
             valid_until=valid_until,
-            adopted=tuple(rule for rule, needed in rules.items() if needed),
+            adopted=self._rules(signed, lifetime, adopted=adopted, cookie=adopted_cookie),
         )
 
     def sign(self, claims: Mapping[str, Any]) -> str:
@@ -191,29 +189,32 @@ class Tokens:
 
     def _signer(self, candidates: Sequence[VerificationKey], signing_input: bytes, signature: bytes) -> VerificationKey:
         """The key that signed it; one whose end has come is as good as unknown."""
-        now = self._clock.now()
-        alive = [key for key in candidates if key.until is None or now < key.until]
-        if not alive:
-            raise Refusal(Reason.KEY_UNKNOWN)
-        for key in alive:
-            if key.verify(signing_input, signature):
-                return key
-        raise Refusal(Reason.SIGNATURE_INVALID)
+        reason = Reason.KEY_UNKNOWN
+        for key in candidates:
+            if key.until is None or self._clock.now() < key.until:
+                if key.verify(signing_input, signature):
+                    return key
+                reason = Reason.SIGNATURE_INVALID
+        raise Refusal(reason)
 
-    def _remember(self, header: bytes, named: tuple[str, str | None]) -> None:
-        """Headers of tokens that were signed by us: there are as many as keys."""
-        if len(self._headers) < _MOST_HEADERS:
-            self._headers[header] = named
+    def _rules(self, signed: SignedClaims, lifetime: float, *, adopted: bool, cookie: bool) -> tuple[str, ...]:
+        """What of the adoption it needed; nearly always nothing."""
+        if not (adopted or cookie or signed.key_adopted):
+            return ()
+        rules = {
+            "cookie": cookie,
+            "key": signed.key_adopted,
+            "iat": "iat" not in signed.claims,
+            "lifetime": lifetime > self._longest,
+            "sid": adopted and self._session_required,
+        }
+        return tuple(rule for rule, needed in rules.items() if needed)
 
     def _recognises(self, claims: Mapping[str, Any]) -> bool:
         try:
             return bool(self._adoption.recognise(claims))
         except Exception:  # the app's own code, on a payload of whoever held that secret
             return False
-
-    def _since(self, issued_at: float | None) -> float | None:
-        """When the session of a token without ``sid`` began: marks up to ``iat`` + leeway revoke it."""
-        return None if issued_at is None else issued_at - self._leeway
 
     def _refuse_times(
         self, now: float, *, exp: float, iat: float | None, nbf: float | None, auth_time: float | None
@@ -228,9 +229,10 @@ class Tokens:
     def _refuse_parties(self, claims: Mapping[str, Any]) -> None:
         if self._issuer is not None and claims.get("iss") != self._issuer:
             raise Refusal(Reason.ISSUER_MISMATCH)
-        named = claims.get("aud", [])
-        audience = frozenset([named] if isinstance(named, str) else named)
-        if audience.isdisjoint(self._audience) if self._audience else "aud" in claims:
+        named = claims.get("aud")
+        if named is None and not self._audience:
+            return
+        if self._audience.isdisjoint([named] if named is None or isinstance(named, str) else named):
             raise Refusal(Reason.AUDIENCE_MISMATCH)
 
 
@@ -239,11 +241,7 @@ def kid_of(token: bytes) -> str | None:
     return strict.header_of(strict.split(token)[0])[1]
 
 
-def pack(token: VerifiedToken) -> bytes:
-    """A verified token as bytes, which the garbage collector does not look into."""
-    return _encode(token)
-
-
-_encode: Final = msgspec.json.Encoder().encode
+pack: Final[Callable[[VerifiedToken], bytes]] = msgspec.json.Encoder().encode
+"""A verified token as bytes, which the garbage collector does not look into."""
 unpack: Final[Callable[[bytes], VerifiedToken]] = msgspec.json.Decoder(VerifiedToken).decode
-"""What :func:`pack` packed, a new one each time."""
+"""What ``pack`` packed, a new one each time."""

@@ -75,6 +75,8 @@ class SessionCookie:
     ) -> None:
         host_bound = secure and path == "/" and domain is None
         self.name: Final = name if name is not None else "__Host-session" if host_bound else "session"
+        if isinstance(also_read, str):
+            raise ConfigError(f"also_read is a list of names: also_read=[{also_read!r}]")
         self.also_read: Final = tuple(also_read)
         self._secure: Final = secure
         if samesite not in ("lax", "strict", "none"):

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from .errors import Reason
+from .values import Value
 
 S = TypeVar("S")
 """The app's own session class."""
@@ -37,11 +38,10 @@ class RawToken(NamedTuple):
         return f"RawToken(carrier={self.carrier!r}, adopted={self.adopted!r})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedClaims:
+class SignedClaims(Value, frozen=True, kw_only=True, gc=False):
     """A payload whose signature holds and whose claims have not been looked at yet."""
 
-    claims: Mapping[str, Any] = field(repr=False)
+    claims: Mapping[str, Any]
     key_id: str
     """The name of the key in metrics and logs: its ``kid`` or a placeholder."""
     key_until: float | None = None
@@ -50,16 +50,15 @@ class SignedClaims:
     """True for a key kept for older tokens only (``verify_only`` with ``until``, or ``allow_short``)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedToken:
+class VerifiedToken(Value, frozen=True, kw_only=True, gc=False):
     """A token that passed every rule of RFC 7519 and of this package; its payload may still be of an older version."""
 
-    claims: Mapping[str, Any] = field(repr=False)
+    claims: Mapping[str, Any]
     key_id: str
     payload_version: int
     issued_at: float | None
     expires_at: float
-    session_id: str | None = field(repr=False)
+    session_id: str | None
     auth_time: float | None
     """When the user logged in (OpenID Connect Core section 2); no reissue or renewal changes it."""
     valid_until: float
@@ -82,8 +81,7 @@ class Due:
     """The new ``iat`` and ``exp`` of a renewal; a reissue keeps both."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilledClaim:
+class FilledClaim(Value, frozen=True, kw_only=True, gc=False):
     """One missing claim of one request, what filled it, and how the attempt ended."""
 
     claim: str
@@ -94,6 +92,7 @@ class FilledClaim:
 class FillOutcome(StrEnum):
     """How the search for one missing claim ended, from best to worst."""
 
+    __hash__ = str.__hash__  # Enum's own is a Python function, asked for each count
     RESOLVED = "resolved"
     NULL = "null"
     NOT_FOUND = "not_found"
@@ -111,21 +110,19 @@ class FillOutcome(StrEnum):
 _BADNESS = {outcome: place for place, outcome in enumerate(FillOutcome)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenInfo:
+class TokenInfo(Value, frozen=True, kw_only=True, gc=False, array_like=True):
     """What the app may know about the token behind its session: ``request.state.token``."""
 
     version: int
     """The payload version the token was minted with."""
     issued_at: datetime | None
     expires_at: datetime
-    session_id: str | None = field(default=None, repr=False)
+    session_id: str | None = None
     filled: tuple[FilledClaim, ...] = ()
     """The claims the fallback filled for this request; empty for a token of today's payload."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
+class Fallback(Value, frozen=True, kw_only=True, gc=False):
     """The fallback of one request: which claims, from where, how long it took."""
 
     claims: tuple[FilledClaim, ...]

@@ -53,6 +53,11 @@ class Session:
     permissions: list[str] = field(default_factory=lambda: ["read"])
 
 
+def checked_out(engine: Any) -> int:
+    """Connections that are not back in the pool; before SQLAlchemy 2.1 SQLite's had none."""
+    return int(getattr(engine.pool, "checkedout", lambda: 0)())
+
+
 def authority_of(cls: type[Any] = Session, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
     """An authority of version 2 with one HMAC key and whatever else is given."""
     versions = {"version": 2, "subject": "userId", **(schema or {})}

@@ -14,6 +14,7 @@ from jwt_middleware import (
     Adoption,
     ConfigError,
     JWTSessionMiddleware,
+    Key,
     MemorySessionStore,
     MintError,
     Reason,
@@ -235,11 +236,16 @@ def test_the_accessor_returns_the_very_object_on_the_state() -> None:
     assert asyncio.run(authority.dependency(request)) is ADA
 
 
-@pytest.mark.parametrize("scope", [{}, {"state": {}}, {"state": {"session": None}}])
-def test_the_accessor_refuses_where_there_is_no_session(scope: dict[str, Any]) -> None:
+def test_the_accessor_refuses_where_there_is_no_session() -> None:
     with pytest.raises(Refusal) as refused:
-        authority_of().session(HTTPConnection(scope_of(**scope)))
+        authority_of().session(HTTPConnection(scope_of(state={"session": None})))
     assert refused.value.reason is Reason.TOKEN_MISSING
+
+
+@pytest.mark.parametrize("scope", [{}, {"state": {}}])
+def test_the_accessor_says_where_the_middleware_was_forgotten(scope: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="wrap the app"):
+        authority_of().session(HTTPConnection(scope_of(**scope)))
 
 
 def test_a_long_stream_can_ask_whether_its_session_still_stands() -> None:
@@ -368,6 +374,9 @@ def test_remote_keys_begin_and_end_with_the_authority() -> None:
         async def aclose(self) -> None:
             self.life.append("closed")
 
+        async def refresh(self, kid: str | None) -> bool:
+            return False
+
     remote = Remote()
 
     async def main() -> None:
@@ -376,3 +385,38 @@ def test_remote_keys_begin_and_end_with_the_authority() -> None:
 
     asyncio.run(main())
     assert remote.life == ["attached", "opened", "closed"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "mend"),
+    [
+        ({"window": 7}, r"window is a length of time: write timedelta"),
+        ({"max_session_age": "30d"}, "max_session_age is a length of time"),
+        ({"keys": "a secret of at least thirty-two bytes"}, r"KeyRing\(\["),
+        ({"keys": [Key.hmac(SECRET)]}, r"KeyRing\(\["),
+        ({"cookie": "token"}, "SessionCookie"),
+        ({"adoption": Adoption(sessions="marks")}, "give store="),
+        ({"sources": object()}, "sources is a list"),
+        ({"sources": [lambda keys: {}]}, r"@source\("),
+    ],
+)
+def test_what_a_newcomer_mixes_up_is_named_with_its_mend(settings: dict[str, Any], mend: str) -> None:
+    with pytest.raises(ConfigError, match=mend):
+        authority_of(**settings)
+
+
+def test_an_integer_names_a_user_as_it_does_in_a_token() -> None:
+    authority = authority_of(store=MemorySessionStore())
+
+    async def main() -> None:
+        issued = await authority.issue(Session(user_id="7"))
+        bearer = [(b"authorization", b"Bearer " + issued.token.encode())]
+        assert [row.user_id for row in await authority.sessions_of(7)] == ["7"]
+        assert (await authority.authenticate(bearer)).result == "accepted"
+        assert not await authority.revoke(issued.session_id, user_id=8)
+        await authority.revoke_user(7)
+        assert (await authority.authenticate(bearer)).reason is Reason.SESSION_REVOKED
+        with pytest.raises(ConfigError, match="a user id is"):
+            await authority.revoke_user(None)
+
+    asyncio.run(main())

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from jwt_middleware import SQLAlchemySessionStore
 from jwt_middleware.engine import Database
 from jwt_middleware.errors import ConfigError, Unavailable
-from tests.support import Session, authority_of
+from tests.support import Session, authority_of, checked_out
 
 
 def pool(engine: AsyncEngine) -> Any:
@@ -86,7 +86,7 @@ def test_a_connection_comes_back_when_its_user_is_cancelled(database_url: str) -
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
                 assert task.cancelled()
-                assert pool(engine).checkedout() == 0
+                assert checked_out(engine) == 0
         finally:
             await engine.dispose()
 
@@ -169,7 +169,8 @@ async def fails(engine: AsyncEngine) -> Unavailable:
 
 
 def test_whatever_fails_is_unavailable(database_url: str) -> None:
-    assert str(asyncio.run(fails(create_async_engine(database_url)))) == "the database could not answer"
+    told = str(asyncio.run(fails(create_async_engine(database_url))))
+    assert told == "the database could not answer: is it reachable, and do its tables exist?"
 
 
 def test_a_database_that_is_not_there_is_unavailable(postgres_server: str) -> None:

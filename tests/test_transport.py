@@ -215,6 +215,7 @@ def test_a_cookie_that_browsers_would_drop_is_refused_at_minting() -> None:
         ({"domain": ""}, "domain must be"),
         ({"name": "a", "also_read": ("a",)}, "stands twice"),
         ({"also_read": ("a", "a")}, "stands twice"),
+        ({"also_read": "token"}, r"also_read=\['token'\]"),
         ({"name": ""}, "no token"),
         ({"name": "a b"}, "no token"),
         ({"name": "a=b"}, "no token"),

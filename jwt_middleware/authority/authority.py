@@ -161,7 +161,7 @@ class SessionAuthority(Reader[S]):
         return await self.parts.minter.mint(session, label=label)
 
     async def sessions_of(
-        self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
+        self, user_id: str | int, *, limit: int | None = None, after: SessionCursor | None = None
     ) -> Sequence[SessionRecord]:
         """The user's active sessions, the latest activity first: ``limit`` of them, after the page before."""
         return await self.parts.revoker.sessions_of(user_id, limit=limit, after=after)
@@ -170,11 +170,11 @@ class SessionAuthority(Reader[S]):
         """Who has active sessions and how many, by user id; ``after`` the last one of the page before."""
         return await self.parts.revoker.active_users(limit=limit, after=after)
 
-    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
+    async def revoke(self, session_id: str, *, user_id: str | int | None = None) -> bool:
         """Revoke one session; False where no active one has that id, or it is another user's than ``user_id``."""
         return await self.parts.revoker.revoke(session_id, user_id=user_id)
 
-    async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
+    async def revoke_user(self, user_id: str | int, *, keep: str | None = None) -> None:
         """Revoke every session of a user, but ``keep``."""
         await self.parts.revoker.revoke_user(user_id, keep=keep)
 

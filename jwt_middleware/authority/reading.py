@@ -13,6 +13,7 @@ from ..errors import ConfigError, Reason, Refusal
 from ..schema import SessionSchema
 from ..seen import LONGEST, digest
 from ..settings import Settings
+from ..strict import MAX_TOKEN
 from ..types import Carrier, Outcome, RawToken, S, TokenInfo, VerifiedToken
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
@@ -43,6 +44,8 @@ class Reader(Generic[S]):
             value = token.encode("ascii")
         except UnicodeEncodeError:
             raise Refusal(Reason.TOKEN_MALFORMED) from None
+        if len(value) > MAX_TOKEN:  # before it is digested
+            raise Refusal(Reason.TOKEN_OVERSIZE)
         raw = RawToken(value=value, carrier=Carrier.BEARER)
         return await self.parts.pipeline.verify(raw, digest(value))
 
@@ -67,9 +70,12 @@ class Reader(Generic[S]):
 
         Raises:
             Refusal: ``token_missing`` where there is none; the middleware answers it.
-            ConfigError: It was read by another authority, whose sessions may be of another class.
+            ConfigError: No middleware has seen it, or another authority's, with sessions of another class.
         """
-        session = conn.scope.get("state", {}).get("session")
+        state = conn.scope.get("state", {})
+        if "session" not in state:
+            raise ConfigError("no JWTSessionMiddleware has seen this request: wrap the app with it")
+        session = state["session"]
         if session is None:
             raise Refusal(Reason.TOKEN_MISSING)
         if conn.scope.get(DECIDED, (self,))[0] is not self:

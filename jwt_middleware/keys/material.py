@@ -55,6 +55,8 @@ def from_secret(secret: str | bytes, *, alg: str, allow_short: bool) -> Material
     Raises:
         ConfigError: It is shorter than the hash (RFC 7518 section 3.2), or is a key of another kind.
     """
+    if not isinstance(secret, (str, bytes)):
+        raise ConfigError(f"the secret is {type(secret).__name__}, no text: is the variable it comes from set?")
     octets = quietly(lambda: secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape"))
     return _checked(octets, alg, allow_short=allow_short)
 

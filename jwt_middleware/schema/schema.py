@@ -176,7 +176,7 @@ class SessionSchema(Generic[S]):
         """
         if unknown := sorted(sourced - set(self._by_name)):
             raise ConfigError(
-                f"a source knows {unknown[0]!r}, which is no claim of {self.cls.__name__}: use wire names"
+                f"a source knows {unknown[0]!r}, which is no claim of {self.cls.__name__}: use {sorted(self._by_name)}"
             )
         for spec in self.claims:
             if spec.since > 1 and not (spec.has_default or spec.name in sourced or self._versions.reaches(spec)):
@@ -223,7 +223,7 @@ class SessionSchema(Generic[S]):
         if self.version_claim in ENVELOPE:
             raise ConfigError(f"version_claim={self.version_claim!r} is a registered claim: choose another name")
         if self.subject not in seen:
-            raise ConfigError(f"subject={self.subject!r} is no claim of {self.cls.__name__}: use one of its wire names")
+            raise ConfigError(f"subject={self.subject!r} is no claim of {self.cls.__name__}: use one of {sorted(seen)}")
         if self._by_name[self.subject][1].has_default:
             raise ConfigError(f"the subject {self.subject!r} has a default: a user without an id is nobody, drop it")
 

@@ -79,7 +79,9 @@ class Versions:
             raise ConfigError(f"downgrades={{{wrong[0]!r}: …}} starts at no newer version: use 2 to {self.current}")
         for claim in self._claims:
             if not is_version(claim.since) or claim.since > self.current:
-                raise ConfigError(f"claim {claim.name!r} has since={claim.since!r}: use 1 to {self.current}")
+                raise ConfigError(
+                    f"claim {claim.name!r} has since={claim.since!r}, and version is {self.current}: raise version="
+                )
         for version in range(self.mints + 1, self.current + 1):
             if version - 1 in self._upgrades and version not in self._downgrades:
                 raise ConfigError(

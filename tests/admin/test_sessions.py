@@ -14,7 +14,7 @@ from jwt_middleware.stores.sqlalchemy import SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import moment
 from tests.admin.stage import ADMIN, Page, Stage, Visit
-from tests.support import EPOCH, SECRET, FakeClock, Session
+from tests.support import EPOCH, SECRET, FakeClock, Session, checked_out
 
 
 async def stands(visit: Visit) -> bool:
@@ -372,7 +372,7 @@ def test_all_of_it_in_a_database(database_url: str) -> None:
             assert not await stands(phone)
             await confirmed(visit, page, "Revoke all sessions of this user")
             assert [user["user_id"] for user in (await visit.json(ADMIN))[1]["users"]] == ["1"]
-            assert engine.pool.checkedout() == 0  # type: ignore[attr-defined] # of every pool that has connections
+            assert checked_out(engine) == 0
             await stage.authority.aclose()
         finally:
             await engine.dispose()

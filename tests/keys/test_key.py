@@ -65,6 +65,11 @@ def test_a_shorter_secret_is_refused(alg: str) -> None:
         Key.hmac(b"x" * (int(alg[2:]) // 8 - 1), alg=alg)
 
 
+def test_a_secret_that_is_not_set_is_called_so() -> None:
+    with pytest.raises(ConfigError, match="NoneType, no text: is the variable"):
+        Key.hmac(None)  # type: ignore[arg-type]  # what os.environ.get returns
+
+
 def test_a_secret_of_text_is_utf_8() -> None:
     key = Key.hmac("é" * 16)
     assert Key.hmac("é".encode() * 16).verify(b"a", key.sign(b"a"))

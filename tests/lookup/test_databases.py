@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jwt_middleware import LookupLimits, Revocation, SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
-from tests.support import Session, authority_of
+from tests.support import Session, authority_of, checked_out
 
 USERS = 5_000
 AT_ONCE = 256
@@ -54,7 +54,7 @@ class App:
 
     @property
     def checked_out(self) -> int:
-        return int(self.engine.pool.checkedout())  # type: ignore[attr-defined] # of every pool that has connections
+        return checked_out(self.engine)
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ async def app(
         )
         yield App(engine, authority, sent)
         await authority.aclose()
-        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined] # of every pool that has connections
+        assert checked_out(engine) == 0
     finally:
         await engine.dispose()
 

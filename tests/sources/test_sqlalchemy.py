@@ -207,7 +207,7 @@ def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
             source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
             with pytest.raises(Unavailable) as failed:  # there is no such table
                 await source.fetch(["ada@example.com"])
-            assert str(failed.value) == "the database could not answer"
+            assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
             assert failed.value.__suppress_context__
         finally:
             await engine.dispose()

@@ -15,6 +15,7 @@ from jwt_middleware import MemorySessionStore, SessionStore
 from jwt_middleware.ports import Clock, SystemClock
 from jwt_middleware.stores.sqlalchemy import SQLAlchemySessionStore
 from jwt_middleware.types import SessionKey, SessionRecord, SessionStatus, moment
+from tests.support import checked_out
 
 
 @asynccontextmanager
@@ -28,7 +29,7 @@ async def opened(url: str, clock: Clock = SystemClock()) -> AsyncIterator[Sessio
     try:
         await store.create_all()
         yield store
-        assert engine.pool.checkedout() == 0  # type: ignore[attr-defined] # of every pool that has connections
+        assert checked_out(engine) == 0
     finally:
         await engine.dispose()
 

@@ -158,7 +158,7 @@ def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
             ):
                 with pytest.raises(Unavailable) as failed:
                     await call()
-                assert str(failed.value) == "the database could not answer"
+                assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
                 assert failed.value.__cause__ is None
                 assert failed.value.__suppress_context__
         finally:

@@ -1,0 +1,252 @@
+"""The guard of the plain hit's price: calls, allocations, awaits and signals are counted, never seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from jwt_middleware import JWTSessionMiddleware, MemorySessionStore, source
+from jwt_middleware.decisions import DECIDED
+from tests.apps import Echo, Sent, counts, nothing, scope_of
+from tests.signals import Signals
+from tests.support import FakeClock, Recorder, Session, authority_of
+
+MOST_CALLS = 16
+"""Python functions of ours that one plain hit enters."""
+MOST_BLOCKS = 50
+"""Blocks of memory that a thousand plain hits may leave behind: the interpreter's own caches, not one a request."""
+
+
+class Store(MemorySessionStore):
+    """Counts what it is asked."""
+
+    def __init__(self, *, clock: Any) -> None:
+        super().__init__(clock=clock)
+        self.asked = 0
+
+    async def statuses(self, keys: Any) -> Any:
+        self.asked += 1
+        return await super().statuses(keys)
+
+
+class Plain:
+    """An app behind the middleware with everything on, and a token that was seen before."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock, self.recorder, self.signals, self.fetched = FakeClock(), Recorder(), Signals(), 0
+        self.store = Store(clock=self.clock)
+
+        @source("email")
+        async def emails(keys: Any) -> Any:
+            self.fetched += 1
+            return {key: {"email": "a@example.com"} for key in keys}
+
+        self.authority = authority_of(
+            clock=self.clock,
+            store=self.store,
+            sources=[emails],
+            observers=[self.recorder],
+            telemetry=self.signals.telemetry(),
+            **settings,
+        )
+        self.app = Echo()
+        self.middleware = JWTSessionMiddleware(self.app, authority=self.authority, public=["/login", "/static/*"])
+        self.token = asyncio.run(self.authority.issue(Session(user_id="1", email="a@example.com"))).token
+        self.headers = [
+            (b"accept", b"text/html"),
+            (b"accept-language", b"en"),
+            (b"cookie", f"theme=dark; {self.authority.cookie.name}={self.token}; other=1".encode()),
+        ]
+        asyncio.run(self.request())
+
+    async def request(self, **more: Any) -> list[Any]:
+        sent = Sent()
+        await self.middleware(scope_of(headers=self.headers, **more), nothing, sent)
+        return sent.messages
+
+    def step(self) -> None:
+        """One request without an event loop: whatever suspends ends here."""
+        self.app.scopes.clear()
+        with pytest.raises(StopIteration):
+            self.middleware(scope_of(headers=self.headers), nothing, _take).send(None)
+
+
+async def _take(message: Any) -> None:
+    """A client that keeps nothing."""
+
+
+def entered(call: Callable[[], object]) -> list[str]:
+    """The Python functions of the package that a call enters."""
+    found: list[str] = []
+
+    def look(frame: FrameType, event: str, _: object) -> None:
+        if (
+            event == "call"
+            and "jwt_middleware" in frame.f_code.co_filename
+            and "/tests/" not in frame.f_code.co_filename
+        ):
+            found.append(frame.f_code.co_name)
+
+    sys.setprofile(look)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def test_no_coroutine_is_suspended() -> None:
+    plain = Plain()
+
+    plain.step()
+
+    assert plain.app.session.user_id == "1"
+
+
+def test_it_enters_few_functions_and_none_of_the_steps_that_a_known_token_spares() -> None:
+    plain = Plain()
+    plain.step()
+
+    found = entered(plain.step)
+
+    assert len(found) <= MOST_CALLS, found
+    assert not {"run", "verify", "open", "check", "check_now", "upgrade", "fill", "finished", "_private"} & set(found)
+
+
+def test_nothing_is_asked_reported_or_counted_but_one_cell() -> None:
+    plain = Plain()
+    asked, before = plain.store.asked, list(plain.authority.parts.tallies.cells)
+    plain.signals.exporter.clear()
+    plain.recorder.outcomes.clear()
+
+    for _ in range(100):
+        plain.step()
+
+    cells = plain.authority.parts.tallies.cells
+    assert [(now - was) for was, now in zip(before, cells, strict=True) if now != was] == [100]
+    assert counts(plain.authority, "requests") == {("2", "accepted"): 101}
+    assert (plain.store.asked, plain.fetched, plain.recorder.outcomes) == (asked, 0, [])
+    assert plain.signals.exporter.get_finished_spans() == ()
+
+
+def test_a_thousand_leave_no_memory_behind() -> None:
+    plain = Plain()
+    for _ in range(1_000):
+        plain.step()
+    gc.collect()
+    before = sys.getallocatedblocks()
+
+    for _ in range(1_000):
+        plain.step()
+
+    gc.collect()
+    assert sys.getallocatedblocks() - before <= MOST_BLOCKS
+
+
+def test_a_remembered_token_adds_nothing_that_the_garbage_collector_follows() -> None:
+    plain = Plain()
+    gc.collect()
+
+    ((key, entry),) = plain.authority.parts.pipeline.seen._entries.items()
+
+    assert not gc.is_tracked(key)
+    assert not gc.is_tracked(entry)
+    assert not any(gc.is_tracked(part) for part in entry)
+
+
+def test_each_request_has_a_session_of_its_own() -> None:
+    plain = Plain()
+    plain.step()
+    first = plain.app.session
+    first.permissions.append("everything")
+
+    plain.step()
+
+    assert plain.app.session is not first
+    assert plain.app.session.permissions == ["read"]
+
+
+def test_it_ends_half_way_to_the_next_check_of_the_session() -> None:
+    plain = Plain()
+    assert "run" not in entered(lambda: asyncio.run(plain.request()))
+
+    plain.clock.advance(2.6)
+
+    assert "run" in entered(lambda: asyncio.run(plain.request()))
+
+
+@pytest.mark.parametrize(
+    "cookies",
+    [
+        b"{name}={token}",
+        b"a=1; {name}={token}",
+        b"{name}={token}; a=1",
+        b"a=1; {name}={token};",
+        b"a=1;{name}={token}",
+        b"a=1; {name} = {token} ",
+        b"x{name}=other; {name}={token}",
+        b"a={name}; {name}={token}",
+    ],
+)
+def test_however_the_cookie_is_written_plain_and_full_reading_agree(cookies: bytes) -> None:
+    plain = Plain()
+    name, token = plain.authority.cookie.name.encode(), plain.token.encode()
+    header = cookies.replace(b"{name}", name).replace(b"{token}", token)
+    given = [(b"accept", b"*/*"), (b"cookie", header)]
+    transport = plain.authority.transport
+
+    assert transport.read(given).raw.value == token
+    assert transport.plain(given) in (None, token, token + b" ")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        [],
+        [(b"cookie", b"a=1")],
+        [(b"cookie", b"__Host-session=a; __Host-session=b")],
+        [(b"cookie", b"__Host-session=a"), (b"cookie", b"b=1")],
+        [(b"cookie", b"__Host-session=a"), (b"authorization", b"Bearer b")],
+        [(b"authorization", b"Basic b"), (b"cookie", b"__Host-session=a")],
+        [(b"cookie", b"__Host-session=a; x=" + b"y" * 70_000)],
+        [(b"cookie", b"not__Host-session=a")],
+    ],
+)
+def test_what_is_unusual_is_left_to_the_full_reading(given: list[tuple[bytes, bytes]]) -> None:
+    assert Plain().authority.transport.plain(given) is None
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "get"])
+def test_an_unsafe_method_takes_the_way_past_the_guard(method: str) -> None:
+    plain = Plain()
+
+    assert "allows" in entered(lambda: asyncio.run(plain.request(method=method)))
+
+
+def test_a_request_decided_outside_and_a_public_one_are_no_plain_hits() -> None:
+    plain = Plain()
+    takes = plain.middleware._takes
+    assert DECIDED == "jwt_middleware"
+
+    assert takes(scope_of(headers=plain.headers))
+    assert not takes(scope_of(headers=plain.headers, jwt_middleware=(None, None)))
+    assert not takes(scope_of("/login", headers=plain.headers))
+    assert not takes(scope_of(headers=plain.headers, kind="websocket"))
+
+
+def test_a_response_says_what_it_depends_on_and_keeps_the_rest() -> None:
+    start, body = asyncio.run(Plain().request())
+
+    assert start == {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"vary", b"Authorization, Cookie")],
+        "extra": "kept",
+    }
+    assert body["body"] == b"ok"

@@ -1,0 +1,34 @@
+"""The base of the frequent values."""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+
+from jwt_middleware.types import Fallback, FilledClaim, FillOutcome, SignedClaims, moment
+from jwt_middleware.types import TokenInfo as Info
+
+
+def test_a_value_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        SignedClaims(claims={}, key_id="k").key_id = "other"  # type: ignore[misc]  # that is the point
+
+
+def test_a_repr_says_nothing_that_came_out_of_a_token() -> None:
+    info = Info(version=2, issued_at=None, expires_at=moment(0), session_id="5e551011")
+
+    assert "5e551011" not in repr(info)
+    assert "version=2" in repr(info)
+    assert "canary" not in repr(SignedClaims(claims={"email": "canary"}, key_id="k"))
+
+
+def test_a_repr_shows_the_facts_of_a_fallback() -> None:
+    filled = FilledClaim(claim="email", source="cache", outcome=FillOutcome.RESOLVED)
+    fallback = Fallback(claims=(filled,), outcome=FillOutcome.RESOLVED, started_at=1, ended_at=2)
+
+    assert "claim='email', source='cache'" in repr(fallback)
+
+
+def test_the_garbage_collector_does_not_follow_one() -> None:
+    assert not gc.is_tracked(Info(version=1, issued_at=None, expires_at=moment(0)))
