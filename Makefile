@@ -23,6 +23,11 @@ check: $(VENV)/test.stamp
 fuzz: $(VENV)/test.stamp
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/hostile
 
+# Against peers, in one run; it installs them itself.
+bench: $(VENV)/test.stamp debian
+	command -v wrk >/dev/null || apt-get install -y -qq --no-install-recommends wrk >/dev/null
+	$(BIN)/python -m benchmarks
+
 pictures: $(VENV)/test.stamp debian
 	$(BIN)/python -m demo_app.pictures docs/pictures
 
