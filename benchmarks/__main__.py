@@ -39,7 +39,7 @@ def main(wanted: list[str]) -> int:
         )
         if done.returncode:
             return done.returncode
-        sections[name] = json.loads(done.stdout)
+        sections[name] = json.loads(done.stdout.splitlines()[-1])  # logs may come before it
     report |= {"seconds": round(perf_counter() - started), "sections": sections}
     (HERE / "results.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     (HERE / "results.md").write_text(markdown(report))

@@ -8,7 +8,9 @@ run, users of today's payload make their 5 ms query on the same pool: what matte
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
+import statistics
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -196,27 +198,22 @@ async def _neighbours(engine: AsyncEngine, section: Section) -> None:
     authority = _authority(engine)
     tokens = _tokens(authority, USERS)
     table = Table(title="Today's users meanwhile", note="ms of a handler with a query of 5 ms on the same pool of 10.")
-    waits: dict[str, list[float]] = {"quiet": [], "beside ours": [], "beside a query each": []}
+    rounds: dict[str, list[list[float]]] = {"quiet": [], "beside ours": [], "beside a query each": []}
     most = 0
-    for _ in range(3):
-        waits["quiet"] += await _today(engine)
+    for _ in range(7):
+        rounds["quiet"].append(await _today(engine))
         async with _old_ones(_ours(_authority(engine)), tokens), _watching(engine) as seen:
-            waits["beside ours"] += await _today(engine)
+            rounds["beside ours"].append(await _today(engine))
         most = max(most, seen["most"])
         async with _old_ones(_by_hand(_with_sqlalchemy(engine)), tokens):
-            waits["beside a query each"] += await _today(engine)
-    p99 = {name: percentile(took, 0.99) for name, took in waits.items()}
-    for name, took in waits.items():
-        table.rows.append(
-            {
-                "": name,
-                "p50": round(percentile(took, 0.5), 2),
-                "p99": round(p99[name], 2),
-                "p99 × quiet": round(p99[name] / p99["quiet"], 2),
-            }
-        )
+            rounds["beside a query each"].append(await _today(engine))
+    p50, p99 = ({name: [percentile(took, at) for took in each] for name, each in rounds.items()} for at in (0.5, 0.99))
+    times = {name: statistics.median(map(operator.truediv, p99[name], p99["quiet"])) for name in rounds}
+    for name in rounds:
+        figures = {"p50": statistics.median(p50[name]), "p99": statistics.median(p99[name]), "p99 × quiet": times[name]}
+        table.rows.append({"": name, **{column: round(figure, 2) for column, figure in figures.items()}})
     section.tables.append(table)
-    share = p99["beside ours"] / p99["quiet"]
+    share = times["beside ours"]
     section.lines += [
         Line(
             what="today's tokens during it, same pool, 5 ms queries: p99",
