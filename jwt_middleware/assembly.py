@@ -5,18 +5,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Literal
+from typing import Any, Generic
 
 from . import names
 from .activity import Activity
+from .asking import LookupMaker
 from .due import Dues
-from .fallback import ClaimsLookup, Fetch, Filler, Values
-from .lookup import Lanes, Lookup
+from .fallback import Filler
+from .lookup import Lanes
 from .migration import Migration
 from .minting import Minter
 from .observers import Observers
 from .pipeline import Pipeline
-from .ports import ClaimsSource, Observer, SessionStore
+from .ports import SessionStore
 from .reissuing import Reissuer
 from .revocation import RevocationView
 from .revoking import Revoker
@@ -25,7 +26,7 @@ from .settings import Settings
 from .tallies import Tallies
 from .tokens import Tokens
 from .transport import Transport
-from .types import S, SessionKey, SessionStatus
+from .types import S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,25 +46,13 @@ class Parts(Generic[S]):
 
 
 def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[S]:
-    """Build the parts; ``owner`` is whose life the gauges follow.
-
-    Raises:
-        ConfigError: Settings contradict each other.
-    """
+    """Build the parts; ``owner`` is whose life the gauges follow. ConfigError where settings contradict each other."""
     tallies = Tallies()
     observer = Observers([*settings.telemetry.observers(tallies, settings.clock), *settings.observers], tallies)
-    migration = Migration(
-        version=schema.version,
-        effective_at=settings.effective_at,
-        rollout=settings.rollout,
-        leeway=settings.leeway,
-        max_lifetime=settings.max_lifetime,
-    )
-    tokens = _tokens(settings, tallies)
-    lookups = _LookupMaker(settings, tallies, observer)
+    migration = _migration(schema, settings)
+    tokens, lookups = _tokens(settings, tallies), LookupMaker(settings, tallies, observer)
     revocation = None if settings.store is None else lookups.sessions(settings.store)
-    clock, entries = settings.clock, settings.cache_entries
-    activity = None if settings.store is None else Activity(settings.store, clock=clock, tallies=tallies, limit=entries)
+    activity = None if settings.store is None else _activity(settings.store, settings, tallies)
     filler = Filler(schema, settings.sources, lookup=lookups.claims, tallies=tallies, clock=settings.clock)
     minter = _minter(schema, settings, tokens, migration, tallies)
     pipeline = Pipeline(
@@ -80,9 +69,9 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         clock=settings.clock,
         cache_entries=settings.cache_entries,
     )
-    _declare_gauges(tallies, schema, migration, pipeline)
     if settings.remote is not None:
         settings.remote.attach(clock=settings.clock, tallies=tallies, forget=pipeline.forget)
+    _declare_gauges(tallies, schema, migration, pipeline)
     settings.telemetry.attach(tallies, owner)
     return Parts(
         tallies=tallies,
@@ -90,91 +79,64 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         migration=migration,
         pipeline=pipeline,
         minter=minter,
-        revoker=Revoker(
-            schema=schema,
-            store=settings.store,
-            revocation=revocation,
-            pipeline=pipeline,
-            tallies=tallies,
-            clock=settings.clock,
-        ),
-        reissuer=Reissuer(
-            schema=schema,
-            minter=minter,
-            filler=filler,
-            revocation=revocation,
-            store=settings.store,
-            triggers=settings.triggers,
-            patience=settings.lookups.timeout.total_seconds(),
-            tallies=tallies,
-            clock=settings.clock,
-        ),
+        revoker=_revoker(schema, settings, revocation, pipeline, tallies),
+        reissuer=_reissuer(schema, settings, minter, filler, revocation, tallies),
         revocation=revocation,
         activity=activity,
         lanes=lookups.lanes,
     )
 
 
-class _LookupMaker:
-    """The lookups of one authority: all share its lanes, and one breaker and cache stands before each.
+def _migration(schema: SessionSchema[Any], settings: Settings) -> Migration:
+    return Migration(
+        version=schema.version,
+        effective_at=settings.effective_at,
+        rollout=settings.rollout,
+        leeway=settings.leeway,
+        max_lifetime=settings.max_lifetime,
+    )
 
-    Gauges hold them weakly: what reads counts must not keep an authority's engines alive.
-    """
 
-    def __init__(self, settings: Settings, tallies: Tallies, observer: Observer) -> None:
-        self._settings: Final = settings
-        self._tallies: Final = tallies
-        self._observer: Final = observer
-        self.lanes: Final = Lanes()
-        self._made: Final[dict[str, weakref.WeakSet[Lookup[Any, Any]]]] = {}
+def _activity(store: SessionStore, settings: Settings, tallies: Tallies) -> Activity:
+    return Activity(store, clock=settings.clock, tallies=tallies, limit=settings.cache_entries)
 
-    def claims(self, source: ClaimsSource, fetch: Fetch) -> ClaimsLookup:
-        lookup: Lookup[str, Values] = self._make(fetch, name="claims", resource=source.resource, cached=True)
-        return lookup
 
-    def sessions(self, store: SessionStore) -> RevocationView:
-        settings = self._settings
-        lookup: Lookup[SessionKey, SessionStatus] = self._make(
-            store.statuses, name="sessions", resource=store.resource, cached=False
-        )
-        view = RevocationView(settings.revocation, lookup, clock=settings.clock, tallies=self._tallies)
-        known = weakref.ref(view)
-        self._tallies.gauge(
-            names.CACHE_ENTRIES, lambda: None if (table := known()) is None else len(table), {names.CACHE: "sessions"}
-        )
-        return view
+def _revoker(
+    schema: SessionSchema[S],
+    settings: Settings,
+    revocation: RevocationView | None,
+    pipeline: Pipeline[S],
+    tallies: Tallies,
+) -> Revoker:
+    return Revoker(
+        schema=schema,
+        store=settings.store,
+        revocation=revocation,
+        pipeline=pipeline,
+        tallies=tallies,
+        clock=settings.clock,
+    )
 
-    def _make(
-        self, fetch: Callable[..., Any], *, name: Literal["claims", "sessions"], resource: object, cached: bool
-    ) -> Lookup[Any, Any]:
-        lookup: Lookup[Any, Any] = Lookup(
-            fetch,
-            name=name,
-            resource=resource,
-            limits=self._settings.lookups,
-            lanes=self.lanes,
-            clock=self._settings.clock,
-            tallies=self._tallies,
-            observer=self._observer,
-            cached=cached,
-            cache_entries=self._settings.cache_entries,
-        )
-        if name not in self._made:
-            self._declare(name)
-        self._made[name].add(lookup)
-        return lookup
 
-    def _declare(self, name: str) -> None:
-        made = self._made[name] = weakref.WeakSet()
-        at = {names.LOOKUP: name}
-        self._tallies.gauge(names.LOOKUP_WAITING, lambda: sum(lookup.waiting for lookup in list(made)), at)
-        self._tallies.gauge(
-            names.LOOKUP_BREAKER_OPEN, lambda: max((lookup.breaker.is_open for lookup in list(made)), default=False), at
-        )
-        if name == "claims":
-            self._tallies.gauge(
-                names.CACHE_ENTRIES, lambda: sum(len(lookup.cache) for lookup in list(made)), {names.CACHE: name}
-            )
+def _reissuer(
+    schema: SessionSchema[S],
+    settings: Settings,
+    minter: Minter[S],
+    filler: Filler,
+    revocation: RevocationView | None,
+    tallies: Tallies,
+) -> Reissuer[S]:
+    return Reissuer(
+        schema=schema,
+        minter=minter,
+        filler=filler,
+        revocation=revocation,
+        store=settings.store,
+        triggers=settings.triggers,
+        patience=settings.lookups.timeout.total_seconds(),
+        tallies=tallies,
+        clock=settings.clock,
+    )
 
 
 def _tokens(settings: Settings, tallies: Tallies) -> Tokens:

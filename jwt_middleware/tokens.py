@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 from typing import Any, Final, Literal
 
 import msgspec
@@ -130,20 +131,18 @@ class Tokens:
                 ``audience_mismatch``, ``lifetime_exceeded``, ``session_unknown`` where it has no ``sid`` and needs one.
         """
         claims = signed.claims
-        session_id = strict.name_in(claims, "sid")
-        strict.name_in(claims, "sub")
+        session_id, _ = strict.name_in(claims, "sid"), strict.name_in(claims, "sub")
         strict.refuse_types(claims)
         exp, iat = strict.time_in(claims, "exp"), strict.time_in(claims, "iat")
         nbf, auth_time = strict.time_in(claims, "nbf"), strict.time_in(claims, "auth_time")
         adopted = session_id is None
         if exp is None or (adopted and not self._recognises(claims)):
             raise Refusal(Reason.CLAIMS_INVALID)
-        if iat is None and (self._adoption.iat_required or not adopted):
-            raise Refusal(Reason.CLAIMS_INVALID)
-        if auth_time is None and self._session_required and not adopted:
+        if (iat is None and (self._adoption.iat_required or not adopted)) or (
+            auth_time is None and self._session_required and not adopted
+        ):
             raise Refusal(Reason.CLAIMS_INVALID)
         now = self._clock.now()
-        valid_until = exp + self._leeway if signed.key_until is None else min(exp + self._leeway, signed.key_until)
         self._refuse_times(now, exp=exp, iat=iat, nbf=nbf, auth_time=auth_time)
         self._refuse_parties(claims)
         lifetime = exp - (now if iat is None else iat)
@@ -161,7 +160,7 @@ class Tokens:
             expires_at=exp,
             session_id=session_id,
             auth_time=iat if auth_time is None else auth_time,
-            valid_until=valid_until,
+            valid_until=min(exp + self._leeway, inf if signed.key_until is None else signed.key_until),
             adopted=self._rules(signed, lifetime, adopted=adopted, cookie=adopted_cookie),
         )
 
