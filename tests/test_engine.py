@@ -68,7 +68,7 @@ def test_a_request_in_a_second_loop_is_told_the_mistake_and_not_that_the_databas
 
 def test_a_connection_comes_back_when_its_user_is_cancelled(database_url: str) -> None:
     async def main() -> None:
-        engine = create_async_engine(database_url, pool_size=2, max_overflow=0)
+        engine = create_async_engine(database_url, poolclass=sa.AsyncAdaptedQueuePool, pool_size=2, max_overflow=0)
         database = Database(engine)
         try:
             inside = asyncio.Event()

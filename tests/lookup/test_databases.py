@@ -61,7 +61,7 @@ class App:
 async def app(
     url: str, *, store: bool = True, limits: LookupLimits = PATIENT, pool_size: int = 5, **settings: Any
 ) -> AsyncIterator[App]:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0)
+    engine = create_async_engine(url, poolclass=sa.AsyncAdaptedQueuePool, pool_size=pool_size, max_overflow=0)
     sent: list[str] = []
     sessions = SQLAlchemySessionStore(engine)
     try:
