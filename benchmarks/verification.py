@@ -240,6 +240,10 @@ def _attacks() -> dict[str, str]:
         ),
         "8 kB, header nested deep": token(b'{"alg":"HS256","x":' + b"[" * 2500 + b"]" * 2500 + b"}", plain[:100]),
         "8 kB, header one long string": token(b'{"alg":"HS256","x":"' + b"a" * 5500 + b'"}', plain[:100]),
+        "8 kB, header one string of - and _": token(b'{"alg":"HS256","x":"' + b"?>~" * 1833 + b'"}', plain[:100]),
+        "8 kB, header one string beyond ASCII": token(
+            b'{"alg":"HS256","x":"' + "\xff".encode() * 2750 + b'"}', plain[:100]
+        ),
         "8 kB, dots": "." * 8000,
         "8 kB, no base64url in its last byte": "a" * 4000 + "." + "b" * 4000 + ".*",
         "64 kB": token(ok, b"x" * 48_000),
