@@ -28,6 +28,7 @@ bench: $(VENV)/test.stamp debian
 	command -v wrk >/dev/null || apt-get install -y -qq --no-install-recommends wrk >/dev/null
 	$(BIN)/python -m benchmarks
 
+# Of the README: the live page on its sixth day, and the panels over a migration in a real Prometheus. Three minutes.
 pictures: $(VENV)/test.stamp debian
 	$(BIN)/python -m demo_app.pictures docs/pictures
 

@@ -19,7 +19,7 @@ from typing import Any
 from .report import markdown, plain
 
 HERE = Path(__file__).parent
-SECTIONS = ("in_process", "serving", "verification", "release", "signals", "memory")
+SECTIONS = ("in_process", "serving", "verification", "hostile", "release", "signals", "memory", "growth")
 PACKAGES = (
     *("asgi-jwt-middleware", "starlette", "fastapi", "litestar", "authx", "pyjwt", "joserfc", "authlib"),
     *("cryptography", "msgspec", "opentelemetry-sdk", "structlog", "sqlalchemy", "asyncpg", "aiosqlite"),
@@ -29,7 +29,11 @@ PACKAGES = (
 
 def main(wanted: list[str]) -> int:
     _set_up()
-    report = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "machine": _machine(), "versions": _versions()}
+    report: dict[str, Any] = {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "versions": _versions(),
+    }
     sections: dict[str, Any] = {}
     started = perf_counter()
     for name in wanted or SECTIONS:

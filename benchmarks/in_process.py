@@ -3,133 +3,129 @@
 from __future__ import annotations
 
 import asyncio
-from time import perf_counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jwt
 from starlette.middleware import Middleware
 
-from jwt_middleware import JWTSessionMiddleware, SessionAuthority, source
-from jwt_middleware.testing import old_token
+from jwt_middleware import JWTSessionMiddleware, SessionAuthority
 
-from . import peers, world
-from .measure import Line, Rounds, Section, Table, Timed, in_turns, median, over, ratio_over
-from .peers import Peer
-from .world import Headers
+from . import world
+from .apps import PassThrough, always, bare, bare_fastapi, requests
+from .measure import FULL, Effort, Line, Rounds, Section, Table, Timed, in_turns, median, over, ratio_over
+from .peers import Peer, bad, everyone, prove
+from .tokens import emails, old_request, unseen
 
-ROUNDS, NUMBER = 40, 300
+ROUNDS, NUMBER = 100, 150
 OURS = "ours: plain hit"
 PEER = "AuthenticationMiddleware + PyJWT"
+Peers = Callable[[str], dict[str, Peer]]
 
 
-def run() -> Section:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ours:
+    """The package before the bare app, and a token of a session that its store knows."""
+
+    authority: SessionAuthority[Any]
+    app: Any
+    on_fastapi: Any
+    token: str
+    revoked: str
+
+
+def run(effort: Effort = FULL, peers: Peers = everyone) -> Section:
     world.quiet()
     with asyncio.Runner() as runner:
-        groups, checks = runner.run(_contenders(runner.get_loop()))
+        loop = runner.get_loop()
+        ours = runner.run(_ours())
+        checked = {**_checked(ours), **peers(ours.token)}
+        for name, peer in checked.items():
+            runner.run(prove(name, peer))
         rounds: Rounds = {}
-        for contenders in groups:  # apart: the interpreter adapts shared code to whoever ran it last
-            rounds |= in_turns(contenders, rounds=ROUNDS, number=NUMBER)
-    return Section(tables=[_table(rounds, checks)], lines=_lines(rounds))
+        for contenders in _groups(loop, ours, runner.run(old_request(ours.authority)), checked):
+            rounds |= in_turns(contenders, rounds=effort.of(ROUNDS), number=effort.of(NUMBER))
+    return Section(tables=[_table(rounds, checked)], lines=_lines(rounds))
 
 
-async def _contenders(loop: asyncio.AbstractEventLoop) -> tuple[list[dict[str, Timed]], dict[str, Peer]]:
-    authority = world.authority(sources=[_emails])
-    token = (await authority.issue(world.user())).token
-    ours = peers.bare(Middleware(JWTSessionMiddleware, authority=authority, public=["/login", "/static/*"]))
-    on_fastapi = peers.bare_fastapi(Middleware(JWTSessionMiddleware, authority=authority, public=["/login"]))
-    good, bad = world.cookie(token), world.cookie(world.forged())
-    checked = {
-        OURS: Peer(app=ours, good=good, bad=bad, base="Starlette", checks="all of it, strictly"),
-        "ours: plain hit by Bearer": Peer(
-            app=ours, good=world.bearer(token), bad=world.bearer(world.forged()), base="Starlette", checks="the same"
-        ),
-        "ours: plain hit on FastAPI": Peer(app=on_fastapi, good=good, bad=bad, base="FastAPI", checks="the same"),
-        **peers.starlettes(token),
-        **peers.fastapi(token),
+async def _ours() -> Ours:
+    authority = world.authority(sources=[emails])
+    revoked = await authority.issue(world.user())
+    await authority.revoke(revoked.session_id)
+    middleware = Middleware(JWTSessionMiddleware, authority=authority, public=["/login", "/static/*"])
+    return Ours(
+        authority=authority,
+        app=bare(middleware),
+        on_fastapi=bare_fastapi(middleware),
+        token=(await authority.issue(world.user())).token,
+        revoked=revoked.token,
+    )
+
+
+def _checked(ours: Ours) -> dict[str, Peer]:
+    """Those of ours that are proved as every peer is."""
+    claims = jwt.decode(ours.token, options={"verify_signature": False})
+    good, wrong = world.cookie(ours.token), {**bad(claims), "revoked": world.cookie(ours.revoked)}
+    bearers = {"forged": world.bearer(world.forged()), "revoked": world.bearer(ours.revoked)}
+    by_bearer = world.bearer(ours.token)
+    return {
+        OURS: Peer(app=ours.app, good=good, bad=wrong, base="Starlette", checks="all of it, strictly"),
+        f"{OURS} by Bearer": Peer(app=ours.app, good=by_bearer, bad=bearers, base="Starlette", checks="the same"),
+        f"{OURS} on FastAPI": Peer(app=ours.on_fastapi, good=good, bad=wrong, base="FastAPI", checks="the same"),
     }
-    litestar = peers.litestar(token)
-    checked["Litestar JWTCookieAuth"] = litestar["Litestar JWTCookieAuth"]
+
+
+def _groups(
+    loop: asyncio.AbstractEventLoop, ours: Ours, old: world.Headers, checked: dict[str, Peer]
+) -> list[dict[str, Timed]]:
+    """By framework, each apart: the interpreter adapts shared code to whoever ran it last."""
+    good = always(world.cookie(ours.token))
+    groups: dict[str, dict[str, Timed]] = {
+        "Starlette": {
+            "Starlette": requests(loop, bare(), good),
+            "empty pass-through": requests(loop, bare(Middleware(PassThrough)), good),
+            "ours: first sight": requests(loop, ours.app, unseen(ours.authority, ours.token)),
+            "ours: refused, no token": requests(loop, ours.app, always(world.headers())),
+            "ours: refused, forged": requests(loop, ours.app, always(world.cookie(world.forged()))),
+            "ours: fallback from the cache": requests(loop, ours.app, always(old)),
+        },
+        "FastAPI": {"FastAPI": requests(loop, bare_fastapi(), good)},
+        "Litestar": {},
+    }
     for name, peer in checked.items():
-        await peers.prove(name, peer)
-    old = world.cookie(old_token(authority, {"userId": "42", "companyId": "acme"}, sid=await _sid(authority)))
-    starlette = {
-        "Starlette": _requests(loop, peers.bare(), good),
-        "empty pass-through": _requests(loop, peers.bare(Middleware(peers.PassThrough)), good),
-        "ours: first sight": await _first_sight(loop, authority, ours),
-        "ours: refused, no token": _requests(loop, ours, world.headers()),
-        "ours: refused, forged": _requests(loop, ours, bad),
-        "ours: fallback from the cache": _requests(loop, ours, old),
-    }
-    others = {
-        "FastAPI": {"FastAPI": _requests(loop, peers.bare_fastapi(), good)},
-        "Litestar": {"Litestar": _requests(loop, litestar["Litestar"].app, good)},
-    }
-    for name, peer in checked.items():
-        others.get(peer.base, starlette)[name] = _requests(loop, peer.app, peer.good)
-    return [starlette, *others.values()], checked
+        groups[peer.base or name][name] = requests(loop, peer.app, always(peer.good))
+    return [group for group in groups.values() if group]
 
 
-@source("email")
-async def _emails(keys: Any) -> dict[str, dict[str, str]]:
-    return {key: {"email": f"user{key}@example.com"} for key in keys}
-
-
-async def _sid(authority: SessionAuthority[Any]) -> str:
-    return (await authority.issue(world.user())).session_id
-
-
-def _requests(loop: asyncio.AbstractEventLoop, app: Any, given: Headers) -> Timed:
-    async def many(number: int) -> float:
-        turns = range(number)
-        started = perf_counter()
-        for _ in turns:
-            await app(world.scope(given), world.receive, world.send)
-        return perf_counter() - started
-
-    return lambda number: loop.run_until_complete(many(number))
-
-
-async def _first_sight(loop: asyncio.AbstractEventLoop, authority: SessionAuthority[Any], app: Any) -> Timed:
-    """Tokens that nobody saw, of a session whose status is known: verified, upgraded, built, remembered."""
-    issued = await authority.issue(world.user())
-    claims = jwt.decode(issued.token, options={"verify_signature": False})
-    signer = authority.parts.pipeline._tokens
-    tokens = [world.cookie(signer.sign({**claims, "jti": f"{n:08d}"})) for n in range(NUMBER)]
-
-    async def many(number: int) -> float:
-        authority.parts.pipeline.seen.clear()
-        turns = range(number)
-        started = perf_counter()
-        for n in turns:
-            await app(world.scope(tokens[n % len(tokens)]), world.receive, world.send)
-        return perf_counter() - started
-
-    return lambda number: loop.run_until_complete(many(number))
-
-
-def _table(rounds: Rounds, checks: dict[str, Peer]) -> Table:
+def _table(rounds: Rounds, checked: dict[str, Peer]) -> Table:
     table = Table(
         title="One request in process",
         note="Microseconds over the bare app of the same framework, and how many times our plain hit that is. "
         "Requests carry a browser's 16 headers and three cookies.",
     )
-    bases = {"Starlette", "FastAPI", "Litestar"}
+    bases = [name for name in ("Starlette", "FastAPI", "Litestar") if name in rounds]
     for name in rounds:
         if name in bases:
             continue
-        base = checks[name].base if name in checks else "Starlette"
+        base = checked[name].base if name in checked else "Starlette"
+        cost = over(rounds, name, base)
         table.rows.append(
             {
                 "contender": name,
                 "over": base,
-                "µs over bare": round(over(rounds, name, base), 2),
+                "µs over bare": round(cost, 2),
+                "middle half": cost.half(),
                 "× our plain hit": round(ratio_over(rounds, name, OURS, base, "Starlette"), 2),
-                "checks": checks[name].checks if name in checks else "",
+                "checks": checked[name].checks if name in checked else "",
             }
         )
     table.rows.sort(key=lambda row: row["µs over bare"])
-    for base in sorted(bases):
-        table.rows.append({"contender": f"bare {base}, whole request", "µs over bare": round(median(rounds, base), 2)})
+    for base in bases:
+        whole = median(rounds, base)
+        table.rows.append(
+            {"contender": f"bare {base}, whole request", "µs over bare": round(whole, 2), "middle half": whole.half()}
+        )
     return table
 
 
@@ -141,5 +137,6 @@ def _lines(rounds: Rounds) -> list[Line]:
             budget="≤ 1/12",
             measured=f"1/{times:.1f}",
             met=times >= 12,
+            spread=times.under_one(),
         ),
     ]

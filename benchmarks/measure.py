@@ -1,17 +1,18 @@
-"""Rounds in turns, medians, and the tables that come of them."""
+"""Rounds in turns, medians with their spread, and the tables that come of them."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import statistics
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 Timed = Callable[[int], float]
-"""Does a thing so many times and returns the seconds it took."""
+"""Does a thing so many times and returns the seconds of CPU it took: nothing waits, and others may run meanwhile."""
 Rounds = dict[str, list[float]]
 """Microseconds for one time, by contender: one figure a round."""
 
@@ -33,6 +34,8 @@ class Line:
     budget: str
     measured: str
     met: bool
+    spread: str = ""
+    """What the middle half of the rounds said."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,38 +46,75 @@ class Section:
     lines: list[Line] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much of a full run is made: the tests make next to none of it."""
+
+    share: float = 1.0
+
+    def of(self, count: int) -> int:
+        return max(1, round(count * self.share))
+
+
+FULL = Effort()
+
+
+class Spread(float):
+    """A median that knows the quartiles it stands between."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        ordered = sorted(values)
+        found = cls(statistics.median(ordered))
+        found.low, found.high = percentile(ordered, 0.25), percentile(ordered, 0.75)
+        return found
+
+    def half(self, digits: int = 2) -> str:
+        """The middle half, as it stands in a table."""
+        return f"{self.low:.{digits}f}–{self.high:.{digits}f}"
+
+    def under_one(self) -> str:
+        """The middle half of how many times, where the other side is 1."""
+        return f"1/{self.high:.1f}–1/{self.low:.1f}"
+
+
 def in_turns(contenders: Mapping[str, Timed], *, rounds: int, number: int) -> Rounds:
-    """Each contender does his thing ``number`` times a round; the order turns from round to round."""
+    """Each contender does his thing ``number`` times a round; the order is another in each round."""
     for timed in contenders.values():
         timed(max(1, number // 10))
-    names, found = list(contenders), {name: [] for name in contenders}
+    names: list[str] = list(contenders)
+    found: Rounds = {name: [] for name in contenders}
+    order = random.Random(7)
     gc.collect()
-    gc.freeze()
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
+    gc.freeze()  # what stands is not counted against whoever allocates next
+    for _ in range(rounds):
+        for name in order.sample(names, len(names)):
             found[name].append(contenders[name](number) / number * 1e6)
+    gc.unfreeze()
     return found
 
 
-def over(found: Rounds, name: str, base: str) -> float:
+def over(found: Rounds, name: str, base: str) -> Spread:
     """What it costs over the base: the median over the rounds."""
-    return statistics.median(mine - bare for mine, bare in zip(found[name], found[base], strict=True))
+    return Spread.of(mine - bare for mine, bare in zip(found[name], found[base], strict=True))
 
 
-def ratio(found: Rounds, name: str, of: str) -> float:
+def ratio(found: Rounds, name: str, of: str) -> Spread:
     """How many times the other's: the median over the rounds."""
-    return statistics.median(mine / other for mine, other in zip(found[name], found[of], strict=True))
+    return Spread.of(mine / other for mine, other in zip(found[name], found[of], strict=True))
 
 
-def ratio_over(found: Rounds, name: str, of: str, base: str, of_base: str | None = None) -> float:
+def ratio_over(found: Rounds, name: str, of: str, base: str, of_base: str | None = None) -> Spread:
     """How many times what another one costs, each over his own base."""
     pairs = zip(found[name], found[base], found[of], found[of_base or base], strict=True)
-    return statistics.median((mine - bare) / max(other - his, 1e-9) for mine, bare, other, his in pairs)
+    return Spread.of((mine - bare) / max(other - his, 1e-9) for mine, bare, other, his in pairs)
 
 
-def median(found: Rounds, name: str) -> float:
-    return statistics.median(found[name])
+def median(found: Rounds, name: str) -> Spread:
+    return Spread.of(found[name])
 
 
 def repeated(call: Callable[[], object]) -> Timed:
@@ -82,10 +122,10 @@ def repeated(call: Callable[[], object]) -> Timed:
 
     def timed(number: int) -> float:
         turns = range(number)
-        started = perf_counter()
+        started = process_time()
         for _ in turns:
             call()
-        return perf_counter() - started
+        return process_time() - started
 
     return timed
 
@@ -95,10 +135,10 @@ def awaited(loop: asyncio.AbstractEventLoop, call: Callable[[], Awaitable[object
 
     async def many(number: int) -> float:
         turns = range(number)
-        started = perf_counter()
+        started = process_time()
         for _ in turns:
             await call()
-        return perf_counter() - started
+        return process_time() - started
 
     return lambda number: loop.run_until_complete(many(number))
 

@@ -11,15 +11,10 @@ def markdown(report: dict[str, Any]) -> str:
         "# Results",
         f"Measured {report['when']} in {report['seconds']} s on {machine['cores']} cores of {machine['cpu']}, "
         f"{machine['system']}, Python {machine['python']}, load {machine['load']} before. Figures are medians of "
-        "interleaved rounds; written by `python -m benchmarks`.",
+        "interleaved rounds, with the middle half of the rounds beside them; written by `python -m benchmarks`.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in report["versions"].items()) + ".",
         "## The budget",
-        _table(
-            [
-                {"what": line["what"], "budget": line["budget"], "measured": line["measured"], "met": _yes(line)}
-                for line in lines
-            ]
-        ),
+        _table([_budget(line) for line in lines]),
     ]
     for section in report["sections"].values():
         for table in section["tables"]:
@@ -33,15 +28,21 @@ def plain(report: dict[str, Any]) -> str:
     for section in report["sections"].values():
         for table in section["tables"]:
             text += [f"\n{table['title']}", *_columns(table["rows"])]
-    return "\n".join([*text, "\nThe budget", *_columns([{**line, "met": _yes(line)} for line in _lines(report)])])
+    return "\n".join([*text, "\nThe budget", *_columns([_budget(line) for line in _lines(report)])])
 
 
 def _lines(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [line for section in report["sections"].values() for line in section["lines"]]
 
 
-def _yes(line: dict[str, Any]) -> str:
-    return "yes" if line["met"] else "**no**"
+def _budget(line: dict[str, Any]) -> dict[str, str]:
+    return {
+        "what": line["what"],
+        "budget": line["budget"],
+        "measured": line["measured"],
+        "middle half": line["spread"],
+        "met": "yes" if line["met"] else "**no**",
+    }
 
 
 def _names(rows: list[dict[str, Any]]) -> list[str]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Final
 
-from . import rules
+from . import GENERATED, rules
 from .authentication import authentication
 from .cost import cost
 from .migration import migration
-
-GENERATED: Final = Path(__file__).with_name("generated")
 
 
 def files() -> dict[str, str]:

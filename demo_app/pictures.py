@@ -1,4 +1,4 @@
-"""``python -m demo_app.pictures [DIRECTORY]``: the live page on its sixth day, in the light and in the dark."""
+"""``python -m demo_app.pictures [DIRECTORY]``: the live page on its sixth day, and the panels; light and dark."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 
 from playwright.async_api import Page, ViewportSize, async_playwright
 
+from . import pictures_panels
 from .browser import ARGUMENTS, chromium
 from .database import email_of
 from .server import Demo, running
@@ -70,3 +71,4 @@ if __name__ == "__main__":
     wanted = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures")
     wanted.mkdir(parents=True, exist_ok=True)
     asyncio.run(take(wanted))
+    pictures_panels.take(wanted)

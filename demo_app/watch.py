@@ -110,6 +110,7 @@ class Watch:
         migration = self._migration(now)
         expired = _refused(now, Reason.TOKEN_EXPIRED)
         missing = _refused(now, Reason.TOKEN_MISSING)
+        sunset = migration.sunset(OLD)
         return Figures(
             at=now.at,
             requests=int(now.total(names.REQUESTS)),
@@ -123,7 +124,7 @@ class Watch:
             refused=int(now.total(names.REQUESTS, {names.RESULT: "refused"}) - expired - missing),
             planned_sunset=_later(migration.superseded(OLD), migration.max_lifetime),
             latest_expiry=migration.last_expiry.get(OLD),
-            sunset=migration.sunset(OLD),
+            sunset=None if sunset is None else sunset.timestamp(),
             queries=int(now.total(names.LOOKUPS, {names.LOOKUP: "claims"})),
             verdict=self._verdict(migration, now),
         )

@@ -10,8 +10,10 @@ The path of one request::
 sessions, ``JWTSessionMiddleware`` puts them on requests.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .adoption import Adoption
 from .authority import SessionAuthority
 from .errors import (
     ConfigError,
@@ -33,7 +35,6 @@ from .schema import Claim, SessionSchema
 from .sources import source
 from .stores import MemorySessionStore
 from .telemetry import Telemetry
-from .tokens import Adoption
 from .transport import SessionCookie
 from .types import (
     FilledClaim,
@@ -101,18 +102,20 @@ __all__ = [
 ]
 
 
+_EXTRAS = {
+    "RemoteKeys": (".jwks", "jwks"),
+    "SQLAlchemyClaims": (".sources.sqlalchemy", "sqlalchemy"),
+    "SQLAlchemySessionStore": (".stores.sqlalchemy", "sqlalchemy"),
+}
+"""Public names that need an extra: their module, and the extra."""
+
+
 def __getattr__(name: str) -> Any:
     """What needs SQLAlchemy or httpx, imported when it is asked for: who has none installed does without it."""
-    if name == "RemoteKeys":
-        from .jwks import RemoteKeys  # noqa: PLC0415 - an extra that may not be installed
-
-        return RemoteKeys
-    if name == "SQLAlchemyClaims":
-        from .sources.sqlalchemy import SQLAlchemyClaims  # noqa: PLC0415 - an extra that may not be installed
-
-        return SQLAlchemyClaims
-    if name == "SQLAlchemySessionStore":
-        from .stores.sqlalchemy import SQLAlchemySessionStore  # noqa: PLC0415 - an extra that may not be installed
-
-        return SQLAlchemySessionStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _EXTRAS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, extra = _EXTRAS[name]
+    try:
+        return getattr(import_module(module, __name__), name)
+    except ModuleNotFoundError as missing:
+        raise ImportError(f"{name} needs {missing.name}: pip install 'asgi-jwt-middleware[{extra}]'") from missing

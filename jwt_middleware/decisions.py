@@ -32,6 +32,7 @@ class Trail:
     fallback: Fallback | None = None
     stale: bool = False
     due: Due | None = None
+    claim: str | None = None
 
 
 class Decisions(Generic[S]):
@@ -104,6 +105,7 @@ class Decisions(Generic[S]):
             auth_time=trail.auth_time,
             stale=trail.stale,
             due=trail.due,
+            claim=trail.claim,
         )
         self._observer.finished(outcome)
         return outcome

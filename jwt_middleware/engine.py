@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from .errors import ConfigError, Unavailable
+from .weeding import weeder_of
 
 T = TypeVar("T")
 
@@ -39,17 +40,23 @@ class Database:
             *_unwrapped(engine),
         )
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._weeder: Final = weeder_of(engine)
 
     @asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
+    async def begin(self, within: float | None = None) -> AsyncIterator[AsyncConnection]:
         """A connection in a transaction; back in the pool when the block ends, also when it is cancelled.
+
+        Args:
+            within: Seconds after which it is given up. Not on SQLite, whose driver cannot stop a query: what a block
+                of it waits for is a lock, and that is limited by the driver.
 
         Raises:
             Unavailable: The database could not answer; without its text, which may quote what was asked.
         """
         self._stay_in_one_loop()
+        limit = None if self.dialect == "sqlite" else within
         try:
-            async with self.engine.begin() as connection:
+            async with self._weeder.watching(), asyncio.timeout(limit), self.engine.begin() as connection:
                 yield connection
         except self._failures:
             raise Unavailable("the database could not answer: is it reachable, and do its tables exist?") from None

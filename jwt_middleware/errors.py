@@ -6,6 +6,7 @@ A message never holds a token, a claim value or the text of somebody else's exce
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -18,12 +19,31 @@ class ConfigError(JWTMiddlewareError, ValueError):
     """A setting that cannot work, found when it is constructed; the message says how to mend it."""
 
 
+def refuse_numbers(**lengths: object) -> None:
+    """Find lengths of time that are given as something else: a number would not say of what.
+
+    Raises:
+        ConfigError: One is no timedelta.
+    """
+    for name, length in lengths.items():
+        if not isinstance(length, timedelta):
+            raise ConfigError(f"{name} is a length of time: write timedelta(days=…) or timedelta(seconds=…)")
+
+
 class MintError(JWTMiddlewareError, ValueError):
     """A session that must not become a token: an empty claim without default, a secret, a cookie too large."""
 
 
 class Unavailable(JWTMiddlewareError):
     """A source, a store or a key endpoint could not answer; the vendor's exception is kept out of it."""
+
+
+def class_of(error: BaseException) -> str:
+    """The full name of an exception's class, as OpenTelemetry spells it; of what an ``Unavailable`` stands for."""
+    if isinstance(error, Unavailable) and error.__context__ is not None:
+        error = error.__context__
+    kind = type(error)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 class SessionNotEnded(Unavailable):
@@ -85,6 +105,8 @@ RETRY_AFTER: Final = 1
 class Refusal(JWTMiddlewareError):
     """A request turned away, for one :class:`Reason`; raised ``from None`` and without any text of its own."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, *, claim: str | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.claim = claim
+        """Wire name of the claim it is about, where one is known; never its value."""

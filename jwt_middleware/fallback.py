@@ -38,11 +38,13 @@ class Filled:
     claims: dict[str, Any] = field(repr=False)
     fallback: Fallback | None = None
     reason: Reason | None = None
+    claim: str | None = None
+    """Wire name of the claim that the reason is about, where it is one."""
 
     def refuse(self) -> None:
         """Raise the refusal, where there is a reason."""
         if self.reason is not None:
-            raise Refusal(self.reason)
+            raise Refusal(self.reason, claim=self.claim)
 
 
 class _Answer(NamedTuple):
@@ -88,8 +90,9 @@ class Filler:
 
     async def fill(self, payload: Upgraded) -> Filled:
         """Fill the missing claims; suspends only where something must be queried."""
-        if any(spec.name not in self._source_of and not spec.has_default for spec in payload.missing):
-            return Filled(claims=payload.claims, reason=Reason.PAYLOAD_INVALID)
+        for spec in payload.missing:
+            if spec.name not in self._source_of and not spec.has_default:
+                return Filled(claims=payload.claims, reason=Reason.PAYLOAD_INVALID, claim=spec.name)
         firing = [spec for spec in payload.missing if spec.name in self._source_of or spec.since > 1]
         if not firing:
             return Filled(claims=payload.claims)

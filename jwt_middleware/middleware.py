@@ -25,6 +25,7 @@ from .transport import COOKIE_READ, Unreadable
 from .types import Carrier, Due, Outcome, RawToken, TokenInfo
 from .websocket import watched
 
+_COOKIE_DECIDES: Final = (b"vary", COOKIE_READ)
 _NOBODY: Final = UnauthenticatedUser()
 _NO_CREDENTIALS: Final = Credentials()
 _STARTS: Final = frozenset(
@@ -62,6 +63,8 @@ class JWTSessionMiddleware:
         trusted_origins: Sequence[str] = (),
         trusted_proxy: bool = False,
     ) -> None:
+        if not isinstance(authority, SessionAuthority):
+            raise ConfigError("authority= is a SessionAuthority: the one that issues the app's tokens")
         self.app: Final = app
         self.authority: Final = authority
         self._public: Final = PublicPaths(public)
@@ -80,9 +83,29 @@ class JWTSessionMiddleware:
             raise ConfigError(f"login={login!r} must be one of the public paths, or nobody could log in")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._takes(scope):
-            await self._inside(scope, receive, send, COOKIE_READ)
+        if not self._takes(scope):
+            await self._otherwise(scope, receive, send)
             return
+        began = False
+
+        def sending(message: Message) -> Awaitable[None]:
+            nonlocal began
+            if began or message["type"] != "http.response.start":
+                return send(message)
+            began = True
+            message = dict(message)
+            message["headers"] = [*message.get("headers", ()), _COOKIE_DECIDES]
+            return send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Refusal as refusal:
+            if began:
+                raise
+            await self._answer(refusal.reason, scope, receive, send, COOKIE_READ)
+
+    async def _otherwise(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything that is no plain hit."""
         if scope["type"] == "lifespan":
             await lifespan(self.app, self.authority, scope, receive, send)
             return

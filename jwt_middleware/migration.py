@@ -2,7 +2,7 @@
 
 The plan says when every issuer is to mint a version; the evidence is the newest ``iat`` and the latest ``exp`` that
 this process minted or verified of each version. The first shows a fault (somebody still mints the old shape), the
-second the end. Times are seconds since the epoch.
+second the end. Times are seconds since the epoch, but the sunset: that one is for people.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 from .errors import ConfigError
-from .types import Minted
+from .types import Minted, moment
 
 
 class Verdict(StrEnum):
@@ -104,7 +104,7 @@ class Migration:
         if expires_at > self.last_expiry.get(version, 0.0):
             self.last_expiry[version] = expires_at
 
-    def sunset(self, old: int) -> float | None:
+    def sunset(self, old: int) -> datetime | None:
         """After this moment no honest token of ``old`` is alive: by the plan, and not before the latest ``exp`` seen.
 
         A rollback, a forgotten worker or a slipped plan moves it by itself. None without a plan.
@@ -112,7 +112,7 @@ class Migration:
         superseded = self._superseded.get(old)
         if superseded is None:
             return None
-        return max(superseded + self.max_lifetime, self.last_expiry.get(old, 0.0) + self.leeway)
+        return moment(max(superseded + self.max_lifetime, self.last_expiry.get(old, 0.0) + self.leeway))
 
     def verdict(
         self, old: int, *, now: float, coverage: Coverage, day: float = 86_400.0, minted_by_plan: bool = True

@@ -171,6 +171,7 @@ METRICS: Final = (
 
 EVENT_FALLBACK: Final = f"{SCOPE}.fallback"
 EVENT_REFUSED: Final = f"{SCOPE}.refused"
+EVENT_LOOKUP_FAILED: Final = f"{SCOPE}.lookup_failed"
 EVENT_REVOCATION_STALE: Final = f"{SCOPE}.revocation_stale"
 EVENT_CONFIGURED: Final = f"{SCOPE}.configured"
 

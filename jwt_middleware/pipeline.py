@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Final, Generic
 from uuid import UUID
 
@@ -21,9 +22,9 @@ from .migration import Migration
 from .ports import Clock, KeySource, Observer
 from .revocation import STALE, RevocationView
 from .schema import SessionSchema
-from .seen import LONGEST, NOT_PLAIN, Entry, Seen, digest
+from .seen import LONGEST, Entry, Seen, digest
 from .tallies import Tallies
-from .tokens import Tokens, kid_of, pack, unpack
+from .tokens import Tokens, Unsigned, pack, unpack
 from .types import Outcome, RawToken, S, SessionKey, SignedClaims, TokenInfo, VerifiedToken, moment
 
 ADOPTION_RULES: Final = ("cookie", "key", "iat", "lifetime", "sid")
@@ -51,7 +52,7 @@ class Pipeline(Generic[S]):
         cache_entries: int,
     ) -> None:
         self._schema: Final = schema
-        self._thaw: Final = schema.thaw
+        self._build: Final = schema.build
         self._tokens: Final = tokens
         self._keys: Final = keys
         self._revocation: Final = revocation
@@ -71,20 +72,18 @@ class Pipeline(Generic[S]):
 
     def hit(self, token: bytes) -> tuple[S, TokenInfo] | None:
         """The plain hit, or None where :meth:`run` must decide. Never suspends."""
-        entry = self._find(digest(token))
+        entry = self._find(sha256(token).digest())
         if entry is None:
             return None
-        frozen, deadline, cell = entry
-        if cell == NOT_PLAIN or deadline <= self._monotonic():
+        frozen, info, deadline, cell = entry
+        if info is None or deadline <= self._monotonic() or info.session_id in self._ended:
             return None
         try:
-            found = self._thaw(frozen)
-        except Refusal:  # the session class runs code of the app's, which may change its mind
-            return None
-        if found[1].session_id in self._ended:
+            session = self._build(frozen)
+        except Exception:  # the session class runs code of the app's, which may change its mind
             return None
         self._cells[cell] += 1
-        return found
+        return session, info
 
     async def run(self, raw: RawToken, *, optional: bool = False) -> Outcome[S]:
         """Everything that is not a plain hit. ``optional``: a bad cookie makes an anonymous request."""
@@ -98,12 +97,13 @@ class Pipeline(Generic[S]):
             filled = await self._filler.fill(payload)
             trail.fallback = filled.fallback
             filled.refuse()
-            frozen = self._schema.freeze(filled.claims, _info(token, filled))
-            session, info = self._schema.thaw(frozen)
+            frozen = self._schema.freeze(filled.claims)
+            session, info = self._schema.thaw(frozen), _info(token, filled)
         except Refusal as refusal:
+            trail.claim = refusal.claim
             return self.refuse(refusal.reason, trail, optional=optional)
         if generation == self._generation:
-            self._remember(key, token, frozen, trail, checked)
+            self._remember(key, token, frozen, info, trail, checked)
         for rule in token.adopted:
             self._cells[self._adoptions[rule]] += 1
         if self._activity is not None:
@@ -167,18 +167,18 @@ class Pipeline(Generic[S]):
 
     def _known(self, raw: RawToken, key: bytes) -> VerifiedToken | None:
         entry = self._find(key)
-        if entry is None or entry[2] != NOT_PLAIN or raw.adopted or not self._holds(entry):
+        if entry is None or entry[1] is not None or raw.adopted or not self._holds(entry):
             return None
         return unpack(entry[0])
 
     def _holds(self, entry: Entry | None) -> bool:
-        return entry is not None and entry[1] > self._monotonic()
+        return entry is not None and entry[2] > self._monotonic()
 
     async def _open(self, token: bytes) -> SignedClaims:
         try:
             return self._tokens.open(token)
-        except Refusal as refusal:
-            if refusal.reason not in _WORTH_A_FETCH or not await self._keys.refresh(kid_of(token)):
+        except Unsigned as refusal:
+            if refusal.reason not in _WORTH_A_FETCH or not await self._keys.refresh(refusal.kid):
                 raise
         return self._tokens.open(token)
 
@@ -194,15 +194,17 @@ class Pipeline(Generic[S]):
             return await self._revocation.check(asked, since, listed=listed, fresh=fresh)
         return deadline
 
-    def _remember(self, key: bytes, token: VerifiedToken, frozen: bytes, trail: Trail, checked: float) -> None:
+    def _remember(
+        self, key: bytes, token: VerifiedToken, frozen: bytes, info: TokenInfo, trail: Trail, checked: float
+    ) -> None:
         """Nothing about a plain token needs to be reported again; of another only the verification is spared."""
         now, monotonic = self._clock.now(), self._monotonic()
         ends = min(monotonic + min(token.valid_until - now, LONGEST), self._keys.usable_until)
         renewed = monotonic + self._dues.renewed_from(token) - now
         if trail.minted is None and trail.fallback is None and not token.adopted and renewed > monotonic:
-            self.seen.put(key, (frozen, min(ends, checked, renewed), self._decisions.cell(trail)))
+            self.seen.put(key, (frozen, info, min(ends, checked, renewed), self._decisions.cell(trail)))
         elif "cookie" not in token.adopted and not self._holds(self._find(key)):
-            self.seen.put(key, (pack(token), ends, NOT_PLAIN))
+            self.seen.put(key, (pack(token), None, ends, 0))
 
 
 def adopted_session_id(key: bytes) -> str:

@@ -1,8 +1,8 @@
 """The plain hit, whole: a safe request whose cookie holds a token that was accepted before.
 
-Nearly every request is one, so this is what the package costs. It reads from top to bottom and calls three things:
-``policy`` for public paths, ``transport`` for the cookie, ``pipeline`` for what is known of the token. Whatever is
-unusual about a request is left to ``middleware``, which finds the same session at more expense, or refuses it.
+Nearly every request is one, so this is what the package costs, and it reads from top to bottom: the path, the cookie
+(read as ``transport`` reads it, where it is spelled as browsers do), what ``pipeline`` knows of the token, the scope.
+Whatever is unusual is left to ``middleware``, which finds the same session at more expense, or refuses the request.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from starlette.types import Scope
 from .authority import SessionAuthority
 from .decisions import DECIDED
 from .policy import SAFE, PublicPaths
+from .transport import MAX_COOKIE_HEADER, READ
+from .values import Value
 
 
-class SessionUser(BaseUser):
+class SessionUser(Value, BaseUser, frozen=True, kw_only=False, gc=True):
     """``request.user`` for Starlette's own tools; the session itself is on ``request.state``."""
 
-    __slots__ = ("_attribute", "_session")
+    session: object
+    attribute: str
+    """The one of the session that holds the subject."""
 
-    def __init__(self, session: object, attribute: str) -> None:
-        self._session = session
-        self._attribute = attribute
+    def __repr__(self) -> str:
+        return "SessionUser()"
 
     @property
     def is_authenticated(self) -> bool:
@@ -32,7 +35,7 @@ class SessionUser(BaseUser):
 
     @property
     def identity(self) -> str:
-        return str(getattr(self._session, self._attribute))
+        return str(getattr(self.session, self.attribute))
 
     @property
     def display_name(self) -> str:
@@ -55,19 +58,37 @@ class PlainHits:
     def __init__(self, authority: SessionAuthority[Any], public: PublicPaths) -> None:
         self._authority: Final = authority
         self._is_public: Final = public.match
-        self._token_of: Final = authority.transport.plain
+        self._exact: Final = public.exact
+        self._below: Final = public.below
+        self._name: Final = authority.cookie.name.encode("ascii")
+        self._pair: Final = self._name + b"="
         self._known: Final = authority.hit
         self._attribute: Final = authority.schema.subject_attribute
 
     def take(self, scope: Scope) -> bool:
-        """Put the session into the scope. False: no plain hit, and nothing was done."""
-        if scope["type"] != "http" or scope["method"] not in SAFE or DECIDED in scope or self._is_public(scope):
+        """Put the session into the scope. False: no plain hit, and nothing was done.
+
+        Plain is: no Authorization, one Cookie header, in it our own name once, at the beginning or after ``; ``.
+        """
+        if scope["type"] != "http" or scope["method"] not in SAFE or DECIDED in scope:
             return False
-        token = self._token_of(scope["headers"])
-        if token is None or (found := self._known(token)) is None:
+        path = scope["path"]
+        if (path in self._exact or path.startswith(self._below) or scope.get("root_path")) and self._is_public(scope):
+            return False
+        cookies = None
+        for name, value in scope["headers"]:
+            if name in READ:
+                if cookies is not None or name == b"authorization":
+                    return False
+                cookies = value
+        if cookies is None or len(cookies) > MAX_COOKIE_HEADER or cookies.count(self._name) != 1:
+            return False
+        before, _, after = cookies.partition(self._pair)
+        found = self._known(after.partition(b";")[0]) if not before or before[-2:] == b"; " else None
+        if found is None:
             return False
         state = scope.setdefault("state", {})
-        state["session"], state["token"] = session, _ = found
-        scope["user"], scope["auth"] = SessionUser(session, self._attribute), AUTHENTICATED
+        state["session"], state["token"] = found
+        scope["user"], scope["auth"] = SessionUser(found[0], self._attribute), AUTHENTICATED
         scope[DECIDED] = self._authority, found
         return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from .errors import ConfigError
@@ -27,8 +27,7 @@ class PublicPaths:
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        if isinstance(patterns, str):
-            raise ConfigError(f"paths are a list: [{patterns!r}]")
+        _refuse_unless_listed(patterns, "paths are a list of strings: ['/login', '/static/*']")
         for pattern in patterns:
             below = pattern.removesuffix("/*")
             if (
@@ -38,15 +37,20 @@ class PublicPaths:
                 or not (below in ("", "/") or _plain(below))
             ):
                 raise ConfigError(f"{pattern!r} is no path: write /login for one, /static/* for all below it")
-        self._exact: Final = frozenset(pattern for pattern in patterns if not pattern.endswith("/*"))
-        self._below: Final = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("/*"))
+        self.exact: Final = frozenset(pattern for pattern in patterns if not pattern.endswith("/*"))
+        self.below: Final = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("/*"))
 
     def match(self, scope: Mapping[str, Any]) -> bool:
         """Whether ``scope["path"]`` less ``root_path`` is one of them; never a path that some router may rewrite."""
         path: str = scope["path"]
         if root := scope.get("root_path"):
             path = _below(path, root.rstrip("/"))
-        return (path in self._exact or path.startswith(self._below)) and _plain(path)
+        return (path in self.exact or path.startswith(self.below)) and _plain(path)
+
+
+def _refuse_unless_listed(given: object, mend: str) -> None:
+    if isinstance(given, str) or not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
+        raise ConfigError(f"{mend}, and not {given!r}")
 
 
 def _below(path: str, root: str) -> str:
@@ -81,8 +85,7 @@ class CrossSite:
     """
 
     def __init__(self, trusted_origins: Sequence[str], *, trusted_proxy: bool) -> None:
-        if isinstance(trusted_origins, str):
-            raise ConfigError(f"trusted_origins is a list: [{trusted_origins!r}]")
+        _refuse_unless_listed(trusted_origins, "trusted_origins is a list of strings: ['https://app.example.com']")
         for origin in trusted_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ConfigError(f"{origin!r} is no origin: write https://app.example.com, without a path")

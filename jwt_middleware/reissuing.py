@@ -18,7 +18,7 @@ from .ports import Clock, SessionStore
 from .revocation import RevocationView
 from .schema import ENVELOPE, SessionSchema
 from .tallies import Tallies
-from .types import Due, S, SessionKey, TokenInfo, moment
+from .types import Due, S, SessionKey, moment
 
 AT_ONCE: Final = 2
 """Rows updated at once in one event loop: a release moment must not take the app's connections."""
@@ -93,9 +93,7 @@ class Reissuer(Generic[S]):
 
     def _session_claims(self, due: Due, claims: dict[str, Any]) -> dict[str, Any]:
         """What a log-in of this session would mint, and what the schema does not know."""
-        info = TokenInfo(version=due.token.payload_version, issued_at=None, expires_at=moment(due.token.expires_at))
-        session, _ = self._schema.thaw(self._schema.freeze(claims, info))
-        subject, minted = self._schema.mint(session)
+        subject, minted = self._schema.mint(self._schema.thaw(self._schema.freeze(claims)))
         if subject != due.subject:
             raise MintError("the session class changes its subject: the token would be of another user")
         return {**{name: value for name, value in claims.items() if name not in self._known}, **minted}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from .errors import ConfigError
+from .errors import ConfigError, refuse_numbers
 
 FOREVER: Final = timedelta(days=36_500)
 
@@ -35,7 +35,9 @@ class Retention:
     """Rows that one transaction deletes."""
 
     def __post_init__(self) -> None:
-        if not all(timedelta(0) <= time <= FOREVER for time in (self.expired, self.longest_token or timedelta(0))):
+        longest = timedelta(0) if self.longest_token is None else self.longest_token
+        refuse_numbers(expired=self.expired, longest_token=longest)
+        if not all(timedelta(0) <= time <= FOREVER for time in (self.expired, longest)):
             raise ConfigError("Retention: times must not be negative, and at most 36,500 days")
         if not 1 <= self.chunk <= 10_000:
             raise ConfigError("Retention: a chunk has 1 to 10,000 rows")

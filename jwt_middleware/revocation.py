@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import Final, Literal, NamedTuple, Protocol
 
 from . import names
-from .errors import ConfigError, Reason, Refusal
+from .errors import ConfigError, Reason, Refusal, refuse_numbers
 from .lookup import Found, LookupFailed
 from .ports import Clock
 from .tallies import Tallies
@@ -43,6 +43,7 @@ class Revocation:
     """After that: 503, or let the session pass, counted in ``revocation.stale`` and logged."""
 
     def __post_init__(self) -> None:
+        refuse_numbers(max_staleness=self.max_staleness, stale_if_error=self.stale_if_error)
         if self.max_staleness < timedelta(0) or self.stale_if_error < timedelta(0):
             raise ConfigError("Revocation: max_staleness and stale_if_error must not be negative")
         if self.on_unavailable not in ("refuse", "allow"):

@@ -1,8 +1,7 @@
 """Tokens that were accepted before: a bounded table from a digest of the token to what was made of it.
 
-An entry is a tuple of bytes, two numbers and nothing else, so that 100,000 of them add nothing to a pause of the
-garbage collector. ``tally`` is the cell a plain hit raises, or ``NOT_PLAIN`` where the bytes are the verified token
-and the rest of the path has to be walked again.
+An entry is a tuple of bytes, numbers and a value that refers to no container, so that 100,000 of them add nothing to a
+pause of the garbage collector.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Final
 
-Entry = tuple[bytes, float, int]
-"""What is known, the monotonic moment until which it holds, the cell to raise."""
+from .types import TokenInfo
 
-NOT_PLAIN: Final = -1
+Entry = tuple[bytes, TokenInfo | None, float, int]
+"""What the session is built from, the facts of its token, the monotonic moment until which both hold, the cell of the
+tallies that a plain hit raises. Without the facts the bytes are the verified token, and no plain hit comes of it."""
+
 LONGEST: Final = 60.0
 """Seconds an entry holds at most: then the wall clock is read again, whatever happened to it meanwhile."""
 

@@ -9,81 +9,65 @@ the text are counted, and those that arrived.
 from __future__ import annotations
 
 import re
-from binascii import b2a_base64
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any, Final
 
 import msgspec
 
+from .base64url import from_base64url, is_base64url
 from .errors import Reason, Refusal
 
 MAX_TOKEN: Final = 8192
 """Bytes of a whole token."""
 MAX_DEPTH: Final = 32
 """Nested objects and arrays, the outermost counted."""
-MAX_HEADER_VALUES: Final = 256
-"""Values in a header, about: what is parsed before the signature is checked stays small."""
+UNPROVEN: Final = 256
+"""Octets of a header that is looked at whole before the signature is checked: a longer one could cost too much."""
+MAX_MARKS: Final = 256
+"""Commas, brackets and backslashes of any header: they say how much there is to read."""
 
-_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-_TO_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
-_TO_URL: Final = bytes.maketrans(b"+/", b"-_")
-_PADDING: Final = (b'"', b'"', b'=="', b'="')
-"""By length modulo 4, what a segment lacks to be a JSON string of padded base64: msgspec's decoder is the fastest."""
-_LAST: Final = (_ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
-"""By length modulo 4, the characters a segment may end with: others carry bits that decode to nothing."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 """A JSON string in text that is known to be JSON; possessive, so that no text costs more than one pass."""
 _NESTS: Final = (dict, list)
+_NO_MARK: Final = bytes(octet for octet in range(256) if octet not in b",[{\\")
 _DIGITS: Final = bytes(0x30 if 0x30 <= octet <= 0x39 else 0x20 for octet in range(256))
 _LONG: Final = b"0" * 19
 """As many digits as the shortest integer beyond 64 bit: text without them needs no second look at its numbers."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _KID: Final = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
 """The characters of URLs and of both base64 alphabets; a ``kid`` is a dictionary key and nothing else."""
+
+
+class _Header(msgspec.Struct, frozen=True, gc=False):
+    """What is read of a header (RFC 7515 section 4.1; RFC 7797 section 3)."""
+
+    alg: str
+    typ: str = "JWT"
+    kid: str | msgspec.UnsetType = msgspec.UNSET
+    crit: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    b64: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
 _decode: Final = msgspec.json.Decoder().decode
-_decode_base64: Final = msgspec.json.Decoder(bytes).decode
+_decode_header: Final = msgspec.json.Decoder(_Header).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def split(token: bytes) -> tuple[bytes, bytes, bytes]:
-    """The three segments of a compact serialisation (RFC 7515 section 3.1), still encoded and known to be canonical.
+    """Header and payload of a compact serialisation (RFC 7515 section 3.1) as they are encoded, and the signature.
 
     Raises:
-        Refusal: ``token_oversize``, or ``token_malformed`` for anything but three parts of unpadded base64url.
+        Refusal: ``token_oversize``, or ``token_malformed`` for anything but three parts, the latter two of canonical
+            base64url; the header's is looked at where it is decoded.
     """
     if len(token) > MAX_TOKEN:
         raise Refusal(Reason.TOKEN_OVERSIZE)
-    if token.translate(None, _ALPHABET) != b"..":
-        raise Refusal(Reason.TOKEN_MALFORMED)
     header, _, rest = token.partition(b".")
-    payload, _, signature = rest.partition(b".")
-    for segment in (header, payload, signature):
-        if segment[-1:] not in _LAST[len(segment) & 3]:
-            raise Refusal(Reason.TOKEN_MALFORMED)
-    return header, payload, signature
-
-
-def is_canonical(segment: bytes) -> bool:
-    """Whether base64url characters are the one spelling of what they decode to (RFC 4648 section 3.5)."""
-    return segment[-1:] in _LAST[len(segment) & 3]
-
-
-def from_base64url(segment: bytes) -> bytes:
-    """Decode a segment that :func:`split` let through."""
-    if b"-" in segment or b"_" in segment:
-        segment = segment.translate(_TO_STANDARD)
-    return _decode_base64(b'"' + segment + _PADDING[len(segment) & 3])
-
-
-def to_base64url(octets: bytes) -> bytes:
-    """Encode without padding (RFC 7515 section 2)."""
-    return b2a_base64(octets, newline=False).translate(_TO_URL).rstrip(b"=")
-
-
-def is_base64url(text: bytes) -> bool:
-    """Whether it is base64url, unpadded and canonical."""
-    return not text.translate(None, _ALPHABET) and is_canonical(text)
+    payload, dot, signature = rest.partition(b".")
+    if not dot or not is_base64url(payload):
+        raise Refusal(Reason.TOKEN_MALFORMED)
+    return header, payload, from_base64url(signature)
 
 
 def is_kid(value: object) -> bool:
@@ -106,7 +90,7 @@ def encode_object(value: dict[str, Any]) -> bytes:
     return encoded
 
 
-def parse_object(raw: bytes, reason: Reason, *, shallow: bool = False) -> dict[str, Any]:
+def parse_object(raw: bytes, reason: Reason) -> dict[str, Any]:
     """A JSON object (RFC 8259) in strict UTF-8 with unique members at every depth.
 
     Raises:
@@ -118,7 +102,7 @@ def parse_object(raw: bytes, reason: Reason, *, shallow: bool = False) -> dict[s
         if type(value) is not dict:
             raise Refusal(reason)
         plain = _encode(value) == raw
-        if not plain or not (shallow or raw.count(b"{") + raw.count(b"[") <= MAX_DEPTH):
+        if not plain or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
             members = _members(value, 1)
             if not plain and _STRING.sub(b"", raw).count(b":") != members:
                 raise Refusal(reason)
@@ -129,27 +113,35 @@ def parse_object(raw: bytes, reason: Reason, *, shallow: bool = False) -> dict[s
     return value
 
 
-def header_of(header: bytes) -> tuple[str, str | None]:
+def header_of(header: bytes, *, signed: bool = False) -> tuple[str, str | None]:
     """``alg`` and ``kid``; where keys might be fetched from is never looked at (RFC 8725 section 3.10).
+
+    Args:
+        header: As it is encoded.
+        signed: The signature holds. Then a long header, too, is looked at whole: until somebody has proved something,
+            what is not needed is skipped, and costs next to nothing whatever it is.
 
     Raises:
         Refusal: ``token_malformed``.
     """
     octets = from_base64url(header)
-    if octets.count(b"{") + octets.count(b"[") > MAX_DEPTH or octets.count(b",") > MAX_HEADER_VALUES:
-        raise Refusal(Reason.TOKEN_MALFORMED)  # nobody has proved anything yet: a large structure would cost too much
-    members = parse_object(octets, Reason.TOKEN_MALFORMED, shallow=True)
-    alg, kid, typ = members.get("alg"), members.get("kid"), members.get("typ", "JWT")
+    if len(octets.translate(None, _NO_MARK)) > MAX_MARKS:
+        raise Refusal(Reason.TOKEN_MALFORMED)
+    if signed or len(octets) <= UNPROVEN:
+        parse_object(octets, Reason.TOKEN_MALFORMED)
+    try:
+        found = _decode_header(octets)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        raise Refusal(Reason.TOKEN_MALFORMED) from None
+    kid = None if found.kid is msgspec.UNSET else found.kid
     if (
-        not isinstance(alg, str)
-        or not isinstance(typ, str)
-        or typ.upper() != "JWT"
-        or ("kid" in members and not is_kid(kid))
-        or "crit" in members
-        or "b64" in members
+        found.typ.upper() != "JWT"
+        or not (kid is None or is_kid(kid))
+        or found.crit is not msgspec.UNSET
+        or found.b64 is not msgspec.UNSET
     ):
         raise Refusal(Reason.TOKEN_MALFORMED)
-    return alg, kid
+    return found.alg, kid
 
 
 def name_in(claims: Mapping[str, Any], name: str) -> str | None:

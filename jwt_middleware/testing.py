@@ -7,11 +7,16 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
 from starlette.types import ASGIApp
 
 from .authority import SessionAuthority
+from .errors import refuse_numbers
 from .types import S
+
+try:
+    import httpx
+except ModuleNotFoundError as missing:
+    raise ImportError("jwt_middleware.testing needs httpx: pip install 'asgi-jwt-middleware[testing]'") from missing
 
 
 def client(app: ASGIApp, **settings: Any) -> httpx.AsyncClient:
@@ -49,8 +54,14 @@ def old_token(
         claims: The payload of that release, by wire name.
         version: The payload version it wrote; None: none, as before versions were invented.
         age: How long ago it was minted.
-        envelope: Overrides of ``iat``, ``exp``, ``sid``, ``auth_time``; None leaves one out.
+        envelope: Overrides of ``iat``, ``exp``, ``sid``, ``auth_time``; None leaves one out. Also claims that the
+            session class does not have, where that is what the test is about.
+
+    Raises:
+        ConfigError: A claim that neither the session class nor an upgrade step can know: a slip of the pen.
     """
+    refuse_numbers(age=age)
+    authority.schema.refuse_unknown(claims, version or 1)
     now = authority.clock.now() - age.total_seconds()
     minted = {
         "iat": int(now),

@@ -7,14 +7,14 @@ payload's version, so that whatever ``check`` refuses is counted with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from math import inf
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from . import names, strict
+from .adoption import Adoption
+from .base64url import from_base64url, to_base64url
 from .errors import ConfigError, MintError, Reason, Refusal
 from .keys import Key, KeyRing
 from .ports import Clock, KeySource, VerificationKey
@@ -24,36 +24,12 @@ from .types import SignedClaims, VerifiedToken
 _MOST_HEADERS: Final = 256
 
 
-def is_session(claims: Mapping[str, Any]) -> bool:
-    """The default of ``Adoption.recognise``: neither a refresh, reset or ID token of the same secret."""
-    return not ("purpose" in claims or "nonce" in claims) and all(
-        claims.get(name, "session") in ("access", "session") for name in ("type", "token_type", "token_use")
-    )
+class Unsigned(Refusal):
+    """No key of ours signed the token; ``kid`` is the one it names."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adoption:
-    """What is forgiven to tokens minted before this package came: to those without ``sid``, and to no others.
-
-    Raises:
-        ConfigError: A value that cannot work.
-    """
-
-    iat_required: bool = True
-    accepted_lifetime: timedelta | None = None
-    """Instead of the window."""
-    sessions: Literal["refuse", "marks"] = "refuse"
-    """With a store: whether a token without ``sid`` is refused, or revoked by marks alone."""
-    recognise: Callable[[Mapping[str, Any]], bool] = is_session
-    """Keeps other tokens of the same secret from becoming sessions; an exception means no."""
-
-    def __post_init__(self) -> None:
-        if self.accepted_lifetime is not None and self.accepted_lifetime <= timedelta(0):
-            raise ConfigError("accepted_lifetime must be positive: the life of the old tokens, as timedelta(days=30)")
-        if self.sessions not in {"refuse", "marks"}:
-            raise ConfigError("sessions says what a token without sid gets: use 'refuse' or 'marks'")
-        if not callable(self.recognise):
-            raise ConfigError("recognise must be a function from claims to bool")
+    def __init__(self, reason: Reason, kid: str | None) -> None:
+        super().__init__(reason)
+        self.kid = kid
 
 
 class Tokens:
@@ -103,19 +79,25 @@ class Tokens:
         """Everything up to the signature, then the payload.
 
         Raises:
-            Refusal: ``token_oversize``, ``token_malformed``, ``key_unknown`` or ``keys_unavailable``
-                (worth another try after ``keys.refresh``), ``algorithm_mismatch``, ``signature_invalid``,
-                ``claims_invalid`` for a payload that is no strict JSON object.
+            Unsigned: ``key_unknown`` or ``keys_unavailable`` (worth another try after ``keys.refresh``),
+                ``algorithm_mismatch``, ``signature_invalid``.
+            Refusal: ``token_oversize``, ``token_malformed``, or ``claims_invalid`` for a payload that is no strict
+                JSON object.
         """
         header, payload, signature = strict.split(token)
         known = self._headers.get(header)
         alg, kid = named = known or strict.header_of(header)
         signing_input = token[: len(header) + 1 + len(payload)]
-        key = self._signer(self._keys.find(kid, alg), signing_input, strict.from_base64url(signature))
-        if known is None and len(self._headers) < _MOST_HEADERS:  # of tokens that we signed: as many as keys
-            self._headers[header] = named
+        try:
+            key = self._signer(self._keys.find(kid, alg), signing_input, signature)
+        except Refusal as refusal:
+            raise Unsigned(refusal.reason, kid) from None
+        if known is None:
+            strict.header_of(header, signed=True)
+            if len(self._headers) < _MOST_HEADERS:  # of tokens that were signed: nearly as few as keys
+                self._headers[header] = named
         self._cells[self._verified.get(key.id, self._verified_other)] += 1
-        claims = strict.parse_object(strict.from_base64url(payload), Reason.CLAIMS_INVALID)
+        claims = strict.parse_object(from_base64url(payload), Reason.CLAIMS_INVALID)
         return SignedClaims(
             claims=claims,
             key_id=key.id,
@@ -180,8 +162,8 @@ class Tokens:
             payload = strict.encode_object(dict(claims))
         except ValueError:
             raise MintError("the claims are no strict JSON: no NaN, NUL, lone surrogate, or depth over 32") from None
-        signing_input = strict.to_base64url(strict.encode_object(header)) + b"." + strict.to_base64url(payload)
-        token = signing_input + b"." + strict.to_base64url(self._signing.sign(signing_input))
+        signing_input = to_base64url(strict.encode_object(header)) + b"." + to_base64url(payload)
+        token = signing_input + b"." + to_base64url(self._signing.sign(signing_input))
         if len(token) > strict.MAX_TOKEN:
             raise MintError(f"the token would have {len(token)} bytes, over {strict.MAX_TOKEN}: mint fewer claims")
         return token.decode("ascii")
@@ -233,11 +215,6 @@ class Tokens:
             return
         if self._audience.isdisjoint([named] if named is None or isinstance(named, str) else named):
             raise Refusal(Reason.AUDIENCE_MISMATCH)
-
-
-def kid_of(token: bytes) -> str | None:
-    """The ``kid`` of a token that :meth:`Tokens.open` refused for want of a key."""
-    return strict.header_of(strict.split(token)[0])[1]
 
 
 pack: Final[Callable[[VerifiedToken], bytes]] = msgspec.json.Encoder().encode

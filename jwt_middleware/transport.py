@@ -24,7 +24,8 @@ BEARER_READ: Final = b"Authorization"
 COOKIE_READ: Final = b"Authorization, Cookie"
 """Vary values: a cookie is read only where no Bearer token came, so both headers decided."""
 
-_READ: Final = frozenset({b"authorization", b"cookie"})
+READ: Final = frozenset({b"authorization", b"cookie"})
+"""The headers a token may come in."""
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE: Final = re.compile(r"/[\x20-\x3a\x3c-\x7e]*")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9.\-]+")
@@ -131,7 +132,6 @@ class Transport:
 
     def __init__(self, cookie: SessionCookie) -> None:
         self._names: Final = tuple(name.encode("ascii") for name in (cookie.name, *cookie.also_read))
-        self._own_pair: Final = self._names[0] + b"="
 
     def read(self, headers: Iterable[tuple[bytes, bytes]]) -> Received:
         """The token, if any.
@@ -150,26 +150,6 @@ class Transport:
         if authorization is not None and authorization[:6].lower() == b"bearer" and authorization[6:7] in _SCHEME_ENDS:
             return Received(_bearer(authorization), BEARER_READ)
         return Received(None if cookies is None else self._of_cookies(cookies), COOKIE_READ)
-
-    def plain(self, headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-        """The token of a request as browsers make it, where :meth:`read` comes to the same. None: ask that.
-
-        No Authorization, one Cookie header, and in it our own name once, at the beginning or after ``; ``.
-        """
-        cookies = None
-        for name, value in headers:
-            if name in _READ:
-                if cookies is not None or name == b"authorization":
-                    return None
-                cookies = value
-        if cookies is None or len(cookies) > MAX_COOKIE_HEADER:
-            return None
-        own = self._names[0]
-        before, _, after = cookies.partition(self._own_pair)
-        token, _, others = after.partition(b";")
-        if own in others or own in before or (before and before[-2:] != b"; "):
-            return None
-        return token
 
     def _of_cookies(self, header: bytes) -> RawToken | None:
         if len(header) > MAX_COOKIE_HEADER:

@@ -110,7 +110,7 @@ class FillOutcome(StrEnum):
 _BADNESS = {outcome: place for place, outcome in enumerate(FillOutcome)}
 
 
-class TokenInfo(Value, frozen=True, kw_only=True, gc=False, array_like=True):
+class TokenInfo(Value, frozen=True, kw_only=True, gc=False):
     """What the app may know about the token behind its session: ``request.state.token``."""
 
     version: int
@@ -147,6 +147,8 @@ class Outcome(Generic[S]):
     result: Result
     reason: Reason | None = None
     """Why it was refused, or why it is anonymous."""
+    claim: str | None = None
+    """Wire name of the claim the reason is about, where one is known."""
     session: S | None = field(default=None, repr=False)
     token: TokenInfo | None = field(default=None, repr=False)
     subject: str | None = field(default=None, repr=False)
@@ -170,7 +172,7 @@ class Outcome(Generic[S]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LookupFacts:
-    """One finished query: how many keys it asked for, how it ended, how long it took."""
+    """One finished query: how many keys it asked for, how long it took, how it ended, the class it raised."""
 
     lookup: Literal["claims", "sessions"]
     outcome: Literal["ok", "error", "timeout"]
@@ -178,6 +180,7 @@ class LookupFacts:
     waiters: int
     duration: float
     """Seconds, monotonic."""
+    error_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,12 @@ from jwt_middleware import (
     ConfigError,
     JWTSessionMiddleware,
     Key,
+    KeyRing,
     MemorySessionStore,
     MintError,
     Reason,
     Refusal,
+    SessionAuthority,
     SessionCookie,
     SessionNotEnded,
     Unavailable,
@@ -403,6 +405,12 @@ def test_remote_keys_begin_and_end_with_the_authority() -> None:
 def test_what_a_newcomer_mixes_up_is_named_with_its_mend(settings: dict[str, Any], mend: str) -> None:
     with pytest.raises(ConfigError, match=mend):
         authority_of(**settings)
+
+
+def test_a_session_class_is_no_schema_and_the_error_says_how_to_make_one() -> None:
+    given: Any = Session
+    with pytest.raises(ConfigError, match=r"SessionSchema\(Session, version=1"):
+        SessionAuthority(given, keys=KeyRing([Key.hmac(SECRET)]))
 
 
 def test_an_integer_names_a_user_as_it_does_in_a_token() -> None:

@@ -263,7 +263,7 @@ def test_a_claim_nobody_can_fill_refuses_before_anybody_is_asked() -> None:
         schema, [source], lookup=lambda source, fetch: Direct(fetch), tallies=Tallies(), clock=SystemClock()
     )
     filled = asyncio.run(under_test.fill(schema.upgrade({"userId": "7"}, 1)))
-    assert filled.reason is Reason.PAYLOAD_INVALID
+    assert (filled.reason, filled.claim) == (Reason.PAYLOAD_INVALID, "must")
     assert filled.fallback is None
     assert source.asked == []
 

@@ -222,6 +222,12 @@ def test_a_login_page_that_is_no_public_path_is_an_error_of_configuration(login:
         guarded(Echo(), authority_of(), login=login, public=["/login", "/static/*"])
 
 
+def test_a_middleware_without_an_authority_is_an_error_of_configuration() -> None:
+    nothing: Any = None
+    with pytest.raises(ConfigError, match="SessionAuthority"):
+        guarded(Echo(), nothing)
+
+
 def test_on_refused_answers_in_place_of_the_built_in_response_and_knows_the_reason() -> None:
     async def refused(scope: Scope, receive: Receive, send: Send) -> None:
         reason = scope["state"]["refusal"]

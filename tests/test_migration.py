@@ -89,19 +89,19 @@ def test_the_evidence_is_the_newest_iat_and_the_latest_exp() -> None:
 
 
 def test_the_sunset_is_the_plans_and_never_before_the_latest_exp_seen() -> None:
-    plan = migration()
-    assert plan.sunset(1) == SUPERSEDED + 7 * DAY
+    plan, planned = migration(), AT + timedelta(days=7, hours=1, seconds=30)
+    assert plan.sunset(1) == planned
     plan.saw(1, PLANNED, PLANNED + DAY)
-    assert plan.sunset(1) == SUPERSEDED + 7 * DAY
+    assert plan.sunset(1) == planned
     late = SUPERSEDED + 9 * DAY
     plan.saw(1, late - DAY, late)
-    assert plan.sunset(1) == late + 30
+    assert plan.sunset(1) == datetime.fromtimestamp(late + 30, UTC)
     assert plan.sunset(2) is None
     assert migration({}).sunset(1) is None
 
 
 def test_a_longer_accepted_lifetime_moves_the_sunset() -> None:
-    assert migration(max_lifetime=timedelta(days=30)).sunset(1) == SUPERSEDED + 30 * DAY
+    assert migration(max_lifetime=timedelta(days=30)).sunset(1) == AT + timedelta(days=30, hours=1, seconds=30)
 
 
 # The verdict, row by row

@@ -227,6 +227,19 @@ def test_a_session_class_that_changes_its_mind_is_asked_again_on_the_path() -> N
     assert decide(authority, headers).reason is Reason.PAYLOAD_INVALID
 
 
+def test_a_refused_payload_names_the_claim_that_does_not_fit_and_never_its_value() -> None:
+    @dataclass(kw_only=True)
+    class Strict:
+        user_id: Annotated[str, Claim("userId")]
+        level: Annotated[int, Claim("lvl")]
+
+    authority = authority_of(Strict, schema={"version": 1}, clock=FakeClock())
+    times = {"iat": EPOCH, "exp": EPOCH + 60, "sid": "s"}
+    headers = bearer(foreign_token(SECRET.encode(), {"userId": "1", "lvl": "high", "version": 1, **times}))
+    refused = decide(authority, headers)
+    assert (refused.reason, refused.claim) == (Reason.PAYLOAD_INVALID, "lvl")
+
+
 # Revocation
 
 

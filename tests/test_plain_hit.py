@@ -6,13 +6,15 @@ import asyncio
 import gc
 import sys
 from collections.abc import Callable
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jwt_middleware import JWTSessionMiddleware, MemorySessionStore, source
 from jwt_middleware.decisions import DECIDED
+from jwt_middleware.plain_hit import PlainHits, SessionUser
+from jwt_middleware.policy import PublicPaths
 from tests.apps import Echo, Sent, counts, nothing, scope_of
 from tests.signals import Signals
 from tests.support import FakeClock, Recorder, Session, authority_of
@@ -160,6 +162,17 @@ def test_a_remembered_token_adds_nothing_that_the_garbage_collector_follows() ->
     assert not any(gc.is_tracked(part) for part in entry)
 
 
+def test_the_user_of_a_request_shows_nobody_who_it_is() -> None:
+    plain = Plain()
+
+    plain.step()
+
+    user = plain.app.scopes[0]["user"]
+    assert isinstance(user, SessionUser)
+    assert (user.identity, user.display_name, user.is_authenticated) == ("1", "1", True)
+    assert repr(user) == "SessionUser()"
+
+
 def test_each_request_has_a_session_of_its_own() -> None:
     plain = Plain()
     plain.step()
@@ -181,6 +194,16 @@ def test_it_ends_half_way_to_the_next_check_of_the_session() -> None:
     assert "run" in entered(lambda: asyncio.run(plain.request()))
 
 
+def asked_for(headers: list[tuple[bytes, bytes]], cookie: str) -> list[bytes]:
+    """The token, if any, that the plain hit finds in these headers."""
+    asked: list[bytes] = []
+    authority: Any = SimpleNamespace(
+        cookie=SimpleNamespace(name=cookie), hit=asked.append, schema=SimpleNamespace(subject_attribute="user_id")
+    )
+    assert not PlainHits(authority, PublicPaths([])).take(scope_of(headers=headers))
+    return asked
+
+
 @pytest.mark.parametrize(
     "cookies",
     [
@@ -199,10 +222,9 @@ def test_however_the_cookie_is_written_plain_and_full_reading_agree(cookies: byt
     name, token = plain.authority.cookie.name.encode(), plain.token.encode()
     header = cookies.replace(b"{name}", name).replace(b"{token}", token)
     given = [(b"accept", b"*/*"), (b"cookie", header)]
-    transport = plain.authority.transport
 
-    assert transport.read(given).raw.value == token
-    assert transport.plain(given) in (None, token, token + b" ")
+    assert plain.authority.transport.read(given).raw.value == token
+    assert asked_for(given, plain.authority.cookie.name) in ([], [token], [token + b" "])
 
 
 @pytest.mark.parametrize(
@@ -219,7 +241,7 @@ def test_however_the_cookie_is_written_plain_and_full_reading_agree(cookies: byt
     ],
 )
 def test_what_is_unusual_is_left_to_the_full_reading(given: list[tuple[bytes, bytes]]) -> None:
-    assert Plain().authority.transport.plain(given) is None
+    assert asked_for(given, "__Host-session") == []
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "get"])

@@ -97,11 +97,12 @@ def test_a_pattern_that_can_match_nothing_fails_at_once(pattern: str) -> None:
         PublicPaths([pattern])
 
 
-def test_one_text_is_no_list() -> None:
-    with pytest.raises(ConfigError, match="paths are a list"):
-        PublicPaths("/login")
-    with pytest.raises(ConfigError, match="is a list"):
-        CrossSite("https://a.example", trusted_proxy=False)
+@pytest.mark.parametrize("given", ["/login", None, 1, [1], [None]])
+def test_what_is_no_list_of_strings_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="paths are a list of strings"):
+        PublicPaths(given)
+    with pytest.raises(ConfigError, match="trusted_origins is a list of strings"):
+        CrossSite(given, trusted_proxy=False)
 
 
 def scope_of(method: str = "POST", kind: str = "http", **headers: str | list[str]) -> dict[str, Any]:

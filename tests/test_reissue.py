@@ -46,7 +46,7 @@ def run(test: Test) -> None:
 def test_an_old_cookie_is_answered_with_todays() -> None:
     async def test() -> None:
         deployment = Deployment()
-        old = await deployment.old({"role": "admin", "tenant": {"shard": 7}})
+        old = await deployment.old({"role": "admin"}, tenant={"shard": 7})
         response = await deployment.get(old)
         new = cookie_of(response)
         assert new is not None
@@ -426,7 +426,7 @@ def test_never_where_the_session_ends_while_the_app_works() -> None:
 def test_never_what_no_log_in_would_mint(claims: dict[str, Any]) -> None:
     async def test() -> None:
         deployment = Deployment()
-        response = await deployment.get(await deployment.old(claims))
+        response = await deployment.get(await deployment.old(**claims))
         assert (response.status_code, cookie_of(response)) == (200, None)
         assert deployment.issued == {}
 

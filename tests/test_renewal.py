@@ -125,7 +125,7 @@ def test_a_renewed_token_says_what_the_database_says_now() -> None:
 def test_an_old_payload_is_renewed_in_todays_shape() -> None:
     async def test() -> None:
         deployment = renewing(reissue=True)
-        old = await deployment.old({"tenant": "x"}, exp=int(EPOCH) + DAY)
+        old = await deployment.old(tenant="x", exp=int(EPOCH) + DAY)
         new = cookie_of(await deployment.get(old))
         assert new is not None
         claims = await deployment.claims(new)

@@ -136,7 +136,7 @@ def test_logging_out_revokes_the_session_of_the_token() -> None:
 def test_logging_out_revokes_a_token_that_never_had_a_row(claims: dict[str, str]) -> None:
     async def main() -> None:
         at = authority(MemorySessionStore(), adoption=Adoption(sessions="marks"))
-        token, other = (old_token(at, {**claims, "n": n}, sid=None, auth_time=None) for n in "ab")
+        token, other = (old_token(at, claims, n=n, sid=None, auth_time=None) for n in "ab")
         assert [await verdict(at, each) for each in (token, other)] == ["accepted"] * 2
         await end(at, token)
         assert [await verdict(at, each) for each in (token, other)] == ["session_revoked", "accepted"]

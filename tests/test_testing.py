@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from jwt_middleware import JWTSessionMiddleware, Refusal, SessionCookie
+from jwt_middleware import ConfigError, JWTSessionMiddleware, Refusal, SessionCookie
 from jwt_middleware.testing import client, log_in, old_token
 from tests.support import EPOCH, FakeClock, Session, authority_of
 
@@ -89,6 +89,26 @@ def test_an_old_token_has_just_these_claims_and_an_envelope_that_can_be_changed(
     assert claims_of(old_token(authority, {"userId": "1"}, version=2, sid=sid))["sid"] == sid
     bare = claims_of(old_token(authority, {"userId": "1"}, version=2, sid=None, auth_time=None))
     assert sorted(bare) == ["exp", "iat", "userId", "version"]
+
+
+def test_a_slip_in_a_claims_name_is_found() -> None:
+    authority = authority_of()
+    with pytest.raises(ConfigError, match=r"'userID' is no claim of Session: use .*'userId'.* keyword argument"):
+        old_token(authority, {"userID": "1"})
+    with pytest.raises(ConfigError, match="age is a length of time"):
+        old_token(authority, {"userId": "1"}, age=3)  # type: ignore[arg-type]  # the slip is the point
+
+
+def test_names_that_something_may_know_are_no_slip() -> None:
+    """What an upgrade step reads, what a newer release writes, and what is given on purpose."""
+    stepping = authority_of(schema={"upgrades": {1: lambda claims: {"userId": claims["uid"]}}})
+    assert asyncio.run(stepping.verify(old_token(stepping, {"uid": "1"}))).claims["uid"] == "1"
+    with pytest.raises(ConfigError, match="'uid' is no claim"):
+        old_token(stepping, {"uid": "1"}, version=2)
+    authority = authority_of()
+    assert asyncio.run(authority.verify(old_token(authority, {"userId": "1", "plan": "pro"}, version=3)))
+    dropped = old_token(authority, {"userId": "1", "nbf": 0}, nickname="ada")
+    assert asyncio.run(authority.verify(dropped)).claims["nickname"] == "ada"
 
 
 def test_an_old_token_writes_the_version_under_the_schemas_name() -> None:

@@ -23,6 +23,7 @@ from jwt_middleware import (
     Adoption,
     Claim,
     JWTSessionMiddleware,
+    LookupLimits,
     Revocation,
     SessionAuthority,
     SessionSchema,
@@ -37,6 +38,8 @@ from .world import World
 
 LEEWAY: Final = 30.0
 STALENESS: Final = timedelta(minutes=3)
+NEVER: Final = timedelta(hours=1)
+"""A query times out by the real clock, which a busy machine would write into the history."""
 _STARTS: Final = {"type": "http.response.start", "status": 204, "headers": []}
 _ENDS: Final = {"type": "http.response.body"}
 
@@ -125,6 +128,7 @@ def _authority(world: World, deploy: Deploy, meters: MeterProvider, durations: D
         if accepted is None
         else Adoption(accepted_lifetime=timedelta(hours=accepted), sessions="marks"),
         revocation=Revocation(max_staleness=STALENESS),
+        lookups=LookupLimits(timeout=NEVER),
         telemetry=Telemetry(meter_provider=meters, tracer_provider=NoOpTracerProvider()),
         observers=[durations],
         clock=world.clock,

@@ -17,9 +17,11 @@ from starlette.requests import ClientDisconnect, Request
 
 from ..authority import SessionAuthority
 from .access import Visitor
+from .answers import prefers_html
 
 FORM_TOKEN: Final = "form_token"
 LARGEST_BODY: Final = 8_192
+_WANTED: Final = "Send the header Content-Type: application/json, or the form of the page."
 _PURPOSE: Final = b"jwt_middleware form\0"
 """What no JWS signing input begins with (RFC 7515 section 5.1): one signature is never taken for the other."""
 
@@ -45,10 +47,12 @@ async def fields_of(request: Request, authority: SessionAuthority[Any], visitor:
         return _of_json(await _body(request))
     if kind == "application/x-www-form-urlencoded":
         fields = _of_form(await _body(request))
+        if FORM_TOKEN not in fields and not prefers_html(request):  # what curl calls JSON where nobody says so
+            raise HTTPException(415, _WANTED)
         if not _is_token(fields.pop(FORM_TOKEN, ""), authority, visitor):
             raise HTTPException(403, "This page is too old. Go back, load it again, and try once more.")
         return fields
-    raise HTTPException(415, "Send application/json, or the form of the page.")
+    raise HTTPException(415, _WANTED)
 
 
 def _mac(visitor: Visitor[Any]) -> bytes:

@@ -61,7 +61,7 @@ def migration_page(facts: Mapping[str, Any]) -> list[Html]:
 
 def _version(authority: SessionAuthority[Any], version: int, requests: Mapping[str, int]) -> dict[str, Any]:
     migration, schema = authority.migration, authority.schema
-    verdict = None
+    verdict = sunset = None
     if version < schema.version:
         verdict = migration.verdict(
             version,
@@ -70,6 +70,7 @@ def _version(authority: SessionAuthority[Any], version: int, requests: Mapping[s
             day=authority.window.total_seconds() / 7,
             minted_by_plan=schema.mints != version,
         ).value
+        sunset = migration.sunset(version)
     return {
         "version": version,
         "requests": requests[str(version)],
@@ -77,7 +78,7 @@ def _version(authority: SessionAuthority[Any], version: int, requests: Mapping[s
         "last_expiry": _iso(migration.last_expiry.get(version)),
         "effective_at": _iso(migration.effective_at(version)),
         "superseded": _iso(migration.superseded(version)),
-        "sunset": _iso(migration.sunset(version)) if verdict is not None else None,
+        "sunset": None if sunset is None else sunset.isoformat(),
         "verdict": verdict,
     }
 

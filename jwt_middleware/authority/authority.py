@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from ..errors import Refusal, SessionNotEnded, Unavailable
+from ..adoption import Adoption
+from ..errors import ConfigError, Refusal, SessionNotEnded, Unavailable
 from ..keys import KeyRing
 from ..lookup import LookupLimits
 from ..migration import Migration
@@ -22,7 +23,6 @@ from ..secret_claims import SECRET_CLAIMS
 from ..settings import Settings, configuration
 from ..telemetry import Telemetry
 from ..telemetry.events import configured
-from ..tokens import Adoption
 from ..transport import SessionCookie
 from ..types import Issued, S, SessionCursor, SessionRecord, UserSessions
 from .reading import RawHeaders, Reader
@@ -87,6 +87,8 @@ class SessionAuthority(Reader[S]):
         observers: Sequence[Observer] = (),
         clock: Clock = SystemClock(),
     ) -> None:
+        if not isinstance(schema, SessionSchema):
+            raise ConfigError("the first argument is a schema: SessionSchema(Session, version=1, subject='userId')")
         given = dict(locals())  # the keyword arguments above are the fields of Settings, name by name
         for other in ("self", "schema", "__class__"):
             given.pop(other, None)

@@ -74,7 +74,9 @@ class Reader(Generic[S]):
         """
         state = conn.scope.get("state", {})
         if "session" not in state:
-            raise ConfigError("no JWTSessionMiddleware has seen this request: wrap the app with it")
+            raise ConfigError(
+                "no JWTSessionMiddleware has seen this request: wrap the app with it, outside of whatever asks"
+            )
         session = state["session"]
         if session is None:
             raise Refusal(Reason.TOKEN_MISSING)

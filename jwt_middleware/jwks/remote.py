@@ -18,7 +18,7 @@ from math import inf
 from typing import Final
 
 from .. import names
-from ..errors import ConfigError, Reason, Refusal
+from ..errors import ConfigError, Reason, Refusal, refuse_numbers
 from ..keys import Key
 from ..ports import Clock, SystemClock
 from ..tallies import Tallies
@@ -64,6 +64,7 @@ class RemoteKeys:
         rsa_alg: str = "RS256",
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        refuse_numbers(refresh_every=refresh_every, usable_for=usable_for, timeout=timeout)
         if min(refresh_every, usable_for, timeout) <= timedelta(0):
             raise ConfigError("refresh_every, usable_for and timeout must be positive: 5 min, 1 h and 5 s are usual")
         if signing is not None and (not signing.can_sign or signing.symmetric or signing.kid is None):

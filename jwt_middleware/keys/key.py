@@ -102,6 +102,8 @@ class Key:
         Raises:
             ConfigError: The message says how to mend it.
         """
+        if not isinstance(jwk, Mapping):
+            raise ConfigError("a JWK is an object: use json.loads(…) for its text")
         alg, kid = _agreed(jwk, "alg", options.get("alg")), _agreed(jwk, "kid", options.get("kid"))
         allow_short = options.get("allow_short", False)
         return cls._made(
@@ -160,8 +162,8 @@ class Key:
     ) -> Key:
         if kid is not None and not is_kid(kid):
             raise ConfigError("a kid has 1 to 128 characters out of A-Z a-z 0-9 . _ ~ : / + = @ -: choose another one")
-        if until is not None and until.tzinfo is None:
-            raise ConfigError("until needs a time zone: use datetime(…, tzinfo=UTC)")
+        if until is not None and (not isinstance(until, datetime) or until.tzinfo is None):
+            raise ConfigError("until is a moment and needs a time zone: use datetime(…, tzinfo=UTC)")
         if allow_short and until is None:
             raise ConfigError("allow_short needs until=: the moment from which no honest token of that secret is alive")
         can_sign = material.signing is not None and not verify_only

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from jwt import PyJWTError
 from jwt.algorithms import Algorithm, ECAlgorithm, HMACAlgorithm, OKPAlgorithm, RSAAlgorithm, get_default_algorithms
 
+from ..base64url import is_base64url, to_base64url
 from ..errors import ConfigError
-from ..strict import is_base64url, to_base64url
 
 T = TypeVar("T")
 
@@ -76,7 +76,10 @@ def from_pem(pem: str | bytes, *, alg: str | None, password: str | bytes | None)
 
     loaded = quietly(load)
     if loaded is None:
-        raise ConfigError("this PEM cannot be read: use a private or a public key, no certificate, and its password")
+        raise ConfigError(
+            "this PEM cannot be read: use the text of a private or a public key (of a file: Key.from_file), no "
+            "certificate, and its password"
+        )
     return _checked(loaded, alg)
 
 

@@ -21,8 +21,8 @@ class KeyRing:
     """
 
     def __init__(self, keys: Sequence[Key]) -> None:
-        if not keys or not all(isinstance(key, Key) for key in keys):
-            raise ConfigError("a key ring needs at least one key: KeyRing([Key.hmac(…)])")
+        if not isinstance(keys, Sequence) or not keys or not all(isinstance(key, Key) for key in keys):
+            raise ConfigError("a key ring needs at least one key, in a list: KeyRing([Key.hmac(…)])")
         self.keys: Final = tuple(
             key if key.kid else replace(key, id=f"key-{place}") for place, key in enumerate(keys, start=1)
         )

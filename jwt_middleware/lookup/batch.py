@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from ..errors import ConfigError
+from ..errors import ConfigError, class_of
 from ..types import FillOutcome
 from .lanes import Lane
 
@@ -73,6 +73,8 @@ class Batch(Generic[K, V]):
         """Whether it is what an open breaker let through to see."""
         self.waited = 0
         """How many requests it was sent for."""
+        self.error_type: str | None = None
+        """The class of what the query raised."""
         self._waiters: Final = waiters
 
     def join(self, key: K, waiter: _Waiter[V]) -> None:
@@ -210,10 +212,9 @@ class Batcher(Generic[K, V]):
         try:
             rows = await self._query(batch)
             found = {key: rows[key] for key in batch.keys if key in rows}
-        except ConfigError as mistake:
-            self._settle(batch, "error", {}, mistake)
-        except Exception:  # whatever it raises means that it could not answer; its text goes nowhere
-            self._settle(batch, "error", {})
+        except Exception as error:  # whatever it raises means that it could not answer; its text goes nowhere
+            batch.error_type = class_of(error)
+            self._settle(batch, "error", {}, error if isinstance(error, ConfigError) else None)
         else:
             self._settle(batch, "ok", found)
 

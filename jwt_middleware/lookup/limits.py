@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from ..errors import ConfigError
+from ..errors import ConfigError, refuse_numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class LookupLimits:
     """Requests that may wait at once; the next one is shed."""
 
     def __post_init__(self) -> None:
+        refuse_numbers(timeout=self.timeout, ttl=self.ttl, negative_ttl=self.negative_ttl)
         if self.timeout <= timedelta(0):
             raise ConfigError("LookupLimits(timeout=…) must be positive")
         if self.ttl < timedelta(0) or self.negative_ttl < timedelta(0):

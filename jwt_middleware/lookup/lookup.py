@@ -139,5 +139,6 @@ class Lookup(Generic[K, V]):
                 keys=len(batch.keys),
                 waiters=batch.waited,
                 duration=now - batch.sent_at,
+                error_type=batch.error_type,
             ),
         )

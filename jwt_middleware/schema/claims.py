@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..errors import Reason, Refusal
+from ..errors import ConfigError, Reason, Refusal
 
 NO_DEFAULT: Final = object()
 
@@ -23,10 +23,17 @@ class Claim:
     Args:
         name: The wire name (RFC 7519 section 4); None means the class's own alias or rename, else the attribute's.
         since: The payload version that added the claim, an integer ≥ 1.
+
+    Raises:
+        ConfigError: The name is none.
     """
 
     name: str | None = None
     since: int = field(default=1, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not isinstance(self.name, str):
+            raise ConfigError(f"Claim({self.name!r}) is no name of a claim: did you mean Claim(since={self.name!r})?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

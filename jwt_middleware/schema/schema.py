@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal
 
 from ..errors import ConfigError, MintError, Reason, Refusal
-from ..types import S, TokenInfo
-from .claims import ENVELOPE, NO_DEFAULT, ClaimSpec, Field, subject_key
-from .shapes import Shape, freeze, shape_of
+from ..types import S
+from .claims import ENVELOPE, ClaimSpec, subject_key
+from .shapes import Shape, encode, shape_of, spec_of
 from .versions import Step, Versions, is_version
 
 
@@ -61,11 +61,15 @@ class SessionSchema(Generic[S]):
         self.newer: Final = newer
         self.version_claim: Final = version_claim
         self._shape: Final[Shape[S]] = shape_of(cls)
-        self._fields: Final = tuple((field, _spec(self._shape, field)) for field in self._shape.fields)
+        self.build: Final = self._shape.build
+        """A new session from what :meth:`freeze` made. Raises whatever the class raises: :meth:`thaw` is for others."""
+        self._fields: Final = tuple((field, spec_of(self._shape, field)) for field in self._shape.fields)
         self.claims: Final = tuple(spec for _, spec in self._fields)
         self._by_name: Final = {spec.name: (field, spec) for field, spec in self._fields}
         self._keys: Final = tuple((spec.name, field.key) for field, spec in self._fields)
         self._refuse_ambiguous()
+        if not isinstance(upgrades or {}, Mapping) or not isinstance(downgrades or {}, Mapping):
+            raise ConfigError("upgrades and downgrades are steps by version: {1: step}")
         self._versions: Final = Versions(
             current=version,
             mints=self.mints,
@@ -117,27 +121,29 @@ class SessionSchema(Generic[S]):
             label=self.label(version),
         )
 
-    def freeze(self, claims: Mapping[str, Any], token: TokenInfo) -> bytes:
-        """What :meth:`thaw` builds a session from: today's claims under attribute names, and the token's facts.
+    def freeze(self, claims: Mapping[str, Any]) -> bytes:
+        """What :meth:`thaw` builds a session from: today's claims under attribute names.
 
         Raises:
             Refusal: ``payload_invalid`` where JSON cannot carry the claims.
         """
         try:
-            return freeze({key: claims[name] for name, key in self._keys if name in claims}, token)
+            return encode({key: claims[name] for name, key in self._keys if name in claims})
         except Exception:  # an upgrade step may return what JSON cannot carry
             raise Refusal(Reason.PAYLOAD_INVALID) from None
 
-    def thaw(self, frozen: bytes) -> tuple[S, TokenInfo]:
-        """A new session, shared with nobody, and the facts of its token.
+    def thaw(self, frozen: bytes) -> S:
+        """A new session, shared with nobody.
 
         Raises:
             Refusal: ``payload_invalid`` where the claims do not fit the session class.
         """
         try:
-            return self._shape.thaw(frozen)
-        except Exception:  # the class may run code of the app's (__post_init__, validators) and raise what it likes
-            raise Refusal(Reason.PAYLOAD_INVALID) from None
+            return self.build(frozen)
+        except Exception as error:  # the class may run code of the app's (__post_init__, validators)
+            at = self._shape.misfit(error)
+            claim = next((name for name, key in self._keys if key == at), None)
+            raise Refusal(Reason.PAYLOAD_INVALID, claim=claim) from None
 
     def convert(self, claim: str, value: object) -> object:
         """A value from a row as JSON value of the claim's type.
@@ -166,6 +172,19 @@ class SessionSchema(Generic[S]):
         claims = self._versions.down(claims)
         claims[self.version_claim] = self.mints
         return subject, claims
+
+    def refuse_unknown(self, claims: Iterable[str], version: int) -> None:
+        """Find names that no payload of ``version`` has, as far as can be said: an upgrade step may read any.
+
+        Raises:
+            ConfigError: It names the claims of the class.
+        """
+        unknown = sorted(set(claims) - set(self._by_name) - ENVELOPE - {self.version_claim})
+        if unknown and version <= self.version and not self._versions.begins_at(version):
+            raise ConfigError(
+                f"{unknown[0]!r} is no claim of {self.cls.__name__}: use {sorted(self._by_name)}, or a keyword "
+                "argument for what the class does not know on purpose"
+            )
 
     def refuse_unfillable(self, sourced: frozenset[str]) -> None:
         """Find claims an older token could never get.
@@ -226,23 +245,3 @@ class SessionSchema(Generic[S]):
             raise ConfigError(f"subject={self.subject!r} is no claim of {self.cls.__name__}: use one of {sorted(seen)}")
         if self._by_name[self.subject][1].has_default:
             raise ConfigError(f"the subject {self.subject!r} has a default: a user without an id is nobody, drop it")
-
-
-def _spec(shape: Shape[S], declared: Field) -> ClaimSpec:
-    try:
-        nullable = shape.convert(declared, None) is None
-    except Exception:  # whatever the vendor raises means no
-        nullable = False
-    default = declared.default
-    if default is not NO_DEFAULT:
-        try:
-            default = shape.convert(declared, default)
-        except Exception:  # vendors quote the value
-            raise ConfigError(f"the default of {declared.attribute!r} does not fit its own type: mend one") from None
-    return ClaimSpec(
-        attribute=declared.attribute,
-        name=declared.claim.name or declared.key,
-        since=declared.claim.since,
-        nullable=nullable,
-        default=default,
-    )

@@ -8,18 +8,21 @@ from, so that a session that could be built once can be built again.
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Generic, Protocol
 
 import msgspec
 
 from ..errors import ConfigError
-from ..types import S, TokenInfo
-from .claims import NO_DEFAULT, Claim, Field
+from ..types import S
+from .claims import NO_DEFAULT, Claim, ClaimSpec, Field
 
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
+_PATH: typing.Final = re.compile(r" - at `\$\.([^.\[`]+)[^`]*`\Z")
+"""How msgspec says where something does not fit: ``Expected `str`, got `int` - at `$.user_id` ``."""
 
 
 class Shape(Protocol[S]):
@@ -27,8 +30,8 @@ class Shape(Protocol[S]):
 
     fields: tuple[Field, ...]
 
-    def thaw(self, frozen: bytes) -> tuple[S, TokenInfo]:
-        """The session and the token's facts from the bytes of :func:`freeze`."""
+    build: Callable[[bytes], S]
+    """A new session from the JSON object of its claims, by key."""
 
     def dump(self, session: S) -> dict[str, Any]:
         """The session as JSON values, by key."""
@@ -36,10 +39,8 @@ class Shape(Protocol[S]):
     def convert(self, field: Field, value: object) -> object:
         """A Python value as the JSON value of that field's type."""
 
-
-def freeze(by_key: Mapping[str, Any], token: TokenInfo) -> bytes:
-    """One JSON array of the session's claims by key, and the token's facts."""
-    return _encoder.encode((by_key, token))
+    def misfit(self, error: Exception) -> object:
+        """The key that an exception of :attr:`build` is about, where it says one."""
 
 
 def shape_of(cls: type[S]) -> Shape[S]:
@@ -54,7 +55,8 @@ def shape_of(cls: type[S]) -> Shape[S]:
         return MsgspecShape(cls, _dataclass_fields(cls))
     if isinstance(cls, type) and hasattr(cls, "model_fields") and hasattr(cls, "__pydantic_core_schema__"):
         return PydanticShape(cls)
-    raise ConfigError(f"{cls!r} is no session class: make it a dataclass, a msgspec Struct or a pydantic model")
+    named = getattr(cls, "__name__", f"an object of {type(cls).__name__}")
+    raise ConfigError(f"{named} is no session class: make it a dataclass, a msgspec Struct or a pydantic model")
 
 
 class MsgspecShape(Generic[S]):
@@ -66,7 +68,7 @@ class MsgspecShape(Generic[S]):
                     f"{cls.__name__}.{field.attribute} has a type that JSON cannot carry: use str, int, bool, float, "
                     "datetime, UUID, Decimal, Enum, a list, a dict or a dataclass"
                 )
-        self.thaw: Callable[[bytes], tuple[S, TokenInfo]] = msgspec.json.Decoder(tuple[cls, TokenInfo]).decode  # type: ignore[valid-type]  # the class is a value here
+        self.build: Callable[[bytes], S] = msgspec.json.Decoder(cls).decode
         self._by_field = {field.key: msgspec.json.Decoder(field.type).decode for field in fields}
 
     def dump(self, session: S) -> dict[str, Any]:
@@ -79,24 +81,24 @@ class MsgspecShape(Generic[S]):
                 converted = msgspec.convert(candidate, field.type)
             except (msgspec.ValidationError, TypeError):
                 continue
-            encoded = _encoder.encode(converted)
+            encoded = encode(converted)
             self._by_field[field.key](encoded)  # NaN and the like would not come back
             return msgspec.json.decode(encoded)
         raise ValueError
 
+    def misfit(self, error: Exception) -> object:
+        found = _PATH.search(str(error)) if isinstance(error, msgspec.ValidationError) else None
+        return found and found[1]
+
 
 class PydanticShape(Generic[S]):
     def __init__(self, cls: type[S]) -> None:
-        from pydantic import TypeAdapter  # noqa: PLC0415 - only who has a pydantic model pays for the import
+        from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - only who has a pydantic model pays for the import
 
         self.fields = _pydantic_fields(cls)
-        self._split = msgspec.json.Decoder(tuple[msgspec.Raw, TokenInfo]).decode
-        self._build = TypeAdapter(cls).validate_json
+        self.build: Callable[[bytes], S] = TypeAdapter(cls).validate_json
+        self._error = ValidationError
         self._adapters: dict[str, Any] = {field.key: TypeAdapter(field.type) for field in self.fields}
-
-    def thaw(self, frozen: bytes) -> tuple[S, TokenInfo]:
-        raw, token = self._split(frozen)
-        return self._build(bytes(raw)), token
 
     def dump(self, session: S) -> dict[str, Any]:
         values: dict[str, Any] = session.model_dump(mode="json")  # type: ignore[attr-defined]  # shape_of saw a model
@@ -112,6 +114,37 @@ class PydanticShape(Generic[S]):
             adapter.validate_json(encoded)
             return msgspec.json.decode(encoded)
         raise ValueError
+
+    def misfit(self, error: Exception) -> object:
+        if not isinstance(error, self._error):
+            return None
+        path = error.errors(include_url=False, include_context=False, include_input=False)[0]["loc"]
+        return path[0] if path else None
+
+
+def spec_of(shape: Shape[S], declared: Field) -> ClaimSpec:
+    """The claim that an attribute is.
+
+    Raises:
+        ConfigError: Its default does not fit its type.
+    """
+    try:
+        nullable = shape.convert(declared, None) is None
+    except Exception:  # whatever the vendor raises means no
+        nullable = False
+    default = declared.default
+    if default is not NO_DEFAULT:
+        try:
+            default = shape.convert(declared, default)
+        except Exception:  # vendors quote the value
+            raise ConfigError(f"the default of {declared.attribute!r} does not fit its own type: mend one") from None
+    return ClaimSpec(
+        attribute=declared.attribute,
+        name=declared.claim.name or declared.key,
+        since=declared.claim.since,
+        nullable=nullable,
+        default=default,
+    )
 
 
 def _candidates(value: object) -> typing.Iterator[object]:

@@ -64,13 +64,19 @@ class Versions:
                     claims.pop(claim.name, None)
         return claims
 
+    def begins_at(self, version: int) -> bool:
+        """Whether payloads of that version pass through a step, which may know names that today's claims do not."""
+        return any(step >= version for step in self._upgrades)
+
     def reaches(self, claim: ClaimSpec) -> bool:
         """Some step may bring the claim into a token minted just before it was added."""
-        return any(step >= claim.since - 1 for step in self._upgrades)
+        return self.begins_at(claim.since - 1)
 
     def _refuse_impossible(self) -> None:
         if not is_version(self.current):
             raise ConfigError("version must be an integer of at least 1")
+        if not all(callable(step) for step in (*self._upgrades.values(), *self._downgrades.values())):
+            raise ConfigError("a step is a function from claims to claims: upgrades={1: lambda claims: {…}}")
         if not is_version(self.mints) or self.mints > self.current:
             raise ConfigError(f"mints must lie between 1 and version ({self.current})")
         if wrong := [n for n in self._upgrades if not is_version(n) or n >= self.current]:
@@ -80,7 +86,8 @@ class Versions:
         for claim in self._claims:
             if not is_version(claim.since) or claim.since > self.current:
                 raise ConfigError(
-                    f"claim {claim.name!r} has since={claim.since!r}, and version is {self.current}: raise version="
+                    f"claim {claim.name!r} has since={claim.since!r}, which is no integer from 1 to version "
+                    f"({self.current}): mend it, or raise version="
                 )
         for version in range(self.mints + 1, self.current + 1):
             if version - 1 in self._upgrades and version not in self._downgrades:

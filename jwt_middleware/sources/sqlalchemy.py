@@ -42,11 +42,15 @@ class SQLAlchemyClaims:
         require_row: bool = False,
     ) -> None:
         self._database: Final = Database(engine)
-        if not columns:
+        if not isinstance(table, sa.FromClause):
+            raise ConfigError("table is a table or a subquery: User.__table__ of an ORM class, select(…).subquery()")
+        if not isinstance(columns, Mapping) or not columns:
             raise ConfigError('name the claims and their columns: columns={"email": users.c.email}')
         for column in (key, *columns.values()):
             if not isinstance(column, sa.ColumnElement):
-                raise ConfigError("key and columns are columns, not names: users.c.email")
+                raise ConfigError(
+                    "key and columns are columns, not names or attributes: users.c.email, User.__table__.c.email"
+                )
             if isinstance(column, sa.Column) and column not in set(table.c):
                 raise ConfigError(f"column {column.name!r} is not one of {getattr(table, 'name', 'the table')!r}")
         self._parse: Final = _parser(key.type, self._database.dialect)

@@ -38,6 +38,8 @@ from .tables import (
 
 __all__ = ["SQLAlchemySessionStore", "metadata", "session_marks", "user_sessions"]
 
+LONGEST: Final = 5.0
+"""Seconds of a transaction of PostgreSQL, whoever waits for it; making tables and purging may take longer."""
 _INSERTS: Final[dict[str, Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
@@ -66,12 +68,12 @@ class SQLAlchemySessionStore:
             await connection.run_sync(metadata.create_all)
 
     async def stamp(self, user_id: str) -> float:
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             marks = await self._marks(connection, [user_id])
             return later_than(marks, await self._now(connection)) / 1e6
 
     async def add(self, record: SessionRecord) -> None:
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             await connection.execute(sa.insert(user_sessions).values(columns_of(record)))
 
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
@@ -92,14 +94,14 @@ class SQLAlchemySessionStore:
     async def sessions_of(
         self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
     ) -> Sequence[SessionRecord]:
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             now = moment(await self._now(connection) / 1e6)
             marks = await self._marks(connection, [user_id])
             query = page_of_sessions(user_id, marks, now=now, limit=limit, after=after)
             return [record_of(row) for row in await connection.execute(query)]
 
     async def active_users(self, *, limit: int, after: str | None = None) -> Sequence[UserSessions]:
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             now = moment(await self._now(connection) / 1e6)
             marks = await self._marks(connection, [])
             query = page_of_users(self._database.dialect, marks, now=now, limit=limit, after=after)
@@ -113,7 +115,7 @@ class SQLAlchemySessionStore:
         revoking = sa.update(user_sessions).where(table.id == uuid_of(session_id), table.is_active)
         if user_id is not None:
             revoking = revoking.where(table.user_id == user_id)
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             now = moment(await self._now(connection) / 1e6)
             revoked = await connection.execute(revoking.values(is_active=False, revoked_at=now))
             return bool(revoked.rowcount)
@@ -129,13 +131,13 @@ class SQLAlchemySessionStore:
         replacing = sa.update(user_sessions).where(
             table.id == uuid_of(session_id), table.user_id == user_id, table.is_active
         )
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             replaced = await connection.execute(replacing.values(values))
             return bool(replaced.rowcount)
 
     async def revoke_token(self, record: SessionRecord) -> None:
         statement = self._insert(user_sessions).values({**columns_of(record), "is_active": False})
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             await connection.execute(
                 statement.on_conflict_do_update(
                     index_elements=[user_sessions.c.id],
@@ -146,7 +148,7 @@ class SQLAlchemySessionStore:
 
     async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
         kept = uuid_of(keep)
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             await self._lock_mark(connection, user_id)
             if kept is not None and not await self._is_active(connection, kept, user_id):
                 kept = None
@@ -154,7 +156,7 @@ class SQLAlchemySessionStore:
             await self._mark(connection, user_id, later_than(marks, await self._now(connection)), kept)
 
     async def revoke_all(self) -> None:
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             await self._lock_mark(connection, EVERYBODY)
             latest = (await connection.execute(sa.select(sa.func.max(session_marks.c.not_before)))).scalar_one()
             await self._mark(connection, EVERYBODY, max(await self._now(connection), latest + 1), None)
@@ -166,7 +168,7 @@ class SQLAlchemySessionStore:
         query = sa.select(table.id, table.user_id, table.is_active).where(
             table.id.in_([id_ for id_ in ids if id_ is not None])
         )
-        async with self._database.begin() as connection:
+        async with self._database.begin(LONGEST) as connection:
             rows = {row.id: row for row in await connection.execute(query)}
             return rows, await self._marks(connection, users)
 

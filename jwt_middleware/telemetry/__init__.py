@@ -37,7 +37,8 @@ class Telemetry:
     """Adds ``enduser.pseudo.id`` to events and spans, a keyed HMAC of the subject; None: nothing about the user."""
 
     def __post_init__(self) -> None:
-        if self.pseudonym_key is not None and len(self.pseudonym_key) < 32:
+        key = self.pseudonym_key
+        if key is not None and (not isinstance(key, bytes) or len(key) < 32):
             raise ConfigError("pseudonym_key has at least 32 bytes: make one with secrets.token_bytes(32)")
 
     def observers(self, tallies: Tallies, clock: Clock) -> list[Observer]:

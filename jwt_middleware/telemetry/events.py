@@ -1,4 +1,4 @@
-"""The log events: for each fallback, for each refusal and each stale pass (both thinned), for each start."""
+"""The log events: for each fallback and each start; thinned, for each refusal, failed query and stale pass."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from .. import names
 from ..errors import Reason
 from ..ports import Clock, SilentObserver
 from ..tallies import Tallies
-from ..types import Fallback, FillOutcome, Outcome
+from ..types import Fallback, FillOutcome, LookupFacts, Outcome
 
 MOST_A_SECOND: Final = 10
-"""``refused`` events of one reason, and ``revocation_stale``; the rest is counted in ``telemetry.dropped``."""
+"""``refused`` events of one reason, and each of the other two; the rest is counted in ``telemetry.dropped``."""
 
 _logger: Final[Any] = structlog.get_logger(names.SCOPE)
 """A lazy proxy: it follows whatever the app configures, whenever."""
 
 
 def configured(tallies: Tallies, facts: dict[str, object]) -> None:
-    """Report a start: what is read, minted and asked."""
+    """Report a start: what is read, minted and asked; a warning where there is advice."""
     try:
-        _logger.info(names.EVENT_CONFIGURED, **facts)
+        log = _logger.warning if "advice" in facts else _logger.info
+        log(names.EVENT_CONFIGURED, **facts)
     except Exception:  # the app's log processors may raise; that breaks no request
         tallies.cells[_unreported(tallies)] += 1
 
@@ -35,7 +36,7 @@ def _unreported(tallies: Tallies) -> int:
 
 
 class Events(SilentObserver):
-    """Writes ``fallback``, ``refused`` and ``revocation_stale``. No work is done for a level that is filtered."""
+    """Writes all but ``configured``. No work is done for a level that is filtered."""
 
     def __init__(self, tallies: Tallies, clock: Clock, pseudonym: Callable[[str | None], str | None]) -> None:
         self._pseudonym: Final = pseudonym
@@ -43,10 +44,26 @@ class Events(SilentObserver):
         self._cells: Final = tallies.cells
         self._thinned: Final = {
             event: tallies.cell(names.TELEMETRY_DROPPED, {names.EVENT: event, names.DROP_REASON: "rate_limited"})
-            for event in ("refused", "revocation_stale")
+            for event in ("refused", "lookup_failed", "revocation_stale")
         }
         _unreported(tallies)
-        self._this_second: Final[dict[Reason | None, tuple[int, int]]] = {}
+        self._this_second: Final[dict[tuple[str, Reason | None], tuple[int, int]]] = {}
+
+    def looked_up(self, handle: object, facts: LookupFacts) -> None:
+        if facts.outcome == "ok":
+            return
+        log = _open(logging.WARNING)
+        if log is None or self._too_many("lookup_failed"):
+            return
+        log(
+            names.EVENT_LOOKUP_FAILED,
+            lookup=facts.lookup,
+            outcome=facts.outcome,
+            error_type=facts.error_type,
+            keys=facts.keys,
+            waiters=facts.waiters,
+            duration_ms=round(facts.duration * 1e3, 1),
+        )
 
     def finished(self, outcome: Outcome[Any]) -> None:
         if outcome.stale:
@@ -85,6 +102,7 @@ class Events(SilentObserver):
             names.EVENT_REFUSED,
             reason=reason.value,
             status=reason.status,
+            **({} if outcome.claim is None else {"claim": outcome.claim}),
             carrier=None if outcome.carrier is None else outcome.carrier.value,
             payload_version=outcome.payload_version,
             kid=outcome.key_id,
@@ -104,11 +122,11 @@ class Events(SilentObserver):
         )
 
     def _too_many(self, event: str, reason: Reason | None = None) -> bool:
-        second, written = self._this_second.get(reason, (0, 0))
+        second, written = self._this_second.get((event, reason), (0, 0))
         now = int(self._monotonic())
         if now != second:
             written = 0
-        self._this_second[reason] = now, written + 1
+        self._this_second[event, reason] = now, written + 1
         thinned = written >= MOST_A_SECOND
         self._cells[self._thinned[event]] += thinned
         return thinned

@@ -40,7 +40,7 @@ class Spans:
             return
         handle.set_attributes({names.LOOKUP_KEY_COUNT: facts.keys, names.OUTCOME: facts.outcome})
         if facts.outcome != "ok":
-            handle.set_attribute(names.ERROR_TYPE, facts.outcome)
+            handle.set_attribute(names.ERROR_TYPE, facts.error_type or facts.outcome)
             handle.set_status(StatusCode.ERROR)
         handle.end()
 

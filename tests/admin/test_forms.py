@@ -106,6 +106,26 @@ def elliptic() -> tuple[Key, Key]:
     return Key.pem(pem), Key.pem(public)
 
 
+@pytest.mark.parametrize("kind", [FORM, b"text/plain"])
+def test_what_a_script_must_send_is_said_to_it(kind: bytes) -> None:
+    """A script that names no content type sends a form's, as curl does."""
+
+    async def main() -> None:
+        visit = await Stage().log_in()
+        response = await visit.ask(
+            f"{ADMIN}revoke-all", "POST", content=b'{"confirm": true}', headers={"content-type": kind.decode()}
+        )
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json() == {
+            "type": "about:blank",
+            "title": "Unsupported Media Type",
+            "status": 415,
+            "detail": "Send the header Content-Type: application/json, or the form of the page.",
+        }
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("kind", ["secret", "key pair", "public key"])
 def test_a_form_is_good_for_its_session_in_every_worker(kind: str) -> None:
     pair, public = elliptic()

@@ -71,6 +71,16 @@ def test_every_public_name_is_there_once() -> None:
         _ = jwt_middleware.nothing
 
 
+@pytest.mark.parametrize("name", ["jwt_middleware.testing", "RemoteKeys", "SQLAlchemyClaims", "SQLAlchemySessionStore"])
+def test_an_extra_that_is_not_installed_is_named(name: str) -> None:
+    """In a process of its own, in which neither can be imported."""
+    extra = {"RemoteKeys": "jwks", "jwt_middleware.testing": "testing"}.get(name, "sqlalchemy")
+    asks = f"import {name}" if "." in name else f"from jwt_middleware import {name}"
+    script = f"import sys; sys.modules.update(httpx=None, sqlalchemy=None)\n{asks}"
+    asked = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert f"pip install 'asgi-jwt-middleware[{extra}]'" in asked.stderr.splitlines()[-1]
+
+
 def test_modules_and_functions_stay_small() -> None:
     """DESIGN section 6: modules of at most 250 lines."""
     long = {

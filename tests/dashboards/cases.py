@@ -6,6 +6,7 @@ Each case names every alert that fires at each moment; an alert that is not name
 from __future__ import annotations
 
 from jwt_middleware import names
+from tests.dashboards.edges import EDGES
 from tests.dashboards.promtool import Case, series
 from tests.dashboards.shop import (
     HOUR,
@@ -500,4 +501,4 @@ SIGNALS = [
     ),
 ]
 
-CASES = [*HEALTHY, *MIGRATION, *UNAVAILABLE, *REFUSALS, *SIGNALS]
+CASES = [*HEALTHY, *MIGRATION, *UNAVAILABLE, *REFUSALS, *SIGNALS, *EDGES]

@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from dashboards.asking import panels
+
 Dashboard = dict[str, Any]
 Panel = dict[str, Any]
 Finding = tuple[str, str, str]
@@ -29,10 +31,6 @@ NO_INSTANCE: Final = {
     "jwt_middleware:": "recorded over all instances of a job, which is what the verdict is about",
     "ALERTS": "most alerts are of a job, and have no instance",
 }
-
-
-def panels(dashboard: Dashboard) -> list[Panel]:
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def queries(panel: Panel, kind: str = "prometheus") -> list[str]:

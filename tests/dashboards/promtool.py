@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,21 +11,14 @@ from typing import Any, Final
 
 import yaml
 
+from dashboards.prometheus import RULES, program
 from dashboards.promql import label, spelled
 from jwt_middleware.names import Metric
 
 ROOT: Final = Path(__file__).parents[2]
-GENERATED: Final = ROOT / "dashboards" / "generated"
-RULES: Final = GENERATED / "jwt-rules.yaml"
 FIRING: Final = 'count by (alertname) (ALERTS{{alertstate="firing", job="{job}"}})'
 
 Series = dict[str, str]
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    assert found is not None, f"{name} is missing: `make test` installs Debian's packages"
-    return found
 
 
 def series(metric: Metric, attributes: Mapping[str, str] | None = None, *, job: str = "app", at: str = "a") -> str:
@@ -37,7 +29,7 @@ def series(metric: Metric, attributes: Mapping[str, str] | None = None, *, job: 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Values in promtool's notation, one a minute."""
+    """Values in promtool's notation, one a minute where it is not said otherwise."""
 
     name: str
     given: Series
@@ -68,15 +60,15 @@ class Case:
         ]
 
 
-def told(cases: Sequence[Case], directory: Path, rules: Path = RULES) -> dict[str, str]:
+def told(cases: Sequence[Case], directory: Path, rules: Path = RULES, *, interval: str = "1m") -> dict[str, str]:
     """What promtool has to say of each case: empty where it holds. One run for all: alerts of one job see no other."""
     assert len({case.job for case in cases}) == len(cases)
     test = {
-        "interval": "1m",
+        "interval": interval,
         "input_series": [each for case in cases for each in case.series()],
         "promql_expr_test": [each for case in cases for each in case.expectations()],
     }
-    output = run(test, directory, rules, interval="1m")
+    output = run(test, directory, rules, interval=interval)
     complaints = re.split(r"(?=^ {4}expr: )", output, flags=re.MULTILINE)
     said = {case.job: "".join(each for each in complaints if f'job=\\"{case.job}\\"' in each) for case in cases}
     assert bool(output) == any(said.values()), output

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import yaml
 
+from dashboards.prometheus import RULES, program
 from tests.dashboards.cases import CASES
-from tests.dashboards.promtool import RULES, Case, program, told
+from tests.dashboards.edges import DAYS
+from tests.dashboards.promtool import Case, told
 
 CONTRACT = {
     "JwtOldPayloadStillMinted": ("ticket", "5m"),
@@ -74,3 +77,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.job)
 def test_alerts_fire_when_they_must_and_nothing_else_does(case: Case, said: dict[str, str]) -> None:
     assert said[case.job] == ""
+
+
+def test_a_day_s_look_back_is_a_day(tmp_path: Path) -> None:
+    assert set(told(DAYS, tmp_path, interval="10m").values()) == {""}

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from dashboards import GENERATED
 from dashboards import __main__ as command
-from dashboards.__main__ import GENERATED, files
+from dashboards.__main__ import files
+from dashboards.asking import panels
 from dashboards.promql import label, series_of, spelled
 from dashboards.recording import recordings
 from jwt_middleware import names
-from tests.dashboards.linter import OF_DASHBOARDS, OF_PANELS, Dashboard, findings, panels, queries
+from tests.dashboards.linter import OF_DASHBOARDS, OF_PANELS, Dashboard, findings, queries
 
 GOLDEN = Path(__file__).parents[1] / "telemetry" / "scrape.txt"
 TITLES = ("Payload migration", "Authentication", "Fallback cost")

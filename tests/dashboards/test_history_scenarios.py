@@ -9,15 +9,16 @@ from itertools import groupby
 import pytest
 
 from dashboards import recording, verdict
+from dashboards.asking import Range, dashboards, unanswered
+from dashboards.loading import record
+from dashboards.prometheus import Server, prometheus
 from dashboards.promql import ACCEPTED, VERSION, select
 from demo_app.history.process import LEEWAY
 from demo_app.history.scenarios import DAY, RELEASE, SCENARIOS
 from demo_app.history.world import HOUR
 from jwt_middleware import Verdict, names
-from tests.dashboards.asking import Range, dashboards, unanswered
-from tests.dashboards.histories.judging import Firing, firing, record
+from tests.dashboards.histories.judging import Firing, firing
 from tests.dashboards.histories.telling import Told, tell
-from tests.dashboards.prometheus import Server, prometheus
 
 SUPERSEDED = RELEASE + 1 + LEEWAY / HOUR
 SUNSET = SUPERSEDED + 7 * DAY

@@ -20,12 +20,12 @@ import pytest
 import yaml
 
 from dashboards import verdict
+from dashboards.asking import Range, dashboards, panels, unanswered
+from dashboards.prometheus import RULES, Server, free_port, prometheus
 from dashboards.promql import label, series_of, spelled
 from jwt_middleware import names
-from tests.dashboards.asking import Range, dashboards, unanswered
-from tests.dashboards.linter import panels, queries
-from tests.dashboards.prometheus import Server, free_port, prometheus
-from tests.dashboards.promtool import ROOT, RULES
+from tests.dashboards.linter import queries
+from tests.dashboards.promtool import ROOT
 from tests.signals import Signals
 from tests.telemetry.test_metrics import everything_once
 

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from dashboards.alerts import ALERTS
+from dashboards.prometheus import program
 from dashboards.promql import series_of
 from dashboards.recording import recordings
 from dashboards.rules import RUNBOOK
 from jwt_middleware import names
-from tests.dashboards.promtool import ROOT, program
+from tests.dashboards.promtool import ROOT
 
 TEXT = (ROOT / "dashboards" / "runbook.md").read_text()
 QUERIES = re.findall(r"```promql\n(.*?)\n```", TEXT, re.DOTALL)

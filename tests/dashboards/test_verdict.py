@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from dashboards import verdict
+from dashboards.prometheus import RULES
 from jwt_middleware import Verdict, names
-from tests.dashboards.promtool import RULES, Series, run, series
+from tests.dashboards.promtool import Series, run, series
 from tests.dashboards.shop import WEEK, absent, accepted, counting, info, of_version, still, then
 
 DAY: Final = 96

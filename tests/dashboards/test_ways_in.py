@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards import rules
+from dashboards import GENERATED, rules
 from dashboards.alerts import ALERTS
+from dashboards.prometheus import program
 from dashboards.promql import label, spelled
 from dashboards.recording import recordings
 from dashboards.verdict import STATES
 from jwt_middleware import names
 from jwt_middleware.__main__ import main
 from jwt_middleware.commands import dashboards as command
-from tests.dashboards.promtool import GENERATED, ROOT, program
+from tests.dashboards.promtool import ROOT
 
 FOLDER = ROOT / "dashboards"
 README = (FOLDER / "README.md").read_text()

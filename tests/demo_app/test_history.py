@@ -13,6 +13,7 @@ from random import Random
 
 import pytest
 
+from dashboards.prometheus import program
 from demo_app.__main__ import main
 from demo_app.history.openmetrics import write
 from demo_app.history.people import visits
@@ -21,7 +22,6 @@ from demo_app.history.scenarios import DAY, RELEASE, SCENARIOS, Deploy
 from demo_app.history.simulation import ROLLING, History, Plan, simulate
 from demo_app.history.world import SimulatedClock, world_of
 from jwt_middleware import names
-from tests.dashboards.promtool import program
 
 SMALL = Plan(users=20, instances=2, days=0.25, every=300)
 SAMPLE = re.compile(r"(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+) (?P<at>\d+)")

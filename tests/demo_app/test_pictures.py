@@ -1,10 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
+import pytest
+
+from demo_app import pictures_panels
 from demo_app.pictures import NAMES, take
 from demo_app.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_pictures_show_the_page_in_the_light_and_in_the_dark(tmp_path: Path) -> None:
@@ -16,3 +23,16 @@ def test_the_pictures_show_the_page_in_the_light_and_in_the_dark(tmp_path: Path)
         assert (int.from_bytes(picture[16:20]), int.from_bytes(picture[20:24])) == (1240, 960)
         assert 50_000 < len(picture) < 300_000
     assert len(set(pictures.values())) == 2
+
+
+def test_the_readme_shows_what_make_pictures_makes_and_no_more() -> None:
+    made = {*NAMES.values(), *pictures_panels.NAMES.values()}
+    assert set(re.findall(r"docs/pictures/([^\s\")]+)", README)) == made
+    assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == made
+
+
+@pytest.mark.parametrize("names", [NAMES, pictures_panels.NAMES])
+def test_the_readme_has_a_picture_for_the_light_and_one_for_the_dark(names: dict[str, str]) -> None:
+    [shown] = [each for each in re.findall(r"<picture>.*?</picture>", README, re.DOTALL) if names["light"] in each]
+    assert f'<source media="(prefers-color-scheme: dark)" srcset="docs/pictures/{names["dark"]}">' in shown
+    assert re.search(rf'<img src="docs/pictures/{names["light"]}" width="\d+" alt="[^"]{{20,}}">', shown)

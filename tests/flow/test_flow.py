@@ -395,7 +395,8 @@ def decoded(text: str) -> object:
 
 def expect(around: World, case: Case, logs: list[Any], before: dict[Any, float]) -> None:
     """Events, spans, counters and statements are those of the case, and there are no others."""
-    told_about = [log for log in logs if log["event"] != "jwt_middleware.configured"]
+    failed = [log for log in logs if log["event"] == "jwt_middleware.lookup_failed"]
+    told_about = [log for log in logs if log not in failed and log["event"] != "jwt_middleware.configured"]
     fell = [log for log in told_about if log["event"] == "jwt_middleware.fallback"]
     if case.events is None:
         assert told_about == []
@@ -404,6 +405,8 @@ def expect(around: World, case: Case, logs: list[Any], before: dict[Any, float])
         assert {key: last[key] for key in case.events} == case.events
         assert len(fell) == case.spans.get("fallback", 0)
         assert len(told_about) == len(fell) + (case.status != 200)
+    unanswered = [span for span in around.signals.spans("lookup") if "error.type" in (span.attributes or {})]
+    assert len(failed) == len(unanswered)
     assert {name: len(found) for name in ("lookup", "fallback") if (found := around.signals.spans(name))} == case.spans
     moved = delta(before, around.signals.values())
     assert {

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from jwt_middleware import Key
-from jwt_middleware.strict import to_base64url
+from jwt_middleware.base64url import to_base64url
 from tests.hostile.target import CLAIMS, COOKIE, HEADER, HMAC, NOW
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from jwt_middleware import JWTSessionMiddleware, Key, KeyRing, Refusal
-from jwt_middleware.strict import to_base64url
+from jwt_middleware.base64url import to_base64url
 from jwt_middleware.testing import client
 from tests.support import EPOCH, SECRET, FakeClock, Recorder, authority_of
 

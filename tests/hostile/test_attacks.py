@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import hmac
 import json
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from jwt_middleware import Key
-from jwt_middleware.strict import from_base64url, to_base64url
+from jwt_middleware.base64url import from_base64url, to_base64url
 from tests.hostile import vectors
 from tests.hostile.target import CLAIMS, HEADER, HMAC, NOW, Target, compact, forged
 from tests.support import SECRET
@@ -303,7 +304,7 @@ def test_bits_that_decode_to_nothing_are_refused() -> None:
             for bit in (1, 2, 4, 8) if len(segment) % 4 == 2 else (1, 2) if len(segment) % 4 == 3 else ():
                 changed = segment[:-1] + alphabet[last ^ bit]
                 other = ".".join([*segments[:place], changed, *segments[place + 1 :]])
-                assert from_base64url(changed.encode()) == from_base64url(segment.encode())
+                assert base64.urlsafe_b64decode(changed + "==") == base64.urlsafe_b64decode(segment + "==")
                 assert hmac_target.judged(other) == "token_malformed"
 
 

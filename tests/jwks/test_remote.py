@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from jwt_middleware import ConfigError, Key, Refusal, RemoteKeys, names
+from jwt_middleware.base64url import to_base64url
 from jwt_middleware.jwks.remote import FETCH_OUTCOMES
-from jwt_middleware.strict import encode_object, to_base64url
+from jwt_middleware.strict import encode_object
 from tests.jwks.issuer import (
     Issuer,
     at_once,

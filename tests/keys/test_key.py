@@ -6,7 +6,7 @@ import base64
 import json
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,19 @@ def test_a_short_secret_needs_an_end() -> None:
 
 
 def test_an_end_has_a_time_zone() -> None:
-    with pytest.raises(ConfigError, match="tzinfo=UTC"):
-        Key.hmac(SECRET, until=datetime(2026, 12, 1))
+    for wrong in (datetime(2026, 12, 1), date(2026, 12, 1), "2026-12-01", 1_764_547_200):
+        with pytest.raises(ConfigError, match="tzinfo=UTC"):
+            Key.hmac(SECRET, until=wrong)  # type: ignore[arg-type]  # what newcomers write
+
+
+def test_the_text_of_a_jwk_is_no_jwk() -> None:
+    with pytest.raises(ConfigError, match=r"json\.loads"):
+        Key.jwk(json.dumps(vectors.RFC7515_A1.jwk))  # type: ignore[arg-type]  # what newcomers write
+
+
+def test_a_path_is_no_pem() -> None:
+    with pytest.raises(ConfigError, match=r"Key\.from_file"):
+        Key.pem("/etc/app/key.pem")
 
 
 @pytest.mark.parametrize("secret", [public_pem(RSA), private_pem(RSA), json.dumps(vectors.RFC7515_A2.jwk)])

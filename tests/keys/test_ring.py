@@ -60,6 +60,7 @@ def test_the_first_key_signs() -> None:
     [
         (list, "at least one key"),
         (lambda: ["secret"], "at least one key"),
+        (lambda: Key.hmac(OLD), r"in a list: KeyRing\(\[Key\.hmac"),
         (lambda: [Key.hmac(OLD, kid="a"), Key.hmac(NEW, kid="a")], "two keys have the kid"),
         (lambda: [Key.hmac(OLD), Key.hmac(NEW, kid="key-1")], "two keys have the kid"),
         (lambda: [Key.hmac(OLD), Key.jwk(vectors.RFC7515_A3.jwk)], "cannot stand side by side"),
@@ -68,7 +69,7 @@ def test_the_first_key_signs() -> None:
         (lambda: [Key.hmac("short", allow_short=True, until=UNTIL)], "it has no end"),
     ],
 )
-def test_keys_that_do_not_go_together_fail_at_once(keys: Callable[[], list[Any]], mend: str) -> None:
+def test_keys_that_do_not_go_together_fail_at_once(keys: Callable[[], Any], mend: str) -> None:
     with pytest.raises(ConfigError, match=mend):
         KeyRing(keys())
 

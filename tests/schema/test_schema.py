@@ -17,9 +17,6 @@ from hypothesis import strategies as st
 
 from jwt_middleware.errors import ConfigError, MintError, Reason, Refusal
 from jwt_middleware.schema import Claim, SessionSchema
-from jwt_middleware.types import TokenInfo
-
-INFO = TokenInfo(version=1, issued_at=None, expires_at=datetime(2026, 12, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +54,7 @@ def schema_of(cls: type[Any] = AsDataclass, **settings: Any) -> SessionSchema[An
 
 def build(schema: SessionSchema[Any], payload: dict[str, Any]) -> Any:
     upgraded = schema.upgrade(payload, schema.version_of(payload))
-    return schema.thaw(schema.freeze(upgraded.claims, INFO))[0]
+    return schema.thaw(schema.freeze(upgraded.claims))
 
 
 def missing(schema: SessionSchema[Any], payload: dict[str, Any]) -> set[str]:
@@ -74,11 +71,11 @@ class TestEveryKindOfClass:
 
     def test_gives_each_request_a_session_of_its_own(self, cls: type[Any]) -> None:
         schema = schema_of(cls)
-        frozen = schema.freeze({"userId": "7", "companyId": "c1"}, INFO)
-        first, second = schema.thaw(frozen)[0], schema.thaw(frozen)[0]
+        frozen = schema.freeze({"userId": "7", "companyId": "c1"})
+        first, second = schema.thaw(frozen), schema.thaw(frozen)
         first.permissions.append("write")
         assert second.permissions == ["read"]
-        assert schema.thaw(frozen)[0].permissions == ["read"]
+        assert schema.thaw(frozen).permissions == ["read"]
 
     def test_mints_under_wire_names_and_reads_back_the_same(self, cls: type[Any]) -> None:
         schema = schema_of(cls)
@@ -101,6 +98,18 @@ class TestEveryKindOfClass:
             build(schema_of(cls), {**PAYLOAD, "permissions": {"not": "a list"}})
         assert refused.value.reason is Reason.PAYLOAD_INVALID
         assert refused.value.__cause__ is None
+
+    @pytest.mark.parametrize(
+        ("claims", "name"),
+        [({"companyId": 7}, "companyId"), ({"email": ["a"]}, "email"), ({"permissions": [1]}, "permissions")],
+    )
+    def test_what_does_not_fit_is_named_as_it_stands_in_the_token(
+        self, cls: type[Any], claims: dict[str, Any], name: str
+    ) -> None:
+        with pytest.raises(Refusal) as refused:
+            build(schema_of(cls), {**PAYLOAD, **claims})
+        assert refused.value.claim == name
+        assert str(refused.value) == "payload_invalid"
 
     def test_unknown_claims_are_ignored(self, cls: type[Any]) -> None:
         assert build(schema_of(cls), {**PAYLOAD, "whatever": 1}).role == "admin"
@@ -192,6 +201,44 @@ class TestSubject:
     def test_is_read_after_the_upgrade(self) -> None:
         schema = schema_of(upgrades={1: lambda claims: {"userId": claims.pop("uid"), **claims}})
         assert schema.upgrade({"uid": "9", "companyId": "c"}, 1).subject == "9"
+
+
+class TestWhatTheClassItselfRefuses:
+    """Its text may hold anything: a name is taken only where it is one of the schema's."""
+
+    @pytest.mark.parametrize("text", ["canary", "canary - at `$.secret`"])
+    def test_is_no_claims_fault(self, text: str) -> None:
+        @dataclass
+        class Picky:
+            userId: str
+
+            def __post_init__(self) -> None:
+                raise ValueError(text)
+
+        @dataclass
+        class Raising:
+            userId: str
+
+            def __post_init__(self) -> None:
+                raise LookupError(text)
+
+        class Model(pydantic.BaseModel):
+            userId: str
+
+            @pydantic.model_validator(mode="after")
+            def refuse(self) -> Any:
+                raise ValueError(text)
+
+        class Broken(pydantic.BaseModel):
+            userId: str
+
+            def model_post_init(self, context: Any) -> None:
+                raise LookupError(text)
+
+        for cls in (Picky, Raising, Model, Broken):
+            with pytest.raises(Refusal) as refused:
+                build(SessionSchema(cls, version=1, subject="userId"), {"userId": "1"})
+            assert (refused.value.reason, refused.value.claim) == (Reason.PAYLOAD_INVALID, None)
 
 
 class TestSteps:
@@ -375,6 +422,9 @@ class TestConfiguration:
             ({"subject": "user_id"}, "is no claim of AsDataclass"),
             ({"subject": "role"}, "the subject 'role' has a default"),
             ({"newer": "ignore"}, "newer must be"),
+            ({"upgrades": [dict]}, r"steps by version: \{1: step\}"),
+            ({"downgrades": dict}, r"steps by version: \{1: step\}"),
+            ({"upgrades": {1: "rename"}}, "a step is a function"),
             ({"version_claim": "exp"}, "is a registered claim"),
             ({"version_claim": "role"}, "which every token carries"),
             ({"version": 1}, "claim 'email' has since=2"),
@@ -409,10 +459,15 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match="the default of 'n' does not fit"):
             SessionSchema(Odd, version=1, subject="userId")
 
-    @pytest.mark.parametrize("cls", [dict, int, "str", object])
+    @pytest.mark.parametrize("cls", [dict, int, "str", object, AsDataclass(user_id="canary", company_id="c")])
     def test_what_is_no_session_class(self, cls: Any) -> None:
-        with pytest.raises(ConfigError, match="is no session class"):
+        with pytest.raises(ConfigError, match="is no session class") as raised:
             SessionSchema(cls, version=1, subject="userId")
+        assert "canary" not in str(raised.value)
+
+    def test_a_version_that_stands_where_the_name_does(self) -> None:
+        with pytest.raises(ConfigError, match=r"did you mean Claim\(since=2\)"):
+            Claim(2)  # type: ignore[arg-type]  # the slip is the point
 
     def test_a_type_that_json_cannot_carry(self) -> None:
         @dataclass

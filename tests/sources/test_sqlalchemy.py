@@ -15,9 +15,10 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from jwt_middleware import Claim, SQLAlchemyClaims
-from jwt_middleware.errors import ConfigError, Unavailable
+from jwt_middleware.errors import ConfigError, Unavailable, class_of
 from jwt_middleware.testing import old_token
 from tests.support import authority_of
 
@@ -209,10 +210,21 @@ def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
                 await source.fetch(["ada@example.com"])
             assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
             assert failed.value.__suppress_context__
+            assert class_of(failed.value) in ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.ProgrammingError")
         finally:
             await engine.dispose()
 
     asyncio.run(main())
+
+
+class Base(DeclarativeBase):
+    """What an app's own classes derive from."""
+
+
+class User(Base):
+    __tablename__ = "people"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str]
 
 
 TABLE = users(sa.Integer())
@@ -223,19 +235,24 @@ TABLE = users(sa.Integer())
     [
         ({"columns": {}}, "name the claims and their columns"),
         ({"columns": {"email": "email"}}, "are columns, not names"),
+        ({"columns": {"email": User.email}}, r"are columns, not names or attributes: .* User.__table__.c.email"),
+        ({"columns": [TABLE.c.email]}, "name the claims and their columns"),
+        ({"table": User}, r"User.__table__ of an ORM class"),
+        ({"table": "users"}, "table is a table"),
+        ({"table": sa.select(TABLE)}, r"select\(…\).subquery\(\)"),
         ({"key": "id"}, "are columns, not names"),
         ({"key": users(sa.Integer()).c.id}, "column 'id' is not one of 'users'"),
         ({"key": sa.cast(TABLE.c.id, sa.Numeric())}, "cannot be looked up by text"),
         ({"key": sa.cast(TABLE.c.id, sa.Enum(Plan))}, "cannot be looked up by text"),
         ({"engine": sa.create_engine("sqlite://")}, "an async engine is needed"),
     ],
-    ids=range(7),
+    ids=range(12),
 )
 def test_what_cannot_work_is_found_at_construction(settings: dict[str, Any], message: str) -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
-    given = {"engine": engine, "key": TABLE.c.id, "columns": {"email": TABLE.c.email}, **settings}
+    given = {"engine": engine, "table": TABLE, "key": TABLE.c.id, "columns": {"email": TABLE.c.email}, **settings}
     with pytest.raises(ConfigError, match=message):
-        SQLAlchemyClaims(given.pop("engine"), TABLE, **given)
+        SQLAlchemyClaims(**given)
 
 
 def test_its_settings_are_kept() -> None:

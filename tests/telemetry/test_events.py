@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,29 @@ import structlog
 from opentelemetry import trace
 from structlog.testing import capture_logs
 
-from jwt_middleware import ConfigError, MemorySessionStore, Revocation, Telemetry, source
+from jwt_middleware import (
+    Adoption,
+    ConfigError,
+    Key,
+    KeyRing,
+    LookupFacts,
+    MemorySessionStore,
+    Reason,
+    Revocation,
+    SessionCookie,
+    SessionSchema,
+    Telemetry,
+    names,
+    source,
+)
+from jwt_middleware.decisions import Decisions, Trail
 from jwt_middleware.errors import Unavailable
 from jwt_middleware.tallies import Tallies
 from jwt_middleware.telemetry.events import Events
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import Outcome, SessionKey, SessionStatus
 from tests.signals import Signals
-from tests.support import EPOCH, FakeClock, Session, authority_of
+from tests.support import EPOCH, SECRET, FakeClock, Session, authority_of
 
 README = Path(__file__).parents[2] / "README.md"
 FIELDS = {
@@ -123,6 +139,7 @@ def test_a_filtered_level_costs_no_event() -> None:
     asyncio.run(authority.authenticate(bearer(old_token(authority, {"userId": "7"}))))
     asyncio.run(authority.authenticate([]))
     authority.open()
+    asyncio.run(authority_of(sources=[broken]).authenticate(bearer(old_token(authority, {"userId": "7"}))))
     Events(Tallies(), FakeClock(), lambda _: None).finished(Outcome(result="accepted", stale=True))
     assert made == []
 
@@ -186,7 +203,11 @@ def test_a_pass_on_a_state_that_is_too_old_is_a_warning_and_thinned() -> None:
             for _ in range(15):
                 assert (await authority.authenticate(token)).stale
         stale = {"event": "jwt_middleware.revocation_stale", "log_level": "warning"}
-        assert logs == [{**stale, "carrier": "bearer", "payload_version": "2", "kid": "key-1"}] * 10
+        failed = [log["error_type"] for log in logs if log["event"] == names.EVENT_LOOKUP_FAILED]
+        assert set(failed) == {"jwt_middleware.errors.Unavailable"}
+        assert [log for log in logs if log["event"] != names.EVENT_LOOKUP_FAILED] == [
+            {**stale, "carrier": "bearer", "payload_version": "2", "kid": "key-1"}
+        ] * 10
         assert signals.value("telemetry.dropped", event="revocation_stale", reason="rate_limited") == 5
         assert signals.value("revocation.stale") == 15
         store.gone = False
@@ -216,6 +237,54 @@ def test_a_refusal_says_the_reason_and_nothing_about_the_token() -> None:
     ]
 
 
+def test_a_refusal_names_the_claim_it_is_about_where_one_is_known() -> None:
+    tallies, clock = Tallies(), FakeClock()
+    decisions = Decisions(SessionSchema(Session, version=2, subject="userId"), tallies, Events(tallies, clock, str))
+    with capture_logs() as logs:
+        outcome = decisions.refuse(Trail(claim="email"), Reason.PAYLOAD_INVALID, optional=False)
+    assert outcome.claim == "email"
+    assert [(log["reason"], log["claim"]) for log in logs] == [("payload_invalid", "email")]
+
+
+@source("email")
+async def broken(keys: Collection[str]) -> dict[str, dict[str, Any]]:
+    raise LookupError("canary")
+
+
+def test_a_query_that_failed_is_reported_with_the_class_of_what_it_raised_and_without_its_text() -> None:
+    authority = authority_of(sources=[broken])
+    token = old_token(authority, {"userId": "canary"})
+    with capture_logs() as logs:
+        asyncio.run(authority.authenticate(bearer(token)))
+    (failed,) = [log for log in logs if log["event"] == names.EVENT_LOOKUP_FAILED]
+    assert failed.pop("duration_ms") >= 0
+    assert failed == {
+        "event": "jwt_middleware.lookup_failed",
+        "log_level": "warning",
+        "lookup": "claims",
+        "outcome": "error",
+        "error_type": "LookupError",
+        "keys": 1,
+        "waiters": 1,
+    }
+    assert "canary" not in str(logs)
+
+
+def test_failed_queries_are_thinned_apart_from_other_events_and_counted() -> None:
+    signals = Signals()
+    events = Events(tallies := Tallies(), FakeClock(), lambda _: None)
+    signals.telemetry().attach(tallies, events)
+    facts = LookupFacts(lookup="sessions", outcome="timeout", keys=1, waiters=1, duration=0.25)
+    with capture_logs() as logs:
+        for _ in range(15):
+            events.looked_up(None, facts)
+        events.looked_up(None, replace(facts, outcome="ok"))
+        events.finished(Outcome(result="accepted", stale=True))
+    assert [log["event"] for log in logs] == [names.EVENT_LOOKUP_FAILED] * 10 + [names.EVENT_REVOCATION_STALE]
+    assert logs[0]["error_type"] is None
+    assert signals.value("telemetry.dropped", event="lookup_failed", reason="rate_limited") == 5
+
+
 def test_a_start_is_reported_once() -> None:
     authority = authority_at(FakeClock())
     with capture_logs() as logs:
@@ -233,6 +302,39 @@ def test_a_start_is_reported_once() -> None:
             "store": False,
         }
     ]
+
+
+MARKS = Adoption(sessions="marks", iat_required=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "advised"),
+    [
+        ({"cookie": SessionCookie(also_read=["token"])}, True),
+        ({"adoption": Adoption(iat_required=False)}, True),
+        (
+            {
+                "keys": KeyRing(
+                    [Key.hmac(SECRET), Key.hmac("short", allow_short=True, until=datetime(2100, 1, 1, tzinfo=UTC))]
+                )
+            },
+            True,
+        ),
+        ({"cookie": SessionCookie(also_read=["token"]), "adoption": MARKS}, False),
+        ({"cookie": SessionCookie(also_read=["token"]), "store": None}, False),
+        ({}, False),
+    ],
+)
+def test_a_start_that_will_log_out_whom_it_means_to_adopt_says_so(settings: dict[str, Any], advised: bool) -> None:
+    clock = FakeClock()
+    authority = authority_of(**{"clock": clock, "store": MemorySessionStore(clock=clock), **settings})
+    with capture_logs() as logs:
+        authority.open()
+        outcome = asyncio.run(authority.authenticate(bearer(old_token(authority, {"userId": "7"}, sid=None))))
+    assert logs[0]["event"] == "jwt_middleware.configured"
+    assert logs[0]["log_level"] == ("warning" if advised else "info")
+    assert ('Adoption(sessions="marks")' in logs[0].get("advice", "")) is advised
+    assert not advised or outcome.reason is Reason.SESSION_UNKNOWN
 
 
 def test_log_processors_that_raise_break_nothing_and_are_counted() -> None:
@@ -262,4 +364,6 @@ def test_a_pseudonym_stands_for_the_user_only_where_it_is_configured() -> None:
 def test_a_pseudonym_key_that_can_be_guessed_is_refused_and_never_shown() -> None:
     with pytest.raises(ConfigError, match="32 bytes"):
         Telemetry(pseudonym_key=b"short")
+    with pytest.raises(ConfigError, match="32 bytes"):
+        Telemetry(pseudonym_key="p" * 64)  # type: ignore[arg-type]  # text is no key
     assert "pppp" not in repr(Telemetry(pseudonym_key=b"p" * 32))

@@ -93,7 +93,7 @@ def test_what_failed_carries_its_kind_and_no_text(subject: str, outcome: str) ->
     assert span.events == ()
     assert facts(span)["error.type"] == outcome
     (query,) = signals.spans("lookup")
-    assert facts(query).get("error.type") == (None if outcome == "not_found" else "error")
+    assert facts(query).get("error.type") == (None if outcome == "not_found" else "RuntimeError")
 
 
 @pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF, ParentBased(TraceIdRatioBased(0.3))])

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from demo_app.history.openmetrics import write
+from demo_app.history.blocks import store
 from demo_app.history.process import LEEWAY
 from demo_app.history.scenarios import SCENARIOS
-from demo_app.history.simulation import History, Plan, simulate
+from demo_app.history.simulation import History, Plan
 from demo_app.history.world import HOUR
-from tests.dashboards.promtool import program
 
 SMALL: Final = Plan(users=200, instances=1, every=150)
 SIZES: Final[Mapping[str, Plan]] = {
@@ -52,31 +50,5 @@ def tell(scenarios: Iterable[str], database: Path) -> dict[str, Told]:
     """Simulate and load, two at a time."""
     names = list(scenarios)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        histories = pool.map(_tell, [PLANS[name] for name in names], [database] * len(names))
+        histories = pool.map(store, [PLANS[name] for name in names], [database] * len(names))
         return dict(zip(names, map(Told, histories), strict=True))
-
-
-def load(text: Path, database: Path) -> None:
-    """Make one block of an OpenMetrics file: for each block promtool would read all of it again."""
-    finished = subprocess.run(
-        [
-            program("promtool"),
-            *("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=1000h", "--quiet"),
-            *(str(text), str(database)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stdout + finished.stderr
-
-
-def _tell(plan: Plan, database: Path) -> History:
-    history = simulate(plan)
-    text = database.with_name(f"{plan.job}.openmetrics")
-    with text.open("w") as out:
-        write(out, [history.segments])
-    load(text, database)
-    text.unlink()
-    return replace(history, segments={})

@@ -1,25 +1,39 @@
-"""A real Prometheus: Debian's, on a port of its own, ended by its own process id, also when a test fails."""
+"""A real Prometheus for a while: Debian's, on a port of its own, ended by its own process id, also on failure."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
 
 import yaml
 
-from tests.dashboards.promtool import RULES, program
+from . import GENERATED
 
-_OPEN = build_opener(ProxyHandler({})).open
+RULES: Final = GENERATED / "jwt-rules.yaml"
+_OPEN: Final = build_opener(ProxyHandler({})).open
 """By no proxy: everything is on this machine."""
+
+
+def program(name: str) -> str:
+    """Its path.
+
+    Raises:
+        FileNotFoundError: It is not installed.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise FileNotFoundError(f"{name} is missing: `make debian` installs Debian's packages")
+    return found
 
 
 def free_port() -> int:
@@ -30,7 +44,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """What it answers; a query in error fails the test with Prometheus's own words."""
+    """What it answers; a query in error raises Prometheus's own words."""
 
     url: str
 
@@ -40,7 +54,7 @@ class Server:
                 return json.load(response)["data"]
         except OSError as error:
             said = error.read().decode() if hasattr(error, "read") else error
-            raise AssertionError(f"{arguments}: {said}") from None
+            raise RuntimeError(f"{arguments}: {said}") from None
 
     def instant(self, query: str, at: float | None = None) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.get("query", query=query, **({} if at is None else {"time": at}))["result"]
@@ -54,7 +68,8 @@ class Server:
         """The first answer that is not empty."""
         deadline = time.monotonic() + seconds
         while not (found := self.instant(query)):
-            assert time.monotonic() < deadline, f"nothing in {seconds:g} s: {query}"
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"nothing in {seconds:g} s: {query}")
             time.sleep(0.2)
         return found
 
@@ -81,7 +96,7 @@ def prometheus(
     options = [
         f"--config.file={path}",
         f"--storage.tsdb.path={data or directory / 'tsdb'}",
-        "--storage.tsdb.retention.time=10y",
+        "--storage.tsdb.retention.time=100y",
         f"--web.listen-address={address}",
     ]
     with running([program("prometheus"), "--log.level=warn", *options], f"http://{address}", directory):
@@ -93,7 +108,7 @@ def running(command: list[str], url: str, directory: Path) -> Iterator[None]:
     """A server of the Prometheus family, once it is ready."""
     log = directory / f"{Path(command[0]).name}.log"
     with log.open("w") as written:
-        process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, cwd=directory)
+        process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, cwd=directory)  # noqa: S603 - ours
     try:
         _until_ready(url, process, log)
         yield
@@ -108,9 +123,8 @@ def running(command: list[str], url: str, directory: Path) -> Iterator[None]:
 
 def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
+    while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), _OPEN(f"{url}/-/ready", timeout=5):
             return
         time.sleep(0.1)
-    raise AssertionError(log.read_text())
+    raise RuntimeError(log.read_text())

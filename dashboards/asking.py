@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.dashboards.linter import panels
-from tests.dashboards.prometheus import Server
-from tests.dashboards.promtool import GENERATED
+from . import GENERATED
+from .prometheus import Server
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +36,10 @@ def dashboards() -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(GENERATED.glob("*.json"))]
 
 
+def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
 def questions(boards: list[dict[str, Any]]) -> Iterator[Question]:
     for board in boards:
         for panel in panels(board):
@@ -53,17 +56,22 @@ def questions(boards: list[dict[str, Any]]) -> Iterator[Question]:
             yield Question(dashboard=board["title"], panel=each["name"], number=0, expr=each["expr"], at_once=False)
 
 
+def filled_in(expr: str, rate_interval: str) -> str:
+    """The expression of a panel where everything is chosen."""
+    expr = expr.replace("$__rate_interval", rate_interval)
+    return expr.replace("$job", ".+").replace("$instance", ".+")
+
+
 def answer(server: Server, question: Question, looked_at: Range) -> list[dict[str, Any]]:
-    """The series; everything is chosen."""
-    expr = question.expr.replace("$__rate_interval", looked_at.rate_interval)
-    expr = expr.replace("$job", ".+").replace("$instance", ".+")
+    """The series."""
+    expr = filled_in(question.expr, looked_at.rate_interval)
     if question.at_once:
         return server.instant(expr, looked_at.end)
     return server.range(expr, start=looked_at.start, end=looked_at.end, step=looked_at.step)
 
 
 def unanswered(server: Server, boards: list[dict[str, Any]], looked_at: Range) -> set[tuple[str, str, int]]:
-    """The questions that got no data, by dashboard, panel and number; an error fails the test at once."""
+    """The questions that got no data, by dashboard, panel and number; an error is raised at once."""
     return {
         (question.dashboard, question.panel, question.number)
         for question in questions(boards)

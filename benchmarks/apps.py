@@ -1,0 +1,79 @@
+"""The app every contender stands before, bare and wrapped, and one request of it as a contender."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import process_time
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from . import world
+from .measure import Timed
+from .world import Headers
+
+Coming = Callable[[int], list[Headers]]
+"""The headers of so many requests, made before the clock starts."""
+
+
+async def home(request: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok")
+
+
+def bare(*middleware: Middleware) -> Starlette:
+    return Starlette(routes=[Route("/", home)], middleware=middleware)
+
+
+def bare_fastapi(*middleware: Middleware) -> FastAPI:
+    app = FastAPI(openapi_url=None, middleware=middleware)
+
+    @app.get("/")
+    async def home() -> Any:
+        return PlainTextResponse("ok")
+
+    return app
+
+
+class PassThrough:
+    """The cheapest middleware there can be."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+def requests(loop: asyncio.AbstractEventLoop, app: Any, coming: Coming) -> Timed:
+    """Requests of one app, each with a scope of its own."""
+
+    async def many(given: list[Headers]) -> float:
+        started = process_time()
+        for headers in given:
+            await app(world.scope(headers), world.receive, world.send)
+        return process_time() - started
+
+    return lambda number: loop.run_until_complete(many(coming(number)))
+
+
+def always(given: Headers) -> Coming:
+    """The same request again and again."""
+    return lambda number: [given] * number
+
+
+def around(given: list[Headers]) -> Coming:
+    """One after the other, and from the start again; where it stopped it goes on."""
+    place = 0
+
+    def coming(number: int) -> list[Headers]:
+        nonlocal place
+        first, place = place, (place + number) % len(given)
+        return [given[(first + n) % len(given)] for n in range(number)]
+
+    return coming

@@ -1,0 +1,46 @@
+"""``python -m benchmarks.server NAME PORT``: one contender, served."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection
+from typing import Any
+
+import uvicorn
+from starlette.middleware import Middleware
+
+from jwt_middleware import JWTSessionMiddleware, MemorySessionStore
+from jwt_middleware.types import SessionStatus
+
+from . import world
+from .apps import bare
+from .peers import on_starlette
+
+
+class Everyone(MemorySessionStore):
+    """A store that knows whatever session it is asked for, and as active."""
+
+    async def statuses(self, keys: Collection[Any]) -> Any:
+        return {key: SessionStatus(known=True, active=True) for key in keys}
+
+
+def app_of(name: str) -> Any:
+    if name == "bare":
+        return bare()
+    if name == "ours":
+        authority = world.authority(store=Everyone())
+        return bare(Middleware(JWTSessionMiddleware, authority=authority, public=["/login", "/static/*"]))
+    return on_starlette.peers("")[name].app
+
+
+def main(name: str, port: int) -> None:
+    world.quiet()
+    if (os.cpu_count() or 1) > 1 and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {0})
+    app = app_of(name)
+    uvicorn.run(app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", log_level="error", access_log=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

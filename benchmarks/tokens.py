@@ -1,0 +1,63 @@
+"""Tokens of today's payload and of yesterday's, as many as a benchmark asks for, and requests that show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import jwt
+
+from jwt_middleware import SessionAuthority, source
+from jwt_middleware.testing import old_token
+
+from . import world
+from .apps import Coming
+from .world import Headers
+
+OLD = {"userId": "42", "companyId": "acme"}
+"""The payload of before ``email`` was in it."""
+
+
+@source("email")
+async def emails(keys: Any) -> dict[str, dict[str, str]]:
+    """A table of users that answers at once."""
+    return {key: {"email": f"user{key}@example.com"} for key in keys}
+
+
+async def sid_of(authority: SessionAuthority[Any]) -> str:
+    """The id of a session that is in the store."""
+    return (await authority.issue(world.user())).session_id
+
+
+async def old_request(authority: SessionAuthority[Any], **more: Any) -> Headers:
+    """A request with an old token, of a session that the store knows."""
+    return world.cookie(old_token(authority, {**OLD, **more}, sid=await sid_of(authority)))
+
+
+def unseen(authority: SessionAuthority[Any], token: str) -> Coming:
+    """Requests with tokens that nobody saw, of a session whose status is known: signed before the clock starts."""
+    claims, numbers = jwt.decode(token, options={"verify_signature": False}), count()
+    sign: Callable[[dict[str, Any]], str] = authority.parts.pipeline._tokens.sign
+
+    def coming(number: int) -> list[Headers]:
+        return [world.cookie(sign({**claims, "jti": f"{next(numbers):08d}"})) for _ in range(number)]
+
+    return coming
+
+
+def signed(authority: SessionAuthority[Any], number: int) -> list[bytes]:
+    """Tokens of as many users."""
+    sign: Callable[[dict[str, Any]], str] = authority.parts.pipeline._tokens.sign
+    sids = (f"0af76519-16cd-43dd-8448-{n:012x}" for n in range(number))
+    return [
+        sign(world.claims(userId=str(n), email=f"user{n}@example.com", sid=sid)).encode() for n, sid in enumerate(sids)
+    ]
+
+
+async def remember(authority: SessionAuthority[Any], tokens: list[bytes]) -> None:
+    """Show each token once."""
+    for token in tokens:
+        outcome = await authority.authenticate([(b"cookie", b"__Host-session=" + token)])
+        if outcome.session is None:
+            raise SystemExit(f"refused: {outcome.reason}")

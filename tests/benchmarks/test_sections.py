@@ -1,0 +1,103 @@
+"""The benchmarks run: every section that needs no peer's package and no server, once, with next to no rounds."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import pytest
+import structlog
+
+from benchmarks import growth, hostile, in_process, memory, release, signals, world
+from benchmarks.measure import Effort, Section, in_turns, over, ratio
+from benchmarks.peers import Peer, on_fastapi, on_starlette, prove
+from benchmarks.report import markdown, plain
+from benchmarks.server import app_of
+
+LITTLE = Effort(share=0.002)
+SECTIONS: dict[str, Callable[[], Section]] = {
+    "in_process": lambda: in_process.run(LITTLE, peers),
+    "hostile": lambda: hostile.run(LITTLE),
+    "signals": lambda: signals.run(LITTLE),
+    "memory": lambda: memory.run(LITTLE),
+    "growth": lambda: growth.run(LITTLE),
+}
+
+
+def peers(token: str) -> dict[str, Peer]:
+    return {**on_starlette.peers(token), **on_fastapi.peers(token)}
+
+
+@pytest.fixture(autouse=True)
+def _what_outlives_a_run_is_undone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A logger that was cached stays as quiet as it was, and a frozen heap as large."""
+    quiet = partial(structlog.configure, wrapper_class=structlog.make_filtering_bound_logger(50))
+    monkeypatch.setattr(world, "quiet", quiet)
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_a_section_runs_and_can_be_reported(name: str) -> None:
+    section = SECTIONS[name]()
+    assert section.tables
+    assert all(table.rows for table in section.tables)
+    report = {
+        "when": "today",
+        "seconds": 1,
+        "machine": {"cores": 1, "cpu": "", "system": "", "python": "", "load": 0},
+        "versions": {},
+        "sections": {name: asdict(section)},
+    }
+    for text in (markdown(report), plain(report)):
+        assert all(table.title in text for table in section.tables)
+        assert all(line.what in text and line.measured in text for line in section.lines)
+
+
+def test_the_release_moment_runs_on_sqlite(tmp_path: Path) -> None:
+    section = Section()
+    asyncio.run(release.on_sqlite(tmp_path, LITTLE, section))
+    (table,) = section.tables
+    queries = {row["contender"]: row["queries"] for row in table.rows}
+    assert queries["a query each, SQLAlchemy"] == LITTLE.of(release.EACH)
+    assert queries["ours"] < queries["a query each, SQLAlchemy"]
+
+
+def test_a_peer_that_lets_a_bad_token_pass_is_not_timed() -> None:
+    good = world.cookie(world.today())
+    lets_all_in = Peer(app=app_of("bare"), good=good, bad={"forged": good}, base="Starlette", checks="nothing")
+    with pytest.raises(SystemExit, match="answered 200 to a token that is forged"):
+        asyncio.run(prove("nobody", lets_all_in))
+
+
+def test_what_is_served_is_what_is_timed_in_process() -> None:
+    token = world.today()
+    for name in ("bare", "ours", in_process.PEER):
+        answer = asyncio.run(world.answer(app_of(name), world.cookie(token)))
+        assert answer == (200, b"ok"), name
+
+
+def test_a_median_stands_between_its_quartiles() -> None:
+    found = {"one": [1.0, 2.0, 3.0, 4.0], "two": [3.0, 6.0, 9.0, 12.0]}
+    assert ratio(found, "two", "one") == 3.0
+    cost = over(found, "two", "one")
+    assert (cost, cost.low, cost.high) == (5.0, 4.0, 8.0)
+
+
+def test_every_contender_has_his_turn_in_every_round() -> None:
+    asked: list[str] = []
+
+    def timed(name: str) -> Callable[[int], float]:
+        def took(number: int) -> float:
+            asked.append(name)
+            return 1e-6 * number
+
+        return took
+
+    found = in_turns({"one": timed("one"), "two": timed("two")}, rounds=5, number=10)
+    assert asked.count("one") == asked.count("two") == 6
+    assert found == {"one": [pytest.approx(1.0)] * 5, "two": [pytest.approx(1.0)] * 5}

@@ -1,0 +1,75 @@
+"""What errors say: the mend of a setting, the class of somebody else's exception, and nothing that was in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from jwt_middleware import Adoption, ConfigError, LookupLimits, MemorySessionStore, RemoteKeys, Retention, Revocation
+from jwt_middleware.errors import Unavailable, class_of
+from tests.support import authority_of
+
+Setting = Callable[[Any], object]
+LENGTHS: dict[str, Setting] = {
+    "window": lambda length: authority_of(window=length),
+    "leeway": lambda length: authority_of(leeway=length),
+    "rollout": lambda length: authority_of(rollout=length),
+    "max_session_age": lambda length: authority_of(max_session_age=length),
+    "renew_within": lambda length: authority_of(renew_within=length, store=MemorySessionStore()),
+    "accepted_lifetime": lambda length: Adoption(accepted_lifetime=length),
+    "max_staleness": lambda length: Revocation(max_staleness=length),
+    "stale_if_error": lambda length: Revocation(stale_if_error=length),
+    "timeout": lambda length: LookupLimits(timeout=length),
+    "ttl": lambda length: LookupLimits(ttl=length),
+    "negative_ttl": lambda length: LookupLimits(negative_ttl=length),
+    "expired": lambda length: Retention(expired=length),
+    "longest_token": lambda length: Retention(longest_token=length),
+    "refresh_every": lambda length: RemoteKeys("https://issuer.example/jwks", refresh_every=length),
+    "usable_for": lambda length: RemoteKeys("https://issuer.example/jwks", usable_for=length),
+}
+
+
+@pytest.mark.parametrize("length", [0, 30, 0.5, "7d"])
+@pytest.mark.parametrize("name", LENGTHS)
+def test_a_length_of_time_that_is_a_number_is_named_with_its_mend(name: str, length: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} is a length of time: write timedelta"):
+        LENGTHS[name](length)
+
+
+def test_so_is_that_of_a_purge() -> None:
+    authority = authority_of(store=MemorySessionStore())
+    with pytest.raises(ConfigError, match="expired is a length of time"):
+        asyncio.run(authority.purge(expired=30))
+    with pytest.raises(ConfigError, match="timeout is a length of time"):
+        RemoteKeys("https://issuer.example/jwks", timeout=5)  # type: ignore[arg-type]  # the mistake is the point
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_one_that_says_of_what_it_is_passes(name: str) -> None:
+    LENGTHS[name](timedelta(days=6))
+
+
+class Theirs(Exception):
+    """An exception of somebody else's."""
+
+
+def test_an_exceptions_class_is_spelled_in_full_and_its_text_left_out() -> None:
+    assert class_of(ValueError("canary")) == "ValueError"
+    assert class_of(Theirs("canary")) == "tests.test_errors.Theirs"
+
+
+def test_what_stands_for_a_vendors_error_is_called_by_that() -> None:
+    def translated() -> None:
+        try:
+            raise Theirs("canary")
+        except Theirs:
+            raise Unavailable("gone") from None
+
+    with pytest.raises(Unavailable) as raised:
+        translated()
+    assert class_of(raised.value) == "tests.test_errors.Theirs"
+    assert class_of(Unavailable("gone")) == "jwt_middleware.errors.Unavailable"
