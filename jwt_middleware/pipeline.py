@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Final, Generic
 from uuid import UUID
 
@@ -72,7 +71,7 @@ class Pipeline(Generic[S]):
 
     def hit(self, token: bytes) -> tuple[S, TokenInfo] | None:
         """The plain hit, or None where :meth:`run` must decide. Never suspends."""
-        entry = self._find(sha256(token).digest())
+        entry = self._find(digest(token))
         if entry is None:
             return None
         frozen, info, deadline, cell = entry

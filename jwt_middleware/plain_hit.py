@@ -15,19 +15,17 @@ from starlette.types import Scope
 from .authority import SessionAuthority
 from .decisions import DECIDED
 from .policy import SAFE, PublicPaths
-from .transport import MAX_COOKIE_HEADER, READ
-from .values import Value
+from .transport import MAX_COOKIE_HEADER
 
 
-class SessionUser(Value, BaseUser, frozen=True, kw_only=False, gc=True):
+class SessionUser(BaseUser):
     """``request.user`` for Starlette's own tools; the session itself is on ``request.state``."""
 
-    session: object
-    attribute: str
-    """The one of the session that holds the subject."""
+    __slots__ = ("_attribute", "_session")
 
-    def __repr__(self) -> str:
-        return "SessionUser()"
+    def __init__(self, session: object, attribute: str) -> None:
+        self._session = session
+        self._attribute = attribute
 
     @property
     def is_authenticated(self) -> bool:
@@ -35,7 +33,7 @@ class SessionUser(Value, BaseUser, frozen=True, kw_only=False, gc=True):
 
     @property
     def identity(self) -> str:
-        return str(getattr(self.session, self.attribute))
+        return str(getattr(self._session, self._attribute))
 
     @property
     def display_name(self) -> str:
@@ -65,7 +63,7 @@ class PlainHits:
         self._known: Final = authority.hit
         self._attribute: Final = authority.schema.subject_attribute
 
-    def take(self, scope: Scope) -> bool:
+    def take(self, scope: Scope) -> bool:  # noqa: PLR0911 - whatever is not plain leaves at once
         """Put the session into the scope. False: no plain hit, and nothing was done.
 
         Plain is: no Authorization, one Cookie header, in it our own name once, at the beginning or after ``; ``.
@@ -76,15 +74,19 @@ class PlainHits:
         if (path in self._exact or path.startswith(self._below) or scope.get("root_path")) and self._is_public(scope):
             return False
         cookies = None
-        for name, value in scope["headers"]:
-            if name in READ:
-                if cookies is not None or name == b"authorization":
+        for name, value in scope["headers"]:  # compared and not looked up: a server's names have no hash yet
+            if name == b"cookie":
+                if cookies is not None:
                     return False
                 cookies = value
-        if cookies is None or len(cookies) > MAX_COOKIE_HEADER or cookies.count(self._name) != 1:
+            elif name == b"authorization":
+                return False
+        if cookies is None or len(cookies) > MAX_COOKIE_HEADER:
             return False
         before, _, after = cookies.partition(self._pair)
-        found = self._known(after.partition(b";")[0]) if not before or before[-2:] == b"; " else None
+        token, named = after.partition(b";")[0], cookies.count(self._name)
+        once = named == 1 or named - token.count(self._name) == 1
+        found = self._known(token) if once and (not before or before[-2:] == b"; ") else None
         if found is None:
             return False
         state = scope.setdefault("state", {})

@@ -24,8 +24,6 @@ BEARER_READ: Final = b"Authorization"
 COOKIE_READ: Final = b"Authorization, Cookie"
 """Vary values: a cookie is read only where no Bearer token came, so both headers decided."""
 
-READ: Final = frozenset({b"authorization", b"cookie"})
-"""The headers a token may come in."""
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ATTRIBUTE: Final = re.compile(r"/[\x20-\x3a\x3c-\x7e]*")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9.\-]+")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,10 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Holds no reference back to itself, so that the garbage collector need not follow it."""
 
     def __repr__(self) -> str:
-        fields = ((name, getattr(self, name)) for name in self.__struct_fields__ if name not in _HIDDEN)
-        shown = (f"{name}={value!r}" for name, value in fields if not isinstance(value, Mapping))
+        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The fields to show; rich asks for them, and msgspec would show it all."""
+        fields = [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in _HIDDEN]
+        return [(name, value) for name, value in fields if not isinstance(value, Mapping)]

@@ -28,7 +28,10 @@ _weeding: Final = contextvars.ContextVar("jwt_middleware_weeding", default=False
 
 
 class Weeder:
-    """Weeds the pool of one engine; of asyncpg only, whose connections can be ended without waiting for anybody."""
+    """Weeds the pool of one engine; of asyncpg only, whose connections can be ended without waiting for anybody.
+
+    No connection is opened for it, but where the engine has an ``async_creator``: SQLAlchemy asks nobody before that.
+    """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine: Final = engine

@@ -162,7 +162,7 @@ def test_a_remembered_token_adds_nothing_that_the_garbage_collector_follows() ->
     assert not any(gc.is_tracked(part) for part in entry)
 
 
-def test_the_user_of_a_request_shows_nobody_who_it_is() -> None:
+def test_the_user_of_a_request_is_itself_and_shows_nobody_who_it_is() -> None:
     plain = Plain()
 
     plain.step()
@@ -170,7 +170,10 @@ def test_the_user_of_a_request_shows_nobody_who_it_is() -> None:
     user = plain.app.scopes[0]["user"]
     assert isinstance(user, SessionUser)
     assert (user.identity, user.display_name, user.is_authenticated) == ("1", "1", True)
-    assert repr(user) == "SessionUser()"
+    assert {user: 1}[user] == 1  # sets, caches
+    assert user != SessionUser(plain.app.session, "user_id")
+    assert "example.com" not in repr(user)
+    assert not hasattr(user, "__rich_repr__")
 
 
 def test_each_request_has_a_session_of_its_own() -> None:
@@ -215,6 +218,8 @@ def asked_for(headers: list[tuple[bytes, bytes]], cookie: str) -> list[bytes]:
         b"a=1; {name} = {token} ",
         b"x{name}=other; {name}={token}",
         b"a={name}; {name}={token}",
+        b"a =1; {name}={token}",
+        b"{name}={token}; a=\t",
     ],
 )
 def test_however_the_cookie_is_written_plain_and_full_reading_agree(cookies: bytes) -> None:
@@ -233,6 +238,10 @@ def test_however_the_cookie_is_written_plain_and_full_reading_agree(cookies: byt
         [],
         [(b"cookie", b"a=1")],
         [(b"cookie", b"__Host-session=a; __Host-session=b")],
+        [(b"cookie", b"__Host-session=a; __Host-session =b")],
+        [(b"cookie", b"__Host-session=a; __Host-session\t=b")],
+        [(b"cookie", b"__Host-session\t=b; __Host-session=a")],
+        [(b"cookie", b"x__Host-session=b; __Host-session=a")],
         [(b"cookie", b"__Host-session=a"), (b"cookie", b"b=1")],
         [(b"cookie", b"__Host-session=a"), (b"authorization", b"Bearer b")],
         [(b"authorization", b"Basic b"), (b"cookie", b"__Host-session=a")],
@@ -242,6 +251,10 @@ def test_however_the_cookie_is_written_plain_and_full_reading_agree(cookies: byt
 )
 def test_what_is_unusual_is_left_to_the_full_reading(given: list[tuple[bytes, bytes]]) -> None:
     assert asked_for(given, "__Host-session") == []
+
+
+def test_a_short_cookie_name_is_found_though_the_token_holds_its_letters() -> None:
+    assert asked_for([(b"cookie", b"a=1; t=ttt.attt.ttt; b=2")], "t") == [b"ttt.attt.ttt"]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "get"])

@@ -20,6 +20,9 @@ def test_a_repr_says_nothing_that_came_out_of_a_token() -> None:
 
     assert "5e551011" not in repr(info)
     assert "version=2" in repr(info)
+    assert info.__rich_repr__() == [
+        (name, getattr(info, name)) for name in ("version", "issued_at", "expires_at", "filled")
+    ]
     assert "canary" not in repr(SignedClaims(claims={"email": "canary"}, key_id="k"))
 
 

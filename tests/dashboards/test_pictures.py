@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from dashboards import GENERATED
 from dashboards.asking import filled_in
 from dashboards.prometheus import Server
-from demo_app import pictures_panels
 from demo_app.history.process import LEEWAY
 from demo_app.history.scenarios import DAY, RELEASE
 from demo_app.history.world import HOUR
-from demo_app.pictures_asking import Panel, Shown, Values, ask
-from demo_app.pictures_drawing import HEIGHT, WIDTH, stretches
+from demo_app.pictures import panels as pictures_panels
+from demo_app.pictures.asking import Panel, Shown, Values, ask
+from demo_app.pictures.drawing import HEIGHT, WIDTH, stretches
 from tests.dashboards.histories.happy import Seen
 
 CHANGE = RELEASE + 1 + LEEWAY / HOUR

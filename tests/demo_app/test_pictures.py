@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from demo_app import pictures_panels
-from demo_app.pictures import NAMES, take
+from demo_app.pictures import panels
+from demo_app.pictures.page import NAMES, take
 from demo_app.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -26,12 +26,12 @@ def test_the_pictures_show_the_page_in_the_light_and_in_the_dark(tmp_path: Path)
 
 
 def test_the_readme_shows_what_make_pictures_makes_and_no_more() -> None:
-    made = {*NAMES.values(), *pictures_panels.NAMES.values()}
+    made = {*NAMES.values(), *panels.NAMES.values()}
     assert set(re.findall(r"docs/pictures/([^\s\")]+)", README)) == made
     assert {path.name for path in (ROOT / "docs" / "pictures").iterdir()} == made
 
 
-@pytest.mark.parametrize("names", [NAMES, pictures_panels.NAMES])
+@pytest.mark.parametrize("names", [NAMES, panels.NAMES])
 def test_the_readme_has_a_picture_for_the_light_and_one_for_the_dark(names: dict[str, str]) -> None:
     [shown] = [each for each in re.findall(r"<picture>.*?</picture>", README, re.DOTALL) if names["light"] in each]
     assert f'<source media="(prefers-color-scheme: dark)" srcset="docs/pictures/{names["dark"]}">' in shown

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from jwt_middleware import JWTSessionMiddleware, Key, Reason, Refusal, source
+from jwt_middleware import Claim, JWTSessionMiddleware, Key, MemorySessionStore, Reason, Refusal, SessionStatus, source
 from jwt_middleware.testing import client
 from tests.hostile.target import CLAIMS, COOKIE, HEADER, NOW, Target, forged, page
+from tests.support import FakeClock
 
 STRANGER = Key.hmac("somebody-else-somebody-else-0123456789")
 old = {name: value for name, value in CLAIMS.items() if name not in ("version", "email")}
@@ -21,6 +23,26 @@ old = {name: value for name, value in CLAIMS.items() if name not in ("version", 
 @source("email", require_row=True)
 async def nobody(keys: Any) -> dict[str, Any]:
     return {}
+
+
+@source("email")
+async def empty(keys: Any) -> dict[str, Any]:
+    return {key: {"email": None} for key in keys}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reachable:
+    """A session that is none without an address."""
+
+    user_id: Annotated[str, Claim("userId")]
+    email: Annotated[str, Claim(since=2)]
+
+
+class Ended(MemorySessionStore):
+    """Knows every session, and none is active."""
+
+    async def statuses(self, keys: Any) -> Any:
+        return {key: SessionStatus(known=True, active=False) for key in keys}
 
 
 plain = Target(issuer=None)
@@ -39,8 +61,16 @@ REFUSED: dict[Reason, tuple[Target, str]] = {
     Reason.PAYLOAD_NEWER: (Target(schema={"newer": "refuse"}), forged(payload={**CLAIMS, "version": 3})),
     Reason.PAYLOAD_INVALID: (plain, forged(payload={**CLAIMS, "permissions": 7})),
     Reason.SUBJECT_UNKNOWN: (Target(sources=[nobody]), forged(payload=old)),
+    Reason.CLAIMS_INCOMPLETE: (Target(cls=Reachable, sources=[empty]), forged(payload=old)),
+    Reason.SESSION_UNKNOWN: (Target(store=MemorySessionStore(clock=FakeClock())), forged()),
+    Reason.SESSION_REVOKED: (Target(store=Ended(clock=FakeClock())), forged()),
 }
-"""The Reasons a token alone, or its row, can have; a store's own are tested with the stores."""
+"""The Reasons a token, its row and its session can have."""
+
+
+def test_no_reason_of_a_token_is_forgotten() -> None:
+    without_token = {Reason.TOKEN_MISSING, Reason.TOKEN_AMBIGUOUS}
+    assert set(REFUSED) == {reason for reason in Reason if reason.status == 401} - without_token
 
 
 @pytest.mark.parametrize("reason", REFUSED, ids=str)

@@ -17,8 +17,8 @@ from matplotlib.patches import FancyBboxPatch, Patch
 from matplotlib.ticker import MaxNLocator, MultipleLocator, PercentFormatter, StrMethodFormatter
 from PIL import Image
 
-from .pictures_asking import STEP, Panel, Shown, Values
-from .pictures_themes import Theme
+from .asking import STEP, Panel, Shown, Values
+from .themes import Theme
 
 WIDTH: Final = 1660
 HEIGHT: Final = 1140

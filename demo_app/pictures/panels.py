@@ -9,11 +9,11 @@ from typing import Final
 from dashboards.loading import record
 from dashboards.prometheus import prometheus
 
-from .history.blocks import store
-from .history.simulation import Plan
-from .pictures_asking import Shown, ask
-from .pictures_drawing import draw
-from .pictures_themes import DARK, LIGHT
+from ..history.blocks import store
+from ..history.simulation import Plan
+from .asking import Shown, ask
+from .drawing import draw
+from .themes import DARK, LIGHT
 
 PLAN: Final = Plan(days=10, users=10_000)
 """A day more than the history needs: what comes after the sunset is to be seen."""

@@ -1,10 +1,9 @@
-"""``python -m demo_app.pictures [DIRECTORY]``: the live page on its sixth day, and the panels; light and dark."""
+"""The live page on its sixth day, as Chromium shows it, light and dark."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from time import time
@@ -12,12 +11,11 @@ from typing import Final
 
 from playwright.async_api import Page, ViewportSize, async_playwright
 
-from . import pictures_panels
-from .browser import ARGUMENTS, chromium
-from .database import email_of
-from .server import Demo, running
-from .settings import Settings
-from .traffic import Traffic
+from ..browser import ARGUMENTS, chromium
+from ..database import email_of
+from ..server import Demo, running
+from ..settings import Settings
+from ..traffic import Traffic
 
 SETTINGS: Final = Settings(window=70, port=0, users=80, rate=40)
 DAY: Final = 6
@@ -65,10 +63,3 @@ async def _log_in(page: Page, demo: Demo, email: str) -> None:
     await page.get_by_label("Password").fill(demo.password)
     await page.get_by_role("button", name="Log in").click()
     await page.locator("#token tbody tr").first.wait_for()
-
-
-if __name__ == "__main__":
-    wanted = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures")
-    wanted.mkdir(parents=True, exist_ok=True)
-    asyncio.run(take(wanted))
-    pictures_panels.take(wanted)

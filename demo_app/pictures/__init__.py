@@ -1,0 +1,1 @@
+"""The pictures of the README: screenshots and drawings of the real thing."""
