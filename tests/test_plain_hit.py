@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import JWTSessionMiddleware, MemorySessionStore, source
+from jwt_middleware import JWTSessionMiddleware, MemorySessionStore, Reason, Refusal, source
 from jwt_middleware.decisions import DECIDED
 from jwt_middleware.plain_hit import PlainHits, SessionUser
 from jwt_middleware.policy import PublicPaths
@@ -174,6 +174,33 @@ def test_the_user_of_a_request_is_itself_and_shows_nobody_who_it_is() -> None:
     assert user != SessionUser(plain.app.session, "user_id")
     assert "example.com" not in repr(user)
     assert not hasattr(user, "__rich_repr__")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_refusal_of_the_app_is_answered_where_the_response_has_not_begun(begun: bool) -> None:
+    plain = Plain()
+
+    async def picky(scope: Any, receive: Any, send: Any) -> None:
+        if begun:
+            await plain.app(scope, receive, send)
+        raise Refusal(Reason.TOKEN_MISSING)
+
+    plain.middleware.app = picky  # type: ignore[misc]  # another app behind the same remembered token
+    before = counts(plain.authority, ".requests")
+    sent = Sent()
+    request = plain.middleware(scope_of(headers=plain.headers), nothing, sent)
+
+    if begun:
+        with pytest.raises(Refusal):
+            asyncio.run(request)
+        assert [message.get("status", 0) for message in sent.messages] == [200, 0]
+    else:
+        asyncio.run(request)
+        start = sent.messages[0]
+        assert start["status"] == 401
+        assert (b"vary", b"Authorization, Cookie") in start["headers"]
+    after = counts(plain.authority, ".requests")
+    assert {key: count - before.get(key, 0) for key, count in after.items()} == {("2", "accepted"): 1}
 
 
 def test_each_request_has_a_session_of_its_own() -> None:
