@@ -41,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
             "Days of a payload migration in seconds: the real middleware under a simulated clock, written as "
             "OpenMetrics.\nThen: promtool tsdb create-blocks-from openmetrics --max-block-duration=1000h FILE DIR\n"
             "and:  prometheus --storage.tsdb.path=DIR --storage.tsdb.retention.time=100y …\n"
-            "Without --max-block-duration it takes minutes: promtool reads the file once for each block."
+            "Without --max-block-duration it takes minutes: promtool reads the file once for each block.\n"
+            "Or, with the recorded series that the dashboards ask for: python -m dashboards.loading FILE DIR"
         ),
         epilog=f"scenarios:\n{scenarios}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -47,7 +47,8 @@ def run(arguments: argparse.Namespace) -> str:
             (directory / source.name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{directory} cannot be written: {error.strerror}") from None
-    return f"written to {directory}: {', '.join(source.name for source in sources)}"
+    missing = "; its links to the runbook lead nowhere: give --runbook URL" if arguments.runbook == PLACEHOLDER else ""
+    return f"written to {directory}: {', '.join(source.name for source in sources)}{missing}"
 
 
 def shipped(packaged: Traversable) -> list[Traversable]:

@@ -41,15 +41,20 @@ def test_the_command_writes_everything_with_the_address_of_the_runbook(
     assert main(["dashboards", str(target), "--runbook", f"{RUNBOOK}/"]) == 0
     files = written(target)
     assert set(files) == {*(path.name for path in GENERATED.iterdir()), "runbook.md"}
-    assert capsys.readouterr().out.startswith(f"written to {target}: ")
+    said = capsys.readouterr().out
+    assert said.startswith(f"written to {target}: ")
+    assert "--runbook" not in said
     assert command.PLACEHOLDER not in "".join(files.values())
     for alert in ALERTS:
         assert f"runbook_url: {RUNBOOK}#{alert.name.lower()}" in files["jwt-rules.yaml"]
     assert main(["dashboards", str(target)]) == 0
 
 
-def test_without_an_address_the_files_are_those_of_the_repository(tmp_path: Path) -> None:
+def test_without_an_address_the_files_are_those_of_the_repository_and_the_command_says_what_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["dashboards", str(tmp_path)]) == 0
+    assert "give --runbook URL" in capsys.readouterr().out
     assert written(tmp_path) == {**written(GENERATED), "runbook.md": (FOLDER / "runbook.md").read_text()}
 
 
