@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from jwt_middleware import ConfigError, MemorySessionStore, SilentObserver
-from tests.support import authority_of
+from tests.support import Session, authority_of
 
 
 @pytest.mark.parametrize(
@@ -37,4 +38,6 @@ def test_a_setting_of_another_type_is_named_with_its_mend(settings: dict[str, An
 
 
 def test_tuples_and_sets_are_lists_too() -> None:
-    authority_of(observers=(), sources=(), audience=("app",), secret_claims=frozenset({"password"}))
+    authority = authority_of(observers=(), sources=(), audience=("app",), secret_claims=frozenset({"password"}))
+    claims = asyncio.run(authority.verify(asyncio.run(authority.issue(Session(user_id="1"))).token)).claims
+    assert claims["aud"] == ["app"]

@@ -76,7 +76,8 @@ def test_an_opened_authority_fetches_before_the_first_request() -> None:
         async with Issuer("k1").serving() as issuer, verifier(remote(issuer)) as authority:
             token = await issuer.token("k1")
             await until(lambda: fetches(authority)["ok"] == 1)
-            at_once(authority, token)
+            assert at_once(authority, token).claims["userId"]
+            assert len(issuer.asked) == 1
 
     asyncio.run(run())
 
@@ -234,16 +235,20 @@ def test_a_set_that_is_due_is_renewed_beside_requests_that_do_not_wait() -> None
 
 def test_without_requests_the_set_is_renewed_too() -> None:
     async def run() -> None:
-        async with Issuer("k1").serving() as issuer, verifier(remote(issuer, refresh_every=SOON)):
+        async with Issuer("k1").serving() as issuer, verifier(remote(issuer, refresh_every=SOON)) as authority:
             await until(lambda: len(issuer.asked) == 3)
+            assert fetches(authority)["ok"] >= 2
+            assert fetches(authority)["error"] == 0
 
     asyncio.run(run())
 
 
 def test_a_set_is_renewed_after_half_of_the_time_it_is_usable() -> None:
     async def run() -> None:
-        async with Issuer("k1").serving() as issuer, verifier(remote(issuer, usable_for=2 * SOON)):
+        async with Issuer("k1").serving() as issuer, verifier(remote(issuer, usable_for=2 * SOON)) as authority:
             await until(lambda: len(issuer.asked) == 3)
+            assert fetches(authority)["ok"] >= 2
+            assert fetches(authority)["error"] == 0
 
     asyncio.run(run())
 

@@ -140,7 +140,7 @@ class TestVersion:
         def explode(claims: dict[str, Any]) -> dict[str, Any]:
             raise AssertionError
 
-        schema_of(upgrades={1: explode}).upgrade(PAYLOAD, 9)
+        assert schema_of(upgrades={1: explode}).upgrade(PAYLOAD, 9).claims == PAYLOAD
 
     def test_a_newer_payload_can_be_refused(self) -> None:
         with pytest.raises(Refusal) as refused:
