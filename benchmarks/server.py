@@ -1,4 +1,4 @@
-"""``python -m benchmarks.server NAME PORT``: one contender, served."""
+"""``python -m benchmarks.server NAME PORT TOKEN``: one contender, served; TOKEN is the good one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from jwt_middleware import JWTSessionMiddleware, MemorySessionStore
 from jwt_middleware.types import SessionStatus
 
 from . import world
-from .apps import bare
+from .apps import PassThrough, bare
+from .least import Least
 from .peers import on_starlette
 
 
@@ -25,22 +26,26 @@ class Everyone(MemorySessionStore):
         return {key: SessionStatus(known=True, active=True) for key in keys}
 
 
-def app_of(name: str) -> Any:
+def app_of(name: str, token: str) -> Any:
     if name == "bare":
         return bare()
     if name == "ours":
         authority = world.authority(store=Everyone())
         return bare(Middleware(JWTSessionMiddleware, authority=authority, public=["/login", "/static/*"]))
+    if name == "empty pass-through":
+        return bare(Middleware(PassThrough))
+    if name == "the least there is to do":
+        return bare(Middleware(Least, token=token))
     return on_starlette.peers("")[name].app
 
 
-def main(name: str, port: int) -> None:
+def main(name: str, port: int, token: str) -> None:
     world.quiet()
     if (os.cpu_count() or 1) > 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {0})
-    app = app_of(name)
+    app = app_of(name, token)
     uvicorn.run(app, host="127.0.0.1", port=port, loop="uvloop", http="httptools", log_level="error", access_log=False)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -19,7 +19,7 @@ from tests.apps import Echo, Sent, counts, nothing, scope_of
 from tests.signals import Signals
 from tests.support import FakeClock, Recorder, Session, authority_of
 
-MOST_CALLS = 16
+MOST_CALLS = 7
 """Python functions of ours that one plain hit enters."""
 MOST_BLOCKS = 50
 """Blocks of memory that a thousand plain hits may leave behind: the interpreter's own caches, not one a request."""

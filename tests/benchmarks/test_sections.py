@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from benchmarks import growth, hostile, in_process, memory, release, signals, world
+from benchmarks import growth, hostile, in_process, memory, release, serving, signals, world
 from benchmarks.measure import Effort, Section, in_turns, over, ratio
 from benchmarks.peers import Peer, on_fastapi, on_starlette, prove
 from benchmarks.report import markdown, plain
@@ -69,16 +69,19 @@ def test_the_release_moment_runs_on_sqlite(tmp_path: Path) -> None:
 
 def test_a_peer_that_lets_a_bad_token_pass_is_not_timed() -> None:
     good = world.cookie(world.today())
-    lets_all_in = Peer(app=app_of("bare"), good=good, bad={"forged": good}, base="Starlette", checks="nothing")
+    lets_all_in = Peer(app=app_of("bare", ""), good=good, bad={"forged": good}, base="Starlette", checks="nothing")
     with pytest.raises(SystemExit, match="answered 200 to a token that is forged"):
         asyncio.run(prove("nobody", lets_all_in))
 
 
 def test_what_is_served_is_what_is_timed_in_process() -> None:
     token = world.today()
-    for name in ("bare", "ours", in_process.PEER):
-        answer = asyncio.run(world.answer(app_of(name), world.cookie(token)))
+    for name in serving.NAMES:
+        answer = asyncio.run(world.answer(app_of(name, token), world.cookie(token)))
         assert answer == (200, b"ok"), name
+        if name not in serving.UNGUARDED:
+            answer = asyncio.run(world.answer(app_of(name, token), world.cookie(world.forged())))
+            assert answer[0] == 401, name
 
 
 def test_a_median_stands_between_its_quartiles() -> None:
