@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -22,6 +22,7 @@ from jwt_middleware import (
     Revocation,
     SessionAuthority,
     SessionSchema,
+    SessionStatus,
     Telemetry,
 )
 
@@ -79,6 +80,13 @@ def authority(**settings: Any) -> SessionAuthority[Session]:
         **settings,
     }
     return SessionAuthority(SessionSchema(Session, version=2, subject="userId"), **given)
+
+
+class Everyone(MemorySessionStore):
+    """A store that knows whatever session it is asked for, and as active."""
+
+    async def statuses(self, keys: Collection[Any]) -> Any:
+        return {key: SessionStatus(known=True, active=True) for key in keys}
 
 
 def claims(**more: Any) -> dict[str, Any]:
