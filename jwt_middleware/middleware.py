@@ -21,6 +21,7 @@ from .lifespan import lifespan
 from .plain_hit import AUTHENTICATED, Credentials, PlainHits, SessionUser
 from .policy import CrossSite, PublicPaths, navigates
 from .responses import Refusals
+from .seen import digest
 from .transport import COOKIE_READ, Unreadable
 from .types import Carrier, Due, Outcome, RawToken, TokenInfo
 from .websocket import watched
@@ -75,7 +76,7 @@ class JWTSessionMiddleware:
         self._sends_to_login: Final = login is not None
         self._refusals: Final = Refusals(login)
         self._read: Final = authority.transport.read
-        self._hit: Final = authority.hit
+        self._hit: Final = authority.parts.pipeline.hit
         self._takes: Final = PlainHits(authority, self._public).take
         self._carrying: Final = CookieCarrying((authority.cookie.name, *authority.cookie.also_read))
         self._attribute: Final = authority.schema.subject_attribute
@@ -134,9 +135,10 @@ class JWTSessionMiddleware:
         except Refusal as refusal:
             decided = self._early(refusal, scope, outside)
         else:
-            decided = outside or (None if raw.adopted else self._hit(raw.value))
+            key = digest(raw.value)
+            decided = outside or (None if raw.adopted else self._hit(key))
             if decided is None:
-                decided = await self.authority.run(raw, optional=self._optional.match(scope))
+                decided = await self.authority.run(raw, key, optional=self._optional.match(scope))
         if not isinstance(decided, Outcome):
             session, token = decided
         elif decided.session is not None or (decided.result == "anonymous" and self._optional.match(scope)):

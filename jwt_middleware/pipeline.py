@@ -1,7 +1,7 @@
 """The path of one request, from a raw token to a session: each step is named after its module.
 
-``hit`` is the plain hit: a token seen before, of today's payload, whose deadline is ahead. ``run`` is everything
-else, and leaves one :class:`Outcome` behind.
+``hit`` is the plain hit: a token seen before, of today's payload, whose session is known to be active. ``run`` is
+everything else, and leaves one :class:`Outcome` behind.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Pipeline(Generic[S]):
     ) -> None:
         self._schema: Final = schema
         self._build: Final = schema.build
+        self._subject: Final = schema.subject_attribute
         self._tokens: Final = tokens
         self._keys: Final = keys
         self._revocation: Final = revocation
@@ -69,24 +70,26 @@ class Pipeline(Generic[S]):
         self._ended: Final[set[str | None]] = set()
         self._generation = 0
 
-    def hit(self, token: bytes) -> tuple[S, TokenInfo] | None:
-        """The plain hit, or None where :meth:`run` must decide. Never suspends."""
-        entry = self._find(digest(token))
+    def hit(self, key: bytes) -> tuple[S, TokenInfo] | None:
+        """The plain hit of a token of this digest, or None where :meth:`run` must decide. Never suspends."""
+        entry = self._find(key)
         if entry is None:
             return None
-        frozen, info, deadline, cell = entry
-        if info is None or deadline <= self._monotonic() or info.session_id in self._ended:
+        frozen, info, deadline, cell, _, _ = entry
+        if info is None or info.session_id in self._ended:
             return None
         try:
             session = self._build(frozen)
         except Exception:  # the session class runs code of the app's, which may change its mind
             return None
+        if deadline <= self._monotonic() and not self._stands(key, entry, session):
+            return None
         self._cells[cell] += 1
         return session, info
 
-    async def run(self, raw: RawToken, *, optional: bool = False) -> Outcome[S]:
-        """Everything that is not a plain hit. ``optional``: a bad cookie makes an anonymous request."""
-        trail, key, generation = Trail(raw.carrier), digest(raw.value), self._generation
+    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S]:
+        """Everything that is not a plain hit. ``key``: its digest. ``optional``: a bad cookie makes it anonymous."""
+        trail, generation = Trail(raw.carrier), self._generation
         try:
             token = await self.verify(raw, key, trail)
             payload = self._schema.upgrade(token.claims, token.payload_version)
@@ -117,7 +120,7 @@ class Pipeline(Generic[S]):
             Refusal: As ``tokens`` says.
         """
         trail = trail or Trail()
-        known = self._known(raw, key)
+        known = self._verified_before(raw, key)
         if known is None:
             signed = await self._open(raw.value)
             trail.key_id, trail.label = signed.key_id, UNKNOWN
@@ -164,7 +167,7 @@ class Pipeline(Generic[S]):
         if session_id is not None:
             self._ended.add(session_id)
 
-    def _known(self, raw: RawToken, key: bytes) -> VerifiedToken | None:
+    def _verified_before(self, raw: RawToken, key: bytes) -> VerifiedToken | None:
         entry = self._find(key)
         if entry is None or entry[1] is not None or raw.adopted or not self._holds(entry):
             return None
@@ -172,6 +175,24 @@ class Pipeline(Generic[S]):
 
     def _holds(self, entry: Entry | None) -> bool:
         return entry is not None and entry[2] > self._monotonic()
+
+    def _stands(self, key: bytes, entry: Entry, session: S) -> bool:
+        """Whether a token past its deadline lacked nothing but a newer answer of the store, and there is one."""
+        frozen, info, deadline, cell, ends, auth_time = entry
+        if self._revocation is None or info is None or ends <= self._monotonic():
+            return False
+        asked = SessionKey(session_id=info.session_id, user_id=str(getattr(session, self._subject)))
+        try:
+            checked = self._revocation.check_now(asked, _since(auth_time), listed=True)
+        except Refusal:  # the whole path says so, and counts it
+            return False
+        if checked is None:
+            return False
+        if checked > deadline:
+            self.seen.put(key, (frozen, info, min(ends, checked), cell, ends, auth_time))
+        if self._activity is not None and info.session_id is not None:
+            self._activity.note(info.session_id)
+        return True
 
     async def _open(self, token: bytes) -> SignedClaims:
         try:
@@ -186,8 +207,7 @@ class Pipeline(Generic[S]):
         if self._revocation is None:
             return math.inf
         asked = SessionKey(session_id=token.session_id or adopted_session_id(key), user_id=subject)
-        since = -math.inf if token.auth_time is None else token.auth_time
-        listed = token.session_id is not None
+        since, listed = _since(token.auth_time), token.session_id is not None
         deadline = None if fresh else self._revocation.check_now(asked, since, listed=listed)
         if deadline is None:
             return await self._revocation.check(asked, since, listed=listed, fresh=fresh)
@@ -201,9 +221,15 @@ class Pipeline(Generic[S]):
         ends = min(monotonic + min(token.valid_until - now, LONGEST), self._keys.usable_until)
         renewed = monotonic + self._dues.renewed_from(token) - now
         if trail.minted is None and trail.fallback is None and not token.adopted and renewed > monotonic:
-            self.seen.put(key, (frozen, info, min(ends, checked, renewed), self._decisions.cell(trail)))
+            ends = min(ends, renewed)
+            self.seen.put(key, (frozen, info, min(ends, checked), self._decisions.cell(trail), ends, token.auth_time))
         elif "cookie" not in token.adopted and not self._holds(self._find(key)):
-            self.seen.put(key, (pack(token), None, ends, 0))
+            self.seen.put(key, (pack(token), None, ends, 0, ends, None))
+
+
+def _since(auth_time: float | None) -> float:
+    """What marks are compared with."""
+    return -math.inf if auth_time is None else auth_time
 
 
 def adopted_session_id(key: bytes) -> str:

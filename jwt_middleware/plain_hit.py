@@ -15,6 +15,7 @@ from starlette.types import Scope
 from .authority import SessionAuthority
 from .decisions import DECIDED
 from .policy import SAFE, PublicPaths
+from .seen import digest
 from .transport import MAX_COOKIE_HEADER
 
 
@@ -60,7 +61,7 @@ class PlainHits:
         self._below: Final = public.below
         self._name: Final = authority.cookie.name.encode("ascii")
         self._pair: Final = self._name + b"="
-        self._known: Final = authority.hit
+        self._hit: Final = authority.parts.pipeline.hit
         self._attribute: Final = authority.schema.subject_attribute
 
     def take(self, scope: Scope) -> bool:  # noqa: PLR0911 - whatever is not plain leaves at once
@@ -86,7 +87,7 @@ class PlainHits:
         before, _, after = cookies.partition(self._pair)
         token, named = after.partition(b";")[0], cookies.count(self._name)
         once = named == 1 or named - token.count(self._name) == 1
-        found = self._known(token) if once and (not before or before[-2:] == b"; ") else None
+        found = self._hit(digest(token)) if once and (not before or before[-2:] == b"; ") else None
         if found is None:
             return False
         state = scope.setdefault("state", {})

@@ -11,20 +11,18 @@ import contextlib
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal, NamedTuple, Protocol
+from typing import Final, Literal, Protocol
 
 from . import names
+from .answers import Answer, Answers, RevokedHere
 from .errors import ConfigError, Reason, Refusal, refuse_numbers
 from .lookup import Found, LookupFailed
 from .ports import Clock
 from .tallies import Tallies
 from .types import SessionKey, SessionStatus
 
-MOST_KNOWN: Final = 100_000
-MOST_REVOKED: Final = 10_000
 STALE: Final = -math.inf
 """The deadline of a session that passes on an answer older than ``max_staleness``, or on none."""
-Scope = Literal["session", "user", "all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,56 +54,6 @@ class SessionsLookup(Protocol):
     async def get(self, key: SessionKey, *, fresh: bool = False) -> Found[SessionStatus]: ...
 
 
-class _Known(NamedTuple):
-    """An answer of the store."""
-
-    status: SessionStatus
-    sent_at: float
-    """The monotonic moment its query left: it is that old."""
-    generation: int
-    """How much had been revoked here when the query can have left at the earliest."""
-
-
-class _Revoked(NamedTuple):
-    """A revocation by this process."""
-
-    generation: int
-    at: float
-    """Monotonic."""
-    not_before: float
-    """What this process takes for the mark while the store cannot be asked."""
-    kept: str | None
-
-    def ends(self, key: SessionKey, auth_time: float) -> bool:
-        return auth_time <= self.not_before and (self.kept is None or self.kept != key.session_id)
-
-
-class _RevokedHere:
-    """What this process revoked: an older answer is not believed, and no outage revives it. Bounded."""
-
-    def __init__(self) -> None:
-        self.generation = 0
-        self._floor = 0
-        self._entries: Final[dict[tuple[Scope, str], _Revoked]] = {}
-
-    def add(self, scope: Scope, subject: str, *, at: float, not_before: float, kept: str | None) -> None:
-        self.generation += 1
-        self._entries.pop((scope, subject), None)
-        if len(self._entries) >= MOST_REVOKED:
-            forgotten = self._entries.pop(next(iter(self._entries)))
-            self._floor = forgotten.generation  # whatever was known before it is asked for again
-        self._entries[scope, subject] = _Revoked(self.generation, at, not_before, kept)
-
-    def of(self, key: SessionKey) -> list[_Revoked]:
-        """What may have ended that session."""
-        names_of: list[tuple[Scope, str]] = [("session", key.session_id or ""), ("user", key.user_id), ("all", "")]
-        return [self._entries[name] for name in names_of if name in self._entries]
-
-    def allows(self, key: SessionKey, known: _Known) -> bool:
-        """Whether an answer was asked for after everything that was revoked here."""
-        return known.generation >= max([self._floor, *(revoked.generation for revoked in self.of(key))])
-
-
 class RevocationView:
     """What this process knows of sessions."""
 
@@ -118,12 +66,12 @@ class RevocationView:
         self._monotonic: Final = clock.monotonic
         self._cells: Final = tallies.cells
         self._stale: Final = tallies.cell(names.REVOCATION_STALE)
-        self._known: Final[dict[SessionKey, _Known]] = {}
+        self._answers: Final = Answers(self._tolerated)
         self._rechecks: Final[dict[SessionKey, asyncio.Task[None]]] = {}
-        self._here: Final = _RevokedHere()
+        self._here: Final = RevokedHere()
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._answers)
 
     def check_now(self, key: SessionKey, auth_time: float, *, listed: bool) -> float | None:
         """The monotonic moment until which the answer may be believed without looking here again; None: ask.
@@ -136,15 +84,15 @@ class RevocationView:
         Raises:
             Refusal: ``session_unknown`` or ``session_revoked``.
         """
-        known = self._known.get(key)
+        known = self._answers.of(key)
         if known is None or not self._here.allows(key, known):
             return None
         age = self._monotonic() - known.sent_at
         if age >= self._staleness:
             return None
-        _judge(known.status, auth_time, listed=listed)
+        _judge(known, auth_time, listed=listed)
         if age >= self._staleness / 2:
-            self._recheck(key)
+            self._recheck(key, auth_time, listed=listed)
         return known.sent_at + self._staleness / 2
 
     async def check(self, key: SessionKey, auth_time: float, *, listed: bool, fresh: bool = False) -> float:
@@ -156,11 +104,11 @@ class RevocationView:
             Refusal: ``session_unknown``, ``session_revoked``, or ``sessions_unavailable``.
         """
         try:
-            status, sent_at = await self._ask(key, fresh=fresh)
+            known = await self._ask(key, auth_time, listed=listed, fresh=fresh)
         except LookupFailed:
             return self._without_answer(key, auth_time, listed=listed, fresh=fresh)
-        _judge(status, auth_time, listed=listed)
-        return sent_at + self._staleness / 2
+        _judge(known, auth_time, listed=listed)
+        return known.sent_at + self._staleness / 2
 
     def revoked_here(
         self,
@@ -189,20 +137,26 @@ class RevocationView:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, key: SessionKey, *, fresh: bool = False) -> tuple[SessionStatus, float]:
+    async def _ask(self, key: SessionKey, auth_time: float, *, listed: bool, fresh: bool = False) -> Answer:
         asked_at, generation = self._monotonic(), self._here.generation
         found = await self._lookup.get(key, fresh=fresh)
         if not fresh and found.origin == "coalesced" and self._is_too_old(key, found.sent_at, asked_at):
             generation = self._here.generation
             found = await self._lookup.get(key, fresh=True)
         status = found.value or SessionStatus(known=False, active=False)
-        before = self._known.get(key)
+        known = Answer(
+            user_id=key.user_id,
+            known=status.known,
+            active=status.active,
+            not_before=status.not_before,
+            sent_at=found.sent_at,
+            generation=generation,
+        )
+        before = self._answers.of(key)
         if before is None or before.sent_at <= found.sent_at:  # an older query may be answered later
-            self._known.pop(key, None)
-            while len(self._known) >= MOST_KNOWN:
-                del self._known[next(iter(self._known))]
-            self._known[key] = _Known(status, found.sent_at, generation)
-        return status, found.sent_at
+            passes = known.refuses(auth_time, listed=listed) is None
+            self._answers.put(key, known, passes=passes, now=self._monotonic())
+        return known
 
     def _is_too_old(self, key: SessionKey, sent_at: float, asked_at: float) -> bool:
         """The query that was joined had left before the bound, or before something was revoked here."""
@@ -211,9 +165,9 @@ class RevocationView:
     def _without_answer(self, key: SessionKey, auth_time: float, *, listed: bool, fresh: bool) -> float:
         """The last answer stands for a while; what it, or this process, revoked stays revoked for good."""
         now = self._monotonic()
-        known = self._known.get(key)
+        known = self._answers.of(key)
         if known is not None:
-            _judge(known.status, auth_time, listed=listed)
+            _judge(known, auth_time, listed=listed)
         for revoked in self._here.of(key):
             if (known is None or known.generation < revoked.generation) and revoked.ends(key, auth_time):
                 raise Refusal(Reason.SESSION_REVOKED)
@@ -225,23 +179,24 @@ class RevocationView:
         self._cells[self._stale] += 1
         return STALE
 
-    def _recheck(self, key: SessionKey) -> None:
+    def _recheck(self, key: SessionKey, auth_time: float, *, listed: bool) -> None:
         if key in self._rechecks:
             return
-        task = asyncio.get_running_loop().create_task(self._ask_quietly(key))
+        task = asyncio.get_running_loop().create_task(self._ask_quietly(key, auth_time, listed=listed))
         self._rechecks[key] = task
         task.add_done_callback(lambda _: self._rechecks.pop(key, None))
 
-    async def _ask_quietly(self, key: SessionKey) -> None:
+    async def _ask_quietly(self, key: SessionKey, auth_time: float, *, listed: bool) -> None:
         with contextlib.suppress(LookupFailed, ConfigError):  # the request that waits for it past the bound is told
-            await self._ask(key)
+            await self._ask(key, auth_time, listed=listed)
 
 
-def _judge(status: SessionStatus, auth_time: float, *, listed: bool) -> None:
-    if not status.known:
-        if listed:
-            raise Refusal(Reason.SESSION_UNKNOWN)
-    elif not status.active:
-        raise Refusal(Reason.SESSION_REVOKED)
-    if status.not_before is not None and auth_time <= status.not_before:
-        raise Refusal(Reason.SESSION_REVOKED)
+def _judge(known: Answer, auth_time: float, *, listed: bool) -> None:
+    """Let it pass, or say why not.
+
+    Raises:
+        Refusal: ``session_unknown`` or ``session_revoked``.
+    """
+    reason = known.refuses(auth_time, listed=listed)
+    if reason is not None:
+        raise Refusal(reason)

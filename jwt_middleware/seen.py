@@ -11,9 +11,10 @@ from typing import Final
 
 from .types import TokenInfo
 
-Entry = tuple[bytes, TokenInfo | None, float, int]
-"""What the session is built from, the facts of its token, the monotonic moment until which both hold, the cell of the
-tallies that a plain hit raises. Without the facts the bytes are the verified token, and no plain hit comes of it."""
+Entry = tuple[bytes, TokenInfo | None, float, int, float, float | None]
+"""What the session is built from; the facts of its token; the monotonic moment until which both hold; the cell of the
+tallies that a plain hit raises; the moment until which they would hold if only the session were known to be active; the
+token's ``auth_time``. Without the facts the bytes are the verified token, and no plain hit comes of it."""
 
 LONGEST: Final = 60.0
 """Seconds an entry holds at most: then the wall clock is read again, whatever happened to it meanwhile."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-_HIDDEN: Final = frozenset({"session_id"})
+_HIDDEN: Final = frozenset({"session_id", "user_id"})
 """Fields that come out of a token, as every mapping does: reprs end in logs."""
 
 

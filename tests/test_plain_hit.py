@@ -15,7 +15,9 @@ from jwt_middleware import JWTSessionMiddleware, MemorySessionStore, Reason, Ref
 from jwt_middleware.decisions import DECIDED
 from jwt_middleware.plain_hit import PlainHits, SessionUser
 from jwt_middleware.policy import PublicPaths
+from jwt_middleware.seen import digest
 from tests.apps import Echo, Sent, counts, nothing, scope_of
+from tests.lookup.making import turns
 from tests.signals import Signals
 from tests.support import FakeClock, Recorder, Session, authority_of
 
@@ -59,7 +61,8 @@ class Plain:
         )
         self.app = Echo()
         self.middleware = JWTSessionMiddleware(self.app, authority=self.authority, public=["/login", "/static/*"])
-        self.token = asyncio.run(self.authority.issue(Session(user_id="1", email="a@example.com"))).token
+        issued = asyncio.run(self.authority.issue(Session(user_id="1", email="a@example.com")))
+        self.token, self.session_id = issued.token, issued.session_id
         self.headers = [
             (b"accept", b"text/html"),
             (b"accept-language", b"en"),
@@ -215,20 +218,75 @@ def test_each_request_has_a_session_of_its_own() -> None:
     assert plain.app.session.permissions == ["read"]
 
 
-def test_it_ends_half_way_to_the_next_check_of_the_session() -> None:
+def test_half_way_to_the_next_check_the_session_is_looked_up_beside_the_request_and_the_token_not_again() -> None:
     plain = Plain()
-    assert "run" not in entered(lambda: asyncio.run(plain.request()))
+    asked = plain.store.asked
 
-    plain.clock.advance(2.6)
+    async def test() -> None:
+        plain.clock.advance(2.6)
+        for _ in range(3):
+            await plain.request()
+        await turns()
+        assert plain.store.asked == asked + 1
+        before = list(plain.authority.parts.tallies.cells)
+        await plain.request()
+        assert plain.store.asked == asked + 1
+        assert sum(plain.authority.parts.tallies.cells) == sum(before) + 1
+        assert len(plain.recorder.outcomes) == 1, "only the first sight was reported"
+        assert len(plain.authority.parts.activity or ()) == 1
+
+    asyncio.run(test())
+
+
+def test_the_request_after_the_next_check_is_as_cheap_as_any() -> None:
+    plain = Plain()
+
+    async def once_more() -> None:
+        plain.clock.advance(2.6)
+        await plain.request()
+        await turns()
+        await plain.request()
+
+    asyncio.run(once_more())
+
+    assert "_stands" not in entered(plain.step)
+    assert len(entered(plain.step)) <= MOST_CALLS
+
+
+def test_past_the_bound_the_whole_path_decides() -> None:
+    plain = Plain()
+
+    plain.clock.advance(5.0)
 
     assert "run" in entered(lambda: asyncio.run(plain.request()))
 
 
+@pytest.mark.parametrize("whose", ["session", "user"])
+def test_a_session_that_was_ended_elsewhere_passes_no_longer_than_the_answer_is_believed(whose: str) -> None:
+    plain = Plain()
+
+    async def test() -> None:
+        if whose == "session":
+            await plain.store.revoke(plain.session_id)
+        else:
+            plain.clock.advance(0.1)
+            await plain.store.revoke_user("1")
+        plain.clock.advance(2.6)
+        assert (await plain.request())[0]["status"] == 200
+        await turns()
+        assert (await plain.request())[0]["status"] == 401
+        assert plain.recorder.outcomes[-1].reason is Reason.SESSION_REVOKED
+
+    asyncio.run(test())
+
+
 def asked_for(headers: list[tuple[bytes, bytes]], cookie: str) -> list[bytes]:
-    """The token, if any, that the plain hit finds in these headers."""
+    """The digest of the token, if any, that the plain hit finds in these headers."""
     asked: list[bytes] = []
     authority: Any = SimpleNamespace(
-        cookie=SimpleNamespace(name=cookie), hit=asked.append, schema=SimpleNamespace(subject_attribute="user_id")
+        cookie=SimpleNamespace(name=cookie),
+        parts=SimpleNamespace(pipeline=SimpleNamespace(hit=asked.append)),
+        schema=SimpleNamespace(subject_attribute="user_id"),
     )
     assert not PlainHits(authority, PublicPaths([])).take(scope_of(headers=headers))
     return asked
@@ -256,7 +314,7 @@ def test_however_the_cookie_is_written_plain_and_full_reading_agree(cookies: byt
     given = [(b"accept", b"*/*"), (b"cookie", header)]
 
     assert plain.authority.transport.read(given).raw.value == token
-    assert asked_for(given, plain.authority.cookie.name) in ([], [token], [token + b" "])
+    assert asked_for(given, plain.authority.cookie.name) in ([], [digest(token)], [digest(token + b" ")])
 
 
 @pytest.mark.parametrize(
@@ -281,7 +339,7 @@ def test_what_is_unusual_is_left_to_the_full_reading(given: list[tuple[bytes, by
 
 
 def test_a_short_cookie_name_is_found_though_the_token_holds_its_letters() -> None:
-    assert asked_for([(b"cookie", b"a=1; t=ttt.attt.ttt; b=2")], "t") == [b"ttt.attt.ttt"]
+    assert asked_for([(b"cookie", b"a=1; t=ttt.attt.ttt; b=2")], "t") == [digest(b"ttt.attt.ttt")]
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "get"])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
 import pytest
 
-from jwt_middleware import Revocation, names, revocation
+from jwt_middleware import Revocation, answers, names
 from jwt_middleware.errors import ConfigError, Reason, Refusal
 from jwt_middleware.lookup import Found, LookupFailed
-from jwt_middleware.revocation import RevocationView
+from jwt_middleware.revocation import STALE, RevocationView
 from jwt_middleware.tallies import Tallies
 from jwt_middleware.types import FillOutcome, SessionKey, SessionStatus
 from tests.lookup.making import turns
@@ -244,7 +245,7 @@ def test_allow_lets_pass_and_counts() -> None:
         assert await world.ask() == "passes"
         assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == "passes"
         assert world.stale == 2
-        assert await world.view.check(KEY, BEGAN, listed=True) == revocation.STALE
+        assert await world.view.check(KEY, BEGAN, listed=True) == STALE
 
     asyncio.run(main())
 
@@ -407,7 +408,7 @@ def test_an_uncached_check_is_never_answered_from_memory() -> None:
 
 
 def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocation, "MOST_KNOWN", 10)
+    monkeypatch.setattr(answers, "MOST_KNOWN", 10)
 
     async def main() -> None:
         world = World()
@@ -420,8 +421,62 @@ def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
 
 
+def test_an_answer_is_forgotten_once_it_is_of_no_use_and_one_that_ended_a_session_never() -> None:
+    ended = SessionKey(session_id="ended", user_id="7")
+
+    async def main() -> None:
+        world = World(stale_if_error=timedelta(seconds=20), on_unavailable="allow")
+        world.store.status[ended] = REVOKED
+        assert await world.ask(ended) == Reason.SESSION_REVOKED
+        assert await world.ask() == "passes"
+        world.clock.advance(29.9)
+        await world.ask(SessionKey(session_id="second", user_id="8"), listed=False)
+        assert len(world.view) == 3
+        world.clock.advance(0.1)
+        await world.ask(SessionKey(session_id="third", user_id="8"), listed=False)
+        assert len(world.view) == 3
+        world.clock.advance(3600.0)
+        world.store.down = True
+        assert await world.ask(ended) == Reason.SESSION_REVOKED
+        assert await world.ask() == "passes"
+
+    asyncio.run(main())
+
+
+def test_a_session_that_is_asked_about_again_is_remembered_again() -> None:
+    async def main() -> None:
+        world = World()
+        for status, verdict in ((REVOKED, Reason.SESSION_REVOKED), (ACTIVE, "passes"), (REVOKED, "session_revoked")):
+            world.store.status[KEY] = status
+            assert await world.ask(fresh=True) == verdict
+            assert len(world.view) == 1
+
+    asyncio.run(main())
+
+
+def test_an_answer_for_one_user_is_none_for_another() -> None:
+    async def main() -> None:
+        world = World()
+        assert await world.ask() == "passes"
+        assert await world.ask(SessionKey(session_id="s", user_id="8")) == Reason.SESSION_UNKNOWN
+        assert world.queries == 2
+
+    asyncio.run(main())
+
+
+def test_what_is_known_of_a_session_is_nothing_that_the_garbage_collector_follows() -> None:
+    async def main() -> None:
+        world = World()
+        await world.ask()
+        ((_, answer),) = world.view._answers._passing.items()
+        assert not gc.is_tracked(answer)
+        assert "7" not in repr(answer)
+
+    asyncio.run(main())
+
+
 def test_what_was_revoked_here_is_bounded_and_what_is_forgotten_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revocation, "MOST_REVOKED", 10)
+    monkeypatch.setattr(answers, "MOST_REVOKED", 10)
 
     async def main() -> None:
         world = World()

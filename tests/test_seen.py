@@ -14,10 +14,10 @@ def test_a_token_is_known_by_a_digest_of_the_whole_of_it() -> None:
 
 def test_what_is_put_is_found_until_it_is_dropped() -> None:
     seen = Seen(10)
-    seen.put(b"k", (b"session", None, 5.0, 3))
-    assert seen.get(b"k") == (b"session", None, 5.0, 3)
-    seen.put(b"k", (b"token", None, 6.0, 0))
-    assert seen.get(b"k") == (b"token", None, 6.0, 0)
+    seen.put(b"k", (b"session", None, 5.0, 3, 5.0, None))
+    assert seen.get(b"k") == (b"session", None, 5.0, 3, 5.0, None)
+    seen.put(b"k", (b"token", None, 6.0, 0, 6.0, None))
+    assert seen.get(b"k") == (b"token", None, 6.0, 0, 6.0, None)
     seen.drop(b"k")
     seen.drop(b"k")
     assert seen.get(b"k") is None
@@ -26,7 +26,7 @@ def test_what_is_put_is_found_until_it_is_dropped() -> None:
 def test_the_table_is_bounded_and_the_oldest_leave_first() -> None:
     seen = Seen(3)
     for key in (b"a", b"b", b"c", b"a", b"d"):
-        seen.put(key, (key, None, 0.0, 0))
+        seen.put(key, (key, None, 0.0, 0, 0.0, None))
     assert len(seen) == 3
     assert [seen.get(key) is not None for key in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
     seen.clear()

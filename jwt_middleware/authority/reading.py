@@ -31,7 +31,6 @@ class Reader(Generic[S]):
         self.clock: Final = settings.clock
         self.signing: Final = settings.keys.signing
         self.parts: Final = assemble(schema, settings, self)
-        self.hit: Final = self.parts.pipeline.hit
         self.transport: Final = self.parts.transport
 
     async def verify(self, token: str) -> VerifiedToken:
@@ -62,8 +61,9 @@ class Reader(Generic[S]):
             return self.refuse(refusal.reason, carrier=getattr(refusal, "carrier", None), optional=optional)
         if raw is None:
             return self.refuse(Reason.TOKEN_MISSING, optional=optional)
-        known = None if raw.adopted else self.hit(raw.value)
-        return await self.run(raw, optional=optional) if known is None else self._known(raw, *known)
+        key = digest(raw.value)
+        known = None if raw.adopted else self.parts.pipeline.hit(key)
+        return await self.run(raw, key, optional=optional) if known is None else self._known(raw, *known)
 
     def session(self, conn: HTTPConnection) -> S:
         """The request's session, typed; ``request.state.session`` is the same object.
@@ -112,9 +112,13 @@ class Reader(Generic[S]):
         again = LONGEST if self._settings.store is None else self._settings.revocation.max_staleness.total_seconds()
         return max(0.05, min(ends - self.clock.now(), again, LONGEST))
 
-    async def run(self, raw: RawToken, *, optional: bool = False) -> Outcome[S]:
+    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S]:
         """Everything that is not a plain hit; see ``pipeline``."""
-        return await self.parts.pipeline.run(raw, optional=optional)
+        return await self.parts.pipeline.run(raw, key, optional=optional)
+
+    def hit(self, token: bytes) -> tuple[S, TokenInfo] | None:
+        """The session of a token that needs nothing to be asked; None says no more than that it may."""
+        return self.parts.pipeline.hit(digest(token))
 
     def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
         """Count and report a request that is turned away before its token was looked at."""

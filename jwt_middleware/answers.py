@@ -1,0 +1,104 @@
+"""What this process remembers of sessions: what the store answered, and what was revoked here. All of it bounded."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple
+
+from .errors import Reason
+from .types import SessionKey
+from .values import Value
+
+MOST_KNOWN: Final = 100_000
+MOST_REVOKED: Final = 10_000
+Scope = Literal["session", "user", "all"]
+
+
+class Answer(Value, frozen=True, kw_only=True, gc=False):
+    """An answer of the store. One is kept for each session in use: it is small, and no garbage collector follows it."""
+
+    user_id: str
+    known: bool
+    active: bool
+    not_before: float | None
+    sent_at: float
+    """The monotonic moment its query left: it is that old."""
+    generation: int
+    """How much had been revoked here when the query can have left at the earliest."""
+
+    def refuses(self, auth_time: float, *, listed: bool) -> Reason | None:
+        """Why a session of that ``auth_time`` does not stand, or None."""
+        if not self.known and listed:
+            return Reason.SESSION_UNKNOWN
+        if self.known and not self.active:
+            return Reason.SESSION_REVOKED
+        if self.not_before is not None and auth_time <= self.not_before:
+            return Reason.SESSION_REVOKED
+        return None
+
+
+class Answers:
+    """The newest answer for each session: one that lets it pass until it is of no more use, one that ended it for good.
+
+    Both are bounded; what is asked for again moves to the end.
+    """
+
+    def __init__(self, use: float) -> None:
+        self._use: Final = use
+        self._passing: Final[dict[str | None, Answer]] = {}
+        self._ended: Final[dict[str | None, Answer]] = {}
+
+    def __len__(self) -> int:
+        return len(self._passing) + len(self._ended)
+
+    def of(self, key: SessionKey) -> Answer | None:
+        known = self._passing.get(key.session_id) or self._ended.get(key.session_id)
+        return known if known is not None and known.user_id == key.user_id else None
+
+    def put(self, key: SessionKey, known: Answer, *, passes: bool, now: float) -> None:
+        for table in (self._passing, self._ended):
+            table.pop(key.session_id, None)
+            while len(table) >= MOST_KNOWN:
+                del table[next(iter(table))]
+        while self._passing and now - next(iter(self._passing.values())).sent_at >= self._use:
+            del self._passing[next(iter(self._passing))]
+        (self._passing if passes else self._ended)[key.session_id] = known
+
+
+class Revoked(NamedTuple):
+    """A revocation by this process."""
+
+    generation: int
+    at: float
+    """Monotonic."""
+    not_before: float
+    """What this process takes for the mark while the store cannot be asked."""
+    kept: str | None
+
+    def ends(self, key: SessionKey, auth_time: float) -> bool:
+        return auth_time <= self.not_before and (self.kept is None or self.kept != key.session_id)
+
+
+class RevokedHere:
+    """What this process revoked: an older answer is not believed, and no outage revives it. Bounded."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._floor = 0
+        self._entries: Final[dict[tuple[Scope, str], Revoked]] = {}
+
+    def add(self, scope: Scope, subject: str, *, at: float, not_before: float, kept: str | None) -> None:
+        self.generation += 1
+        self._entries.pop((scope, subject), None)
+        if len(self._entries) >= MOST_REVOKED:
+            forgotten = self._entries.pop(next(iter(self._entries)))
+            self._floor = forgotten.generation  # whatever was known before it is asked for again
+        self._entries[scope, subject] = Revoked(self.generation, at, not_before, kept)
+
+    def of(self, key: SessionKey) -> list[Revoked]:
+        """What may have ended that session."""
+        names_of: list[tuple[Scope, str]] = [("session", key.session_id or ""), ("user", key.user_id), ("all", "")]
+        return [self._entries[name] for name in names_of if name in self._entries]
+
+    def allows(self, key: SessionKey, known: Answer) -> bool:
+        """Whether an answer was asked for after everything that was revoked here."""
+        return known.generation >= max([self._floor, *(revoked.generation for revoked in self.of(key))])
