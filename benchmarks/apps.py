@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from random import Random
 from time import process_time
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -22,22 +22,18 @@ Coming = Callable[[int], list[Headers]]
 """The headers of so many requests, made before the clock starts."""
 
 
+def said(session: object) -> str:
+    """What every handler answers: none can say "ok" that has not read a session."""
+    return "hi" if session is None else "ok"
+
+
 async def home(request: Request) -> PlainTextResponse:
-    return PlainTextResponse("ok")
+    """The bare app's handler looks for a session too: what reading one costs is in the base of everybody."""
+    return PlainTextResponse(said(request.scope["state"].get("session")))
 
 
-def bare(*middleware: Middleware) -> Starlette:
-    return Starlette(routes=[Route("/", home)], middleware=middleware)
-
-
-def bare_fastapi(*middleware: Middleware) -> FastAPI:
-    app = FastAPI(openapi_url=None, middleware=middleware)
-
-    @app.get("/")
-    async def home() -> Any:
-        return PlainTextResponse("ok")
-
-    return app
+def bare(*middleware: Middleware, handler: Callable[[Request], Any] = home) -> Starlette:
+    return Starlette(routes=[Route("/", handler)], middleware=middleware)
 
 
 class PassThrough:
@@ -77,3 +73,9 @@ def around(given: list[Headers]) -> Coming:
         return [given[(first + n) % len(given)] for n in range(number)]
 
     return coming
+
+
+def at_random(tokens: list[bytes]) -> Coming:
+    """Any of them, in an order that is the same for everybody."""
+    chosen = Random(7)
+    return lambda number: [world.cookie(token.decode()) for token in chosen.choices(tokens, k=number)]

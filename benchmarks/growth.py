@@ -64,11 +64,11 @@ def _among(runner: asyncio.Runner, count: int, turned: int) -> tuple[SessionAuth
     authority = world.authority(store=None, cache_entries=2_000_000, sources=[emails])
     tokens = signed(authority, min(turned, count))
     olds = [old_token(authority, {"userId": str(n), "companyId": "acme"}) for n in range(len(tokens))]
-    pipeline = authority.parts.pipeline
+    known = authority.parts.known
     runner.run(remember(authority, tokens[:1]))
-    entry = next(iter(pipeline.seen._entries.values()))
+    entry = next(iter(known.seen._entries.values()))
     for n in range(count - 2 * len(tokens)):
-        pipeline.seen.put(n.to_bytes(32, "big"), entry)
+        known.seen.put(n.to_bytes(32, "big"), entry)
     runner.run(remember(authority, [*tokens, *(old.encode() for old in olds)]))
     return authority, {
         "plain hit": around([world.cookie(token.decode()) for token in tokens]),

@@ -1,39 +1,125 @@
-"""Single steps as contenders: the token alone, ours and PyJWT's."""
+"""Reading one token, as a contender: proved on good and bad tokens, then timed on what it is asked to do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 import jwt
 
-from jwt_middleware import Refusal, SessionAuthority
+from jwt_middleware import Reason, Refusal, SessionAuthority
 
-from .world import LEEWAY, REQUIRED, SECRET
+from .measure import Timed, awaited, repeated
+from .world import LEEWAY, SECRET
 
-OPTIONS: Any = {"require": REQUIRED}
+REQUIRED = ("exp", "iat", "sid", "auth_time")
+"""The claims that our token step wants, where there is a store; what the session needs beside them comes later."""
 
 
-def token_step(authority: SessionAuthority[Any], token: str) -> Callable[[], object]:
-    """The token step alone, as ``jwt.decode`` is called alone; a refusal ends it."""
-    tokens, octets = authority.parts.pipeline._tokens, token.encode()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """A function that reads a token, or a coroutine function, and the exception by which it refuses one."""
 
-    def call() -> object:
+    read: Callable[[str], Any]
+    refusal: type[Exception]
+
+    def prove(
+        self, loop: asyncio.AbstractEventLoop, name: str, good: Mapping[str, object], bad: Mapping[str, str]
+    ) -> None:
+        """He reads every good token and refuses every bad one, or the run ends here.
+
+        Args:
+            loop: Where a coroutine function runs.
+            name: Who he is.
+            good: By token what is read of it: its claims, or its session.
+            bad: Tokens by what is wrong with them.
+        """
+        for token, expected in good.items():
+            try:
+                found = self._once(loop, token)
+            except self.refusal as refused:
+                raise SystemExit(f"{name} refused a good token: {refused!r}") from None
+            if getattr(found, "claims", found) != expected:
+                raise SystemExit(f"{name} read something else of a good token")
+        for wrong, token in bad.items():
+            try:
+                self._once(loop, token)
+            except self.refusal:
+                continue
+            raise SystemExit(f"{name} accepted a token that is {wrong}")
+
+    def accepting(self, loop: asyncio.AbstractEventLoop, tokens: Sequence[str]) -> Timed:
+        """Good tokens, one after the other and from the start again; a refusal ends the run."""
+        return _timed(loop, self.read, tokens)
+
+    def refusing(self, loop: asyncio.AbstractEventLoop, token: str) -> Timed:
+        """A bad token; one that is accepted ends the run."""
+        return _timed(loop, self._refuses_later if inspect.iscoroutinefunction(self.read) else self._refuses, [token])
+
+    def _once(self, loop: asyncio.AbstractEventLoop, token: str) -> Any:
+        found = self.read(token)
+        return loop.run_until_complete(found) if inspect.isawaitable(found) else found
+
+    def _refuses(self, token: str) -> None:
         try:
-            return tokens.check(tokens.open(octets), payload_version=2)
-        except Refusal:
-            return None
+            self.read(token)
+        except self.refusal:
+            return
+        raise SystemExit("a bad token was accepted")
 
-    return call
-
-
-def by_pyjwt(token: str, key: Any = SECRET, alg: str = "HS256") -> Callable[[], object]:
-    """``jwt.decode`` with the same checks; a refusal ends it."""
-
-    def call() -> object:
+    async def _refuses_later(self, token: str) -> None:
         try:
-            return jwt.decode(token, key, algorithms=[alg], leeway=LEEWAY, options=OPTIONS)
-        except jwt.PyJWTError:
-            return None
+            await self.read(token)
+        except self.refusal:
+            return
+        raise SystemExit("a bad token was accepted")
 
-    return call
+
+def token_step(authority: SessionAuthority[Any]) -> Reader:
+    """Ours as far as ``jwt.decode`` goes: the signature and the registered claims; no digest, no table, no session."""
+    tokens = authority.parts.pipeline._tokens
+    return Reader(read=lambda token: tokens.check(tokens.open(token.encode()), payload_version=2), refusal=Refusal)
+
+
+def verifying(authority: SessionAuthority[Any]) -> Reader:
+    """Ours as an app calls it: digest, look into the table, token step and payload version."""
+    return Reader(read=authority.verify, refusal=Refusal)
+
+
+def authenticating(authority: SessionAuthority[Any]) -> Reader:
+    """The whole path from a header to the session; a token that is known already ends the run."""
+
+    async def read(token: str) -> Any:
+        outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+        if outcome.session is None:
+            raise Refusal(outcome.reason or Reason.TOKEN_MISSING)
+        if outcome.key_id is None:
+            raise SystemExit("no key had to be found: the token was known")
+        return outcome.session
+
+    return Reader(read=read, refusal=Refusal)
+
+
+def decoding(key: Any = SECRET, alg: str = "HS256", required: Sequence[str] = REQUIRED) -> Reader:
+    """``jwt.decode``, its lists built once."""
+    algorithms = [alg]
+    options: Any = {"require": list(required)}
+    return Reader(
+        read=lambda token: jwt.decode(token, key, algorithms=algorithms, leeway=LEEWAY, options=options),
+        refusal=jwt.PyJWTError,
+    )
+
+
+def by_pyjwt(token: str) -> Callable[[], object]:
+    """``jwt.decode`` of a good HS256 token."""
+    return partial(decoding().read, token)
+
+
+def _timed(loop: asyncio.AbstractEventLoop, read: Callable[[str], Any], tokens: Sequence[str]) -> Timed:
+    each = map(read, cycle(tokens)).__next__
+    return awaited(loop, each) if inspect.iscoroutinefunction(read) else repeated(each)

@@ -19,6 +19,7 @@ from .observers import Observers
 from .pipeline import Pipeline
 from .ports import SessionStore
 from .reissuing import Reissuer
+from .remembered import Remembered
 from .revocation import RevocationView
 from .revoking import Revoker
 from .schema import SessionSchema
@@ -36,6 +37,7 @@ class Parts(Generic[S]):
     tallies: Tallies
     transport: Transport
     migration: Migration
+    known: Remembered[S]
     pipeline: Pipeline[S]
     minter: Minter[S]
     revoker: Revoker
@@ -55,8 +57,17 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
     activity = None if settings.store is None else _activity(settings.store, settings, tallies)
     filler = Filler(schema, settings.sources, lookup=lookups.claims, tallies=tallies, clock=settings.clock)
     minter = _minter(schema, settings, tokens, migration, tallies)
+    known = Remembered(
+        schema=schema,
+        revocation=revocation,
+        activity=activity,
+        tallies=tallies,
+        clock=settings.clock,
+        limit=settings.cache_entries,
+    )
     pipeline = Pipeline(
         schema=schema,
+        known=known,
         tokens=tokens,
         keys=settings.keys,
         revocation=revocation,
@@ -67,16 +78,16 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         observer=observer,
         tallies=tallies,
         clock=settings.clock,
-        cache_entries=settings.cache_entries,
     )
     if settings.remote is not None:
-        settings.remote.attach(clock=settings.clock, tallies=tallies, forget=pipeline.forget)
-    _declare_gauges(tallies, schema, migration, pipeline)
+        settings.remote.attach(clock=settings.clock, tallies=tallies, forget=known.forget)
+    _declare_gauges(tallies, schema, migration, known)
     settings.telemetry.attach(tallies, owner)
     return Parts(
         tallies=tallies,
         transport=Transport(settings.cookie),
         migration=migration,
+        known=known,
         pipeline=pipeline,
         minter=minter,
         revoker=_revoker(schema, settings, revocation, pipeline, tallies),
@@ -189,9 +200,7 @@ def _minter(
     )
 
 
-def _declare_gauges(
-    tallies: Tallies, schema: SessionSchema[Any], migration: Migration, pipeline: Pipeline[Any]
-) -> None:
+def _declare_gauges(tallies: Tallies, schema: SessionSchema[Any], migration: Migration, known: Remembered[Any]) -> None:
     def reading(of: Callable[[int], float | None], version: int) -> Callable[[], float | None]:
         return lambda: of(version)
 
@@ -205,7 +214,7 @@ def _declare_gauges(
     tallies.gauge(
         names.PAYLOAD_INFO, lambda: 1, {names.PAYLOAD_VERSION: schema.version, names.PAYLOAD_MINTS: schema.mints}
     )
-    seen = weakref.ref(pipeline.seen)
+    seen = weakref.ref(known.seen)
     tallies.gauge(
         names.CACHE_ENTRIES, lambda: None if (table := seen()) is None else len(table), {names.CACHE: "tokens"}
     )

@@ -76,7 +76,7 @@ class JWTSessionMiddleware:
         self._sends_to_login: Final = login is not None
         self._refusals: Final = Refusals(login)
         self._read: Final = authority.transport.read
-        self._hit: Final = authority.parts.pipeline.hit
+        self._hit: Final = authority.parts.known.hit
         self._takes: Final = PlainHits(authority, self._public).take
         self._carrying: Final = CookieCarrying((authority.cookie.name, *authority.cookie.also_read))
         self._attribute: Final = authority.schema.subject_attribute

@@ -1,13 +1,11 @@
 """The path of one request, from a raw token to a session: each step is named after its module.
 
-``hit`` is the plain hit: a token seen before, of today's payload, whose session is known to be active. ``run`` is
-everything else, and leaves one :class:`Outcome` behind.
+``run`` is every request but a plain hit (see ``remembered``), and leaves one :class:`Outcome` behind.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Final, Generic
 from uuid import UUID
 
@@ -19,16 +17,16 @@ from .errors import Reason, Refusal
 from .fallback import Filled, Filler
 from .migration import Migration
 from .ports import Clock, KeySource, Observer
+from .remembered import Remembered, since
 from .revocation import STALE, RevocationView
 from .schema import SessionSchema
-from .seen import LONGEST, Entry, Seen, digest
+from .seen import LONGEST, digest
 from .tallies import Tallies
-from .tokens import Tokens, Unsigned, pack, unpack
+from .tokens import Tokens, Unsigned
 from .types import Outcome, RawToken, S, SessionKey, SignedClaims, TokenInfo, VerifiedToken, moment
 
 ADOPTION_RULES: Final = ("cookie", "key", "iat", "lifetime", "sid")
 _WORTH_A_FETCH: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
-_MOST_ENDED: Final = 10_000
 
 
 class Pipeline(Generic[S]):
@@ -48,11 +46,9 @@ class Pipeline(Generic[S]):
         observer: Observer,
         tallies: Tallies,
         clock: Clock,
-        cache_entries: int,
+        known: Remembered[S],
     ) -> None:
         self._schema: Final = schema
-        self._build: Final = schema.build
-        self._subject: Final = schema.subject_attribute
         self._tokens: Final = tokens
         self._keys: Final = keys
         self._revocation: Final = revocation
@@ -61,40 +57,30 @@ class Pipeline(Generic[S]):
         self._dues: Final = dues
         self._migration: Final = migration
         self._clock: Final = clock
-        self._monotonic: Final[Callable[[], float]] = clock.monotonic
         self._cells: Final = tallies.cells
         self._decisions: Final = Decisions(schema, tallies, observer)
         self._adoptions: Final = {rule: tallies.cell(names.ADOPTIONS, {names.RULE: rule}) for rule in ADOPTION_RULES}
-        self.seen: Final = Seen(cache_entries)
-        self._find: Final = self.seen.get
-        self._ended: Final[set[str | None]] = set()
-        self._generation = 0
+        self.known: Final = known
 
-    def hit(self, key: bytes) -> tuple[S, TokenInfo] | None:
-        """The plain hit of a token of this digest, or None where :meth:`run` must decide. Never suspends."""
-        entry = self._find(key)
-        if entry is None:
-            return None
-        frozen, info, deadline, cell, _, _ = entry
-        if info is None or info.session_id in self._ended:
-            return None
-        try:
-            session = self._build(frozen)
-        except Exception:  # the session class runs code of the app's, which may change its mind
-            return None
-        if deadline <= self._monotonic() and not self._stands(key, entry, session):
-            return None
-        self._cells[cell] += 1
-        return session, info
+    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S] | tuple[S, TokenInfo]:
+        """Everything that is not a plain hit; what became one, since the store was asked, is returned as one.
 
-    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S]:
-        """Everything that is not a plain hit. ``key``: its digest. ``optional``: a bad cookie makes it anonymous."""
-        trail, generation = Trail(raw.carrier), self._generation
+        Args:
+            raw: The token.
+            key: Its digest.
+            optional: A bad cookie makes an anonymous request.
+        """
+        trail, generation = Trail(raw.carrier), self.known.generation
+        said = None if raw.adopted else await self.known.again(key)
+        if isinstance(said, tuple):
+            return said
         try:
             token = await self.verify(raw, key, trail)
             payload = self._schema.upgrade(token.claims, token.payload_version)
             trail.subject = payload.subject
-            checked = await self._still_active(token, payload.subject, key)
+            if isinstance(said, Refusal):
+                raise said
+            checked = await self._still_active(token, payload.subject, key) if said is None else said
             trail.stale = checked == STALE
             filled = await self._filler.fill(payload)
             trail.fallback = filled.fallback
@@ -104,7 +90,7 @@ class Pipeline(Generic[S]):
         except Refusal as refusal:
             trail.claim = refusal.claim
             return self.refuse(refusal.reason, trail, optional=optional)
-        if generation == self._generation:
+        if generation == self.known.generation:
             self._remember(key, token, frozen, info, trail, checked)
         for rule in token.adopted:
             self._cells[self._adoptions[rule]] += 1
@@ -120,7 +106,7 @@ class Pipeline(Generic[S]):
             Refusal: As ``tokens`` says.
         """
         trail = trail or Trail()
-        known = self._verified_before(raw, key)
+        known = None if raw.adopted else self.known.verified(key)
         if known is None:
             signed = await self._open(raw.value)
             trail.key_id, trail.label = signed.key_id, UNKNOWN
@@ -158,42 +144,6 @@ class Pipeline(Generic[S]):
         """Count and report a request without a session: turned away, or anonymous where that is allowed."""
         return self._decisions.refuse(trail or Trail(), reason, optional=optional)
 
-    def forget(self, session_id: str | None = None) -> None:
-        """A session was revoked here (None: many): the next request of this process sees it."""
-        self._generation += 1
-        if session_id is None or len(self._ended) >= _MOST_ENDED:
-            self.seen.clear()
-            self._ended.clear()
-        if session_id is not None:
-            self._ended.add(session_id)
-
-    def _verified_before(self, raw: RawToken, key: bytes) -> VerifiedToken | None:
-        entry = self._find(key)
-        if entry is None or entry[1] is not None or raw.adopted or not self._holds(entry):
-            return None
-        return unpack(entry[0])
-
-    def _holds(self, entry: Entry | None) -> bool:
-        return entry is not None and entry[2] > self._monotonic()
-
-    def _stands(self, key: bytes, entry: Entry, session: S) -> bool:
-        """Whether a token past its deadline lacked nothing but a newer answer of the store, and there is one."""
-        frozen, info, deadline, cell, ends, auth_time = entry
-        if self._revocation is None or info is None or ends <= self._monotonic():
-            return False
-        asked = SessionKey(session_id=info.session_id, user_id=str(getattr(session, self._subject)))
-        try:
-            checked = self._revocation.check_now(asked, _since(auth_time), listed=True)
-        except Refusal:  # the whole path says so, and counts it
-            return False
-        if checked is None:
-            return False
-        if checked > deadline:
-            self.seen.put(key, (frozen, info, min(ends, checked), cell, ends, auth_time))
-        if self._activity is not None and info.session_id is not None:
-            self._activity.note(info.session_id)
-        return True
-
     async def _open(self, token: bytes) -> SignedClaims:
         try:
             return self._tokens.open(token)
@@ -207,29 +157,21 @@ class Pipeline(Generic[S]):
         if self._revocation is None:
             return math.inf
         asked = SessionKey(session_id=token.session_id or adopted_session_id(key), user_id=subject)
-        since, listed = _since(token.auth_time), token.session_id is not None
-        deadline = None if fresh else self._revocation.check_now(asked, since, listed=listed)
-        if deadline is None:
-            return await self._revocation.check(asked, since, listed=listed, fresh=fresh)
-        return deadline
+        listed = token.session_id is not None
+        return await self._revocation.ask(asked, since(token.auth_time), listed=listed, fresh=fresh)
 
     def _remember(
         self, key: bytes, token: VerifiedToken, frozen: bytes, info: TokenInfo, trail: Trail, checked: float
     ) -> None:
         """Nothing about a plain token needs to be reported again; of another only the verification is spared."""
-        now, monotonic = self._clock.now(), self._monotonic()
+        now, monotonic = self._clock.now(), self._clock.monotonic()
         ends = min(monotonic + min(token.valid_until - now, LONGEST), self._keys.usable_until)
         renewed = monotonic + self._dues.renewed_from(token) - now
         if trail.minted is None and trail.fallback is None and not token.adopted and renewed > monotonic:
-            ends = min(ends, renewed)
-            self.seen.put(key, (frozen, info, min(ends, checked), self._decisions.cell(trail), ends, token.auth_time))
-        elif "cookie" not in token.adopted and not self._holds(self._find(key)):
-            self.seen.put(key, (pack(token), None, ends, 0, ends, None))
-
-
-def _since(auth_time: float | None) -> float:
-    """What marks are compared with."""
-    return -math.inf if auth_time is None else auth_time
+            cell, ends = self._decisions.cell(trail), min(ends, renewed)
+            self.known.put(key, token, frozen, info, cell, checked=checked, ends=ends)
+        elif "cookie" not in token.adopted:
+            self.known.put_verified(key, token, ends=ends)
 
 
 def adopted_session_id(key: bytes) -> str:

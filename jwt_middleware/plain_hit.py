@@ -1,7 +1,7 @@
 """The plain hit, whole: a safe request whose cookie holds a token that was accepted before.
 
 Nearly every request is one, so this is what the package costs, and it reads from top to bottom: the path, the cookie
-(read as ``transport`` reads it, where it is spelled as browsers do), what ``pipeline`` knows of the token, the scope.
+(read as ``transport`` reads it, where it is spelled as browsers do), what ``remembered`` knows of the token, the scope.
 Whatever is unusual is left to ``middleware``, which finds the same session at more expense, or refuses the request.
 """
 
@@ -61,7 +61,7 @@ class PlainHits:
         self._below: Final = public.below
         self._name: Final = authority.cookie.name.encode("ascii")
         self._pair: Final = self._name + b"="
-        self._hit: Final = authority.parts.pipeline.hit
+        self._hit: Final = authority.parts.known.hit
         self._attribute: Final = authority.schema.subject_attribute
 
     def take(self, scope: Scope) -> bool:  # noqa: PLR0911 - whatever is not plain leaves at once

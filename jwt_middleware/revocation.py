@@ -73,6 +73,15 @@ class RevocationView:
     def __len__(self) -> int:
         return len(self._answers)
 
+    async def ask(self, key: SessionKey, auth_time: float, *, listed: bool, fresh: bool = False) -> float:
+        """As :meth:`check_now` where that is enough, and else as :meth:`check`.
+
+        Raises:
+            Refusal: As they say.
+        """
+        deadline = None if fresh else self.check_now(key, auth_time, listed=listed)
+        return await self.check(key, auth_time, listed=listed, fresh=fresh) if deadline is None else deadline
+
     def check_now(self, key: SessionKey, auth_time: float, *, listed: bool) -> float | None:
         """The monotonic moment until which the answer may be believed without looking here again; None: ask.
 

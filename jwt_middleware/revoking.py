@@ -93,7 +93,7 @@ class Revoker:
         record = self._adopted_row(raw, token, adopted_session_id(key))
         with self._seen_here("session", session_id=record.id):
             await self._given.revoke_token(record)
-        self._pipeline.seen.drop(key)
+        self._pipeline.known.seen.drop(key)
 
     @property
     def _store(self) -> SessionStore:
@@ -132,7 +132,7 @@ class Revoker:
             self._cells[self._at[scope]] += done
             if self._revocation is not None:
                 self._revocation.revoked_here(session_id=session_id, user_id=user_id, keep=keep, done=done)
-            self._pipeline.forget(session_id)
+            self._pipeline.known.forget(session_id)
 
 
 def user_key(user_id: str | int) -> str:

@@ -23,9 +23,9 @@ from jwt_middleware import (
     Refusal,
     Revocation,
     SessionCookie,
+    remembered,
     source,
 )
-from jwt_middleware import pipeline as module
 from jwt_middleware.testing import old_token
 from tests.apps import counts, foreign_token
 from tests.support import EPOCH, SECRET, FakeClock, Recorder, Session, authority_of
@@ -266,12 +266,12 @@ def test_a_session_revoked_while_its_request_ran_is_not_remembered() -> None:
     claims = {"userId": "1"}
     old = old_token(authority, claims, sid=record.session_id)
     assert decide(authority, bearer(old)).result == "accepted"
-    assert len(authority.parts.pipeline.seen) == 0
+    assert len(authority.parts.known.seen) == 0
     assert decide(authority, bearer(old)).reason is Reason.SESSION_REVOKED
 
 
 def test_what_ended_is_remembered_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_ENDED", 2)
+    monkeypatch.setattr(remembered, "_MOST_ENDED", 2)
     authority = authority_of(store=MemorySessionStore())
     issued = [asyncio.run(authority.issue(ADA)) for _ in range(3)]
     for each in issued:

@@ -158,7 +158,7 @@ def test_a_remembered_token_adds_nothing_that_the_garbage_collector_follows() ->
     plain = Plain()
     gc.collect()
 
-    ((key, entry),) = plain.authority.parts.pipeline.seen._entries.items()
+    ((key, entry),) = plain.authority.parts.known.seen._entries.items()
 
     assert not gc.is_tracked(key)
     assert not gc.is_tracked(entry)
@@ -285,7 +285,7 @@ def asked_for(headers: list[tuple[bytes, bytes]], cookie: str) -> list[bytes]:
     asked: list[bytes] = []
     authority: Any = SimpleNamespace(
         cookie=SimpleNamespace(name=cookie),
-        parts=SimpleNamespace(pipeline=SimpleNamespace(hit=asked.append)),
+        parts=SimpleNamespace(known=SimpleNamespace(hit=asked.append)),
         schema=SimpleNamespace(subject_attribute="user_id"),
     )
     assert not PlainHits(authority, PublicPaths([])).take(scope_of(headers=headers))

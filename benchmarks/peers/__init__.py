@@ -1,35 +1,47 @@
 """The peers, as their own documentation writes them, and each told to check what ours checks.
 
-That is: the signature, ``exp`` and ``iat`` with a leeway, the claims that must be there, a lifetime of at most the
-window, and that the session was not revoked (here a set in memory, the cheapest there is). Each makes a session of
-it; a bad token is answered with 401. Keys are handed over as the documentation does it, once.
+That is: the signature, ``exp`` and ``iat`` with a leeway where they have one, the claims that must be there, a
+lifetime of at most the window, and that the session was not revoked (here a set in memory, the cheapest there is).
+Each makes a session of it, which the handler reads; a bad token is answered with 401. Keys are handed over as the
+documentation does it, once.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jwt
 
 from .. import world
-from ..world import COOKIE, LEEWAY, REQUIRED, SECRET, WINDOW, Headers, Session
+from ..world import LEEWAY, REQUIRED, SECRET, WINDOW, Headers, Session
 
-REVOKED = frozenset({"5e0c1d0e-57a5-4f4e-9e3c-3a0d3b1f0bad"})
+REVOKED = "5e0c1d0e-57a5-4f4e-9e3c-3a0d3b1f0bad"
+REVOKED_SESSIONS = frozenset({REVOKED})
 ANOTHER_SECRET = "another-secret-0123456789abcdef0123456789"
+Carried = Callable[[str], Headers]
+"""A request with this token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """An app, a request it accepts, those it refuses by what is wrong with them, and the app without its check."""
+    """An app, and the requests that prove it: those it accepts, and those it refuses by what is wrong with them."""
 
     app: Any
-    good: Headers
+    framework: str
+    good: Sequence[Headers]
+    """The first is timed; the claims of the bad ones before they were spoiled are among them."""
     bad: Mapping[str, Headers]
-    base: str
     checks: str
+    says: bytes = b"ok"
+    refuses: Collection[int] = (401,)
+
+
+def unguarded(app: Any, framework: str, good: Headers) -> Peer:
+    """An app without a check: its handler finds no session."""
+    return Peer(app=app, framework=framework, good=[good], bad={}, checks="nothing", says=b"hi")
 
 
 def decode(token: str) -> Session:
@@ -39,7 +51,7 @@ def decode(token: str) -> Session:
         jwt.PyJWTError: It is no good.
     """
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], leeway=LEEWAY, options={"require": REQUIRED})
-    if claims["exp"] - claims["iat"] > WINDOW + LEEWAY or claims["sid"] in REVOKED:
+    if claims["exp"] - claims["iat"] > WINDOW + LEEWAY or claims["sid"] in REVOKED_SESSIONS:
         raise jwt.InvalidTokenError
     return Session(
         user_id=claims["userId"],
@@ -50,37 +62,36 @@ def decode(token: str) -> Session:
     )
 
 
-def signed(claims: Mapping[str, Any], secret: str = SECRET) -> str:
-    return jwt.encode(dict(claims), secret, algorithm="HS256")
+def shown(claims: Mapping[str, Any], carried: Carried = world.cookie, secret: str = SECRET) -> Headers:
+    """A request with a token of these claims."""
+    return carried(jwt.encode(dict(claims), secret, algorithm="HS256"))
 
 
-def bad_claims(claims: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """What is wrong with a token whose signature holds, by name."""
+def bad(claims: Mapping[str, Any], carried: Carried = world.cookie) -> dict[str, Headers]:
+    """Requests that nobody may accept, by what is wrong with their token; nothing else is."""
     now = int(time.time())
+    instead: dict[str, dict[str, Any]] = {
+        "expired": {"iat": now - 7200, "auth_time": now - 7200, "exp": now - 3600},
+        "of the future": {"iat": now + 3600, "exp": now + 7200},
+        "longer than the window": {"exp": now + 2 * WINDOW},
+        "revoked": {"sid": REVOKED},
+    }
+    less = {name: value for name, value in claims.items() if name != "companyId"}
     return {
-        "expired": {**claims, "iat": now - 7200, "exp": now - 3600},
-        "of the future": {**claims, "iat": now + 3600, "exp": now + 7200},
-        "without the company": {name: value for name, value in claims.items() if name != "companyId"},
-        "longer than the window": {**claims, "exp": now + 2 * WINDOW},
-        "revoked": {**claims, "sid": next(iter(REVOKED))},
+        "forged": shown(claims, carried, ANOTHER_SECRET),
+        "without the company": shown(less, carried),
+        **{wrong: shown({**claims, **spoiled}, carried) for wrong, spoiled in instead.items()},
     }
 
 
-def bad(claims: Mapping[str, Any] | None = None, prefix: str = "") -> dict[str, Headers]:
-    """Requests that nobody may accept."""
-    claims = world.claims() if claims is None else claims
-    tokens = {"forged": signed(claims, ANOTHER_SECRET)}
-    tokens |= {wrong: signed(mended) for wrong, mended in bad_claims(claims).items()}
-    return {wrong: world.cookie(prefix + token, COOKIE) for wrong, token in tokens.items()}
-
-
 async def prove(name: str, peer: Peer) -> None:
-    """He answers a good token as the bare app would, and refuses every bad one, or the run ends here."""
-    if await world.answer(peer.app, peer.good) != (200, b"ok"):
-        raise SystemExit(f"{name} answered {await world.answer(peer.app, peer.good)} to a good token")
+    """He has a session of every good token and refuses every bad one, or the run ends here."""
+    for headers in peer.good:
+        if (answer := await world.answer(peer.app, headers)) != (200, peer.says):
+            raise SystemExit(f"{name} answered {answer} to a good token")
     for wrong, headers in peer.bad.items():
         status, _ = await world.answer(peer.app, headers)
-        if status not in (401, 422):  # 422 is what authx says
+        if status not in peer.refuses:
             raise SystemExit(f"{name} answered {status} to a token that is {wrong}")
 
 

@@ -1,16 +1,36 @@
-"""PyJWT in a dependency, as FastAPI's tutorial has it; the token is read from the cookie."""
+"""FastAPI bare, and PyJWT in a dependency, as its tutorial has it; the token is read from the cookie."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Any
 
 import jwt
 from fastapi import Depends, FastAPI, HTTPException, Request
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 from .. import world
+from ..apps import home, said
 from ..world import COOKIE, Session
-from . import Peer, bad, decode
+from . import Peer, bad, decode, shown, unguarded
+
+
+def bare(*middleware: Middleware) -> FastAPI:
+    app = FastAPI(openapi_url=None, middleware=middleware)
+    app.get("/")(home)
+    return app
+
+
+def depending(on: Callable[..., Any], *middleware: Middleware) -> FastAPI:
+    """The handler takes its session from a dependency."""
+    app = FastAPI(openapi_url=None, middleware=middleware)
+
+    @app.get("/")
+    async def home(session: Any = Depends(on)) -> PlainTextResponse:
+        return PlainTextResponse(said(session))
+
+    return app
 
 
 async def current(request: Request) -> Session:
@@ -21,14 +41,14 @@ async def current(request: Request) -> Session:
 
 
 def peers(token: str) -> dict[str, Peer]:
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/")
-    async def home(session: Annotated[Session, Depends(current)]) -> Any:
-        return PlainTextResponse("ok")
-
+    good, claims = world.cookie(token), world.claims()
     return {
+        "FastAPI": unguarded(bare(), "FastAPI", good),
         "FastAPI dependency + PyJWT": Peer(
-            app=app, good=world.cookie(token), bad=bad(), base="FastAPI", checks="all of it"
-        )
+            app=depending(current),
+            framework="FastAPI",
+            good=[good, shown(claims)],
+            bad=bad(claims),
+            checks="all of it",
+        ),
     }

@@ -1,16 +1,19 @@
-"""Litestar's JWTCookieAuth, with its own handlers for the user and for revocation, and the claims it shall require."""
+"""Litestar bare, and its JWTCookieAuth with its own handlers for the user and for revocation, and required claims."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
-from litestar import Litestar, MediaType, get
+from litestar import Litestar, MediaType, Request, get
 from litestar.security.jwt import JWTCookieAuth, Token
 
 from .. import world
-from ..world import COOKIE, LEEWAY, SECRET, WINDOW, Session
-from . import REVOKED, Peer, bad
+from ..apps import said
+from ..world import COOKIE, LEEWAY, SECRET, WINDOW, Headers, Session
+from . import REVOKED_SESSIONS, Peer, bad, shown, unguarded
 
 
 async def _retrieve(token: Any, connection: Any) -> Session | None:
@@ -32,11 +35,23 @@ async def _retrieve(token: Any, connection: Any) -> Session | None:
 
 async def _revoked(token: Any, connection: Any) -> bool:
     sid = token.extras.get("sid")
-    return sid is None or sid in REVOKED
+    return sid is None or sid in REVOKED_SESSIONS
 
 
-def _home() -> str:
-    return "ok"
+def _of_the_scope(request: Any) -> object:
+    return request.scope["state"].get("session")
+
+
+def _app(session_of: Callable[[Any], object], **settings: Any) -> Litestar:
+    def home(request: Request[Any, Any, Any]) -> str:
+        return said(session_of(request))
+
+    handler = get("/", media_type=MediaType.TEXT, sync_to_thread=False)(home)
+    return Litestar([handler], openapi_config=None, **settings)
+
+
+def _carried(token: str) -> Headers:
+    return world.cookie("Bearer " + token)
 
 
 def peers() -> dict[str, Peer]:
@@ -47,21 +62,17 @@ def peers() -> dict[str, Peer]:
         key=COOKIE,
         require_claims=["exp", "iat", "sub"],
     )
-
-    handler = get("/", media_type=MediaType.TEXT, sync_to_thread=False)(_home)
     now = datetime.now(UTC)
     own = {name: value for name, value in world.claims().items() if name not in ("iat", "exp", "userId")}
     token = Token(sub="42", exp=now + timedelta(seconds=WINDOW), iat=now, extras=own)
-    good = world.cookie("Bearer " + token.encode(secret=SECRET, algorithm="HS256"))
+    good, claims = _carried(token.encode(secret=SECRET, algorithm="HS256")), {**world.claims(), "sub": "42"}
     return {
-        "Litestar": Peer(
-            app=Litestar([handler], openapi_config=None), good=good, bad={}, base="", checks="nothing: its bare app"
-        ),
+        "Litestar": unguarded(_app(_of_the_scope), "Litestar", good),
         "Litestar JWTCookieAuth": Peer(
-            app=Litestar([handler], on_app_init=[auth.on_app_init], openapi_config=None),
-            good=good,
-            bad=bad({**world.claims(), "sub": "42"}, prefix="Bearer "),
-            base="Litestar",
-            checks="all of it",
+            app=_app(attrgetter("user"), on_app_init=[auth.on_app_init]),
+            framework="Litestar",
+            good=[good, shown(claims, _carried)],
+            bad=bad(claims, _carried),
+            checks="all of it, without leeway",
         ),
     }

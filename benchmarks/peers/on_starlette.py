@@ -1,4 +1,4 @@
-"""PyJWT in Starlette's AuthenticationMiddleware, as its documentation shows it, and in the middleware of tutorials."""
+"""Starlette bare, PyJWT in its AuthenticationMiddleware as documented, and PyJWT in the middleware of tutorials."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 
 from .. import world
-from ..apps import bare
+from ..apps import PassThrough, bare
 from ..world import COOKIE
-from . import Peer, bad, decode
+from . import Peer, bad, decode, shown, unguarded
 
 
 class Backend(AuthenticationBackend):
@@ -47,13 +47,17 @@ class Tutorial(BaseHTTPMiddleware):
 
 
 def peers(token: str) -> dict[str, Peer]:
-    good = world.cookie(token)
-    on_error = Middleware(AuthenticationMiddleware, backend=Backend(), on_error=_unauthorized)
+    good, claims = world.cookie(token), world.claims()
+    authentication = Middleware(AuthenticationMiddleware, backend=Backend(), on_error=_unauthorized)
+    checked = {
+        "AuthenticationMiddleware + PyJWT": bare(authentication),
+        "tutorial BaseHTTPMiddleware + PyJWT": bare(Middleware(Tutorial)),
+    }
     return {
-        "AuthenticationMiddleware + PyJWT": Peer(
-            app=bare(on_error), good=good, bad=bad(), base="Starlette", checks="all of it"
-        ),
-        "tutorial BaseHTTPMiddleware + PyJWT": Peer(
-            app=bare(Middleware(Tutorial)), good=good, bad=bad(), base="Starlette", checks="all of it"
-        ),
+        "Starlette": unguarded(bare(), "Starlette", good),
+        "empty pass-through": unguarded(bare(Middleware(PassThrough)), "Starlette", good),
+        **{
+            name: Peer(app=app, framework="Starlette", good=[good, shown(claims)], bad=bad(claims), checks="all of it")
+            for name, app in checked.items()
+        },
     }

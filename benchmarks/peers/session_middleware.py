@@ -8,34 +8,33 @@ import time
 from typing import Any
 
 import itsdangerous
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.routing import Route
 
 from .. import world
+from ..apps import bare, said
 from ..world import COOKIE, SECRET, WINDOW, Headers, Session
-from . import ANOTHER_SECRET, REVOKED, Peer
+from . import ANOTHER_SECRET, REVOKED, REVOKED_SESSIONS, Peer
 
 
 async def home(request: Request) -> PlainTextResponse:
-    """The middleware lets everybody in: what a session needs, the handler asks."""
+    """The middleware lets everybody in and makes no session: what others' middleware does, the handler does here."""
     claims = request.session
     try:
-        Session(
+        session = Session(
             user_id=claims["userId"],
             company_id=claims["companyId"],
             role=claims["role"],
             email=claims["email"],
             environment=claims["environment"],
         )
-        if claims["sid"] in REVOKED:
+        if claims["sid"] in REVOKED_SESSIONS:
             return PlainTextResponse("unauthorized", status_code=401)
     except KeyError:
         return PlainTextResponse("unauthorized", status_code=401)
-    return PlainTextResponse("ok")
+    return PlainTextResponse(said(session))
 
 
 def peers() -> dict[str, Peer]:
@@ -44,17 +43,17 @@ def peers() -> dict[str, Peer]:
     short = {name: value for name, value in claims.items() if name != "companyId"}
     return {
         "starlette SessionMiddleware": Peer(
-            app=Starlette(routes=[Route("/", home)], middleware=[middleware]),
-            good=_cookie(claims),
+            app=bare(middleware, handler=home),
+            framework="Starlette",
+            good=[_cookie(claims)],
             bad={
                 "forged": _cookie(claims, ANOTHER_SECRET),
                 "expired": _cookie(claims, age=WINDOW + 60),
                 "of the future": _cookie(claims, age=-3600),
                 "without the company": _cookie(short),
-                "revoked": _cookie({**claims, "sid": next(iter(REVOKED))}),
+                "revoked": _cookie({**claims, "sid": REVOKED}),
             },
-            base="Starlette",
-            checks="all of it, by `max_age`",
+            checks="all of it, by `max_age`; the handler makes the session",
         )
     }
 

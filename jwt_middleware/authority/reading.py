@@ -62,8 +62,8 @@ class Reader(Generic[S]):
         if raw is None:
             return self.refuse(Reason.TOKEN_MISSING, optional=optional)
         key = digest(raw.value)
-        known = None if raw.adopted else self.parts.pipeline.hit(key)
-        return await self.run(raw, key, optional=optional) if known is None else self._known(raw, *known)
+        decided = (None if raw.adopted else self.parts.known.hit(key)) or await self.run(raw, key, optional=optional)
+        return decided if isinstance(decided, Outcome) else self._known(raw, *decided)
 
     def session(self, conn: HTTPConnection) -> S:
         """The request's session, typed; ``request.state.session`` is the same object.
@@ -112,13 +112,13 @@ class Reader(Generic[S]):
         again = LONGEST if self._settings.store is None else self._settings.revocation.max_staleness.total_seconds()
         return max(0.05, min(ends - self.clock.now(), again, LONGEST))
 
-    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S]:
+    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S] | tuple[S, TokenInfo]:
         """Everything that is not a plain hit; see ``pipeline``."""
         return await self.parts.pipeline.run(raw, key, optional=optional)
 
     def hit(self, token: bytes) -> tuple[S, TokenInfo] | None:
         """The session of a token that needs nothing to be asked; None says no more than that it may."""
-        return self.parts.pipeline.hit(digest(token))
+        return self.parts.known.hit(digest(token))
 
     def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
         """Count and report a request that is turned away before its token was looked at."""

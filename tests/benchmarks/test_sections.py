@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,11 @@ import structlog
 
 from benchmarks import growth, hostile, in_process, memory, release, serving, signals, world
 from benchmarks.measure import Effort, Section, in_turns, over, ratio
-from benchmarks.peers import Peer, on_fastapi, on_starlette, prove
+from benchmarks.peers import Peer, bad, everyone, on_fastapi, on_starlette, prove, shown
 from benchmarks.report import markdown, plain
 from benchmarks.server import app_of
+from benchmarks.steps import Reader, authenticating, decoding, token_step, verifying
+from jwt_middleware import Reason
 
 LITTLE = Effort(share=0.002)
 SECTIONS: dict[str, Callable[[], Section]] = {
@@ -58,6 +60,14 @@ def test_a_section_runs_and_can_be_reported(name: str) -> None:
         assert all(line.what in text and line.measured in text for line in section.lines)
 
 
+def test_every_library_and_ours_refuse_the_same_tokens_before_they_are_timed() -> None:
+    pytest.importorskip("authlib")
+    verification = pytest.importorskip("benchmarks.verification", reason="needs joserfc")
+    section = verification.run(LITTLE)
+    assert [len(table.rows) for table in section.tables] == [4 * 5, 4 * 4]
+    assert all(line.measured.count(";") == 2 for line in section.lines)
+
+
 def test_the_release_moment_runs_on_sqlite(tmp_path: Path) -> None:
     section = Section()
     asyncio.run(release.on_sqlite(tmp_path, LITTLE, section))
@@ -67,18 +77,84 @@ def test_the_release_moment_runs_on_sqlite(tmp_path: Path) -> None:
     assert queries["ours"] < queries["a query each, SQLAlchemy"]
 
 
-def test_a_peer_that_lets_a_bad_token_pass_is_not_timed() -> None:
+def _peer_that_lets_all_in() -> Peer:
     good = world.cookie(world.today())
-    lets_all_in = Peer(app=app_of("bare", ""), good=good, bad={"forged": good}, base="Starlette", checks="nothing")
+    return Peer(app=app_of("bare", ""), framework="Starlette", good=[good], bad={"forged": good}, checks="", says=b"hi")
+
+
+def test_a_peer_that_lets_a_bad_token_pass_is_not_timed() -> None:
     with pytest.raises(SystemExit, match="answered 200 to a token that is forged"):
-        asyncio.run(prove("nobody", lets_all_in))
+        asyncio.run(prove("nobody", _peer_that_lets_all_in()))
+
+
+def test_a_peer_whose_handler_finds_no_session_is_not_timed() -> None:
+    with pytest.raises(SystemExit, match="to a good token"):
+        asyncio.run(prove("nobody", replace(_peer_that_lets_all_in(), says=b"ok")))
+
+
+def test_every_peer_refuses_what_is_bad_and_accepts_the_same_claims_unspoiled() -> None:
+    for package in ("litestar", "authx", "itsdangerous"):
+        pytest.importorskip(package)
+    for name, peer in everyone(world.today()).items():
+        asyncio.run(prove(name, peer))
+
+
+def test_a_bad_token_is_bad_in_one_way() -> None:
+    async def found() -> dict[str, Reason | None]:
+        authority = world.authority(store=in_process.Store())
+        assert (await authority.authenticate(shown(world.claims()))).session is not None
+        return {wrong: (await authority.authenticate(given)).reason for wrong, given in bad(world.claims()).items()}
+
+    assert asyncio.run(found()) == {
+        "forged": Reason.SIGNATURE_INVALID,
+        "without the company": Reason.PAYLOAD_INVALID,
+        "expired": Reason.TOKEN_EXPIRED,
+        "of the future": Reason.TOKEN_NOT_YET_VALID,
+        "longer than the window": Reason.LIFETIME_EXCEEDED,
+        "revoked": Reason.SESSION_REVOKED,
+    }
+
+
+async def _lets_all_in(token: str) -> object:
+    return world.claims()
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [Reader(read=lambda token: world.claims(), refusal=ValueError), Reader(read=_lets_all_in, refusal=ValueError)],
+    ids=["at once", "later"],
+)
+def test_a_reader_that_lets_a_bad_token_pass_is_not_timed(reader: Reader) -> None:
+    with asyncio.Runner() as runner:
+        with pytest.raises(SystemExit, match="accepted a token that is forged"):
+            reader.prove(runner.get_loop(), "nobody", {}, {"forged": world.forged()})
+        with pytest.raises(SystemExit, match="a bad token was accepted"):
+            reader.refusing(runner.get_loop(), world.forged())(1)
+
+
+def test_a_reader_that_refuses_a_good_token_is_not_timed() -> None:
+    readers = [make(world.authority()) for make in (token_step, verifying, authenticating)] + [decoding()]
+    with asyncio.Runner() as runner:
+        for reader in readers:
+            with pytest.raises(SystemExit, match="refused a good token"):
+                reader.prove(runner.get_loop(), "nobody", {world.forged(): {}}, {})
+            with pytest.raises(reader.refusal):
+                reader.accepting(runner.get_loop(), [world.forged()])(1)
+
+
+def test_a_token_that_is_known_is_not_timed_as_a_first_sight() -> None:
+    with asyncio.Runner() as runner:
+        timed = authenticating(world.authority(store=None)).accepting(runner.get_loop(), [world.today()])
+        timed(1)
+        with pytest.raises(SystemExit, match="the token was known"):
+            timed(1)
 
 
 def test_what_is_served_is_what_is_timed_in_process() -> None:
     token = world.today()
     for name in serving.NAMES:
         answer = asyncio.run(world.answer(app_of(name, token), world.cookie(token)))
-        assert answer == (200, b"ok"), name
+        assert answer == (200, b"hi" if name in serving.UNGUARDED else b"ok"), name
         if name not in serving.UNGUARDED:
             answer = asyncio.run(world.answer(app_of(name, token), world.cookie(world.forged())))
             assert answer[0] == 401, name

@@ -329,7 +329,7 @@ def test_a_key_that_is_added_clears_nothing() -> None:
             assert (await authority.authenticate(bearer(await issuer.token("k1")))).result == "accepted"
             issuer.rotate("k2", "k1")
             assert await reason(authority, await issuer.token("k2")) is None
-            assert len(authority.parts.pipeline.seen) == 1
+            assert len(authority.parts.known.seen) == 1
             await authority.aclose()
 
     asyncio.run(run())

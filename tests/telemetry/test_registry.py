@@ -39,7 +39,7 @@ def test_gauges_of_two_authorities_take_the_maximum_and_entries_add() -> None:
     assert signals.value("payload.info", payload_version="2", payload_mints="2") == 1
     for size, authority in enumerate(authorities, start=1):
         for key in range(size):
-            authority.parts.pipeline.seen.put(bytes([key]), (b"", None, 0.0, 0, 0.0, None))
+            authority.parts.known.seen.put(bytes([key]), (b"", None, 0.0, 0, 0.0, None))
     assert signals.value("cache.entries", cache="tokens") == 3
 
 

@@ -1,0 +1,229 @@
+"""A token that was accepted before, once its session must be asked for again: what is spared, and what is said then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any
+
+import pytest
+
+from jwt_middleware import Claim, MemorySessionStore, Outcome, Reason, Revocation, SessionKey, SessionStatus, names
+from tests.apps import counts
+from tests.support import FakeClock, Recorder, Session, authority_of
+
+ADA = Session(user_id="1")
+
+
+class Store(MemorySessionStore):
+    """Counts what it is asked, fails when it is told to, and lets a test act while it is asked."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock=clock)
+        self.asked, self.down = 0, False
+        self.meanwhile: Any = None
+
+    async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
+        self.asked += 1
+        if self.down:
+            raise OSError("gone")
+        found = await super().statuses(keys)
+        if self.meanwhile is not None:
+            await self.meanwhile()
+        return found
+
+
+class Known:
+    """An authority, and a token of today's payload that it accepted once."""
+
+    def __init__(self, cls: type[Any] = Session, session: Any = ADA, **settings: Any) -> None:
+        self.clock, self.recorder = FakeClock(), Recorder()
+        self.store = Store(self.clock)
+        self.authority = authority_of(
+            cls, clock=self.clock, store=self.store, observers=[self.recorder], **{"schema": {"version": 2}, **settings}
+        )
+        self.session = session
+
+    async def begin(self) -> None:
+        self.issued = await self.authority.issue(self.session)
+        assert (await self.ask()).result == "accepted"
+        self.recorder.outcomes.clear()
+        self.store.asked = 0
+
+    async def ask(self) -> Outcome[Any]:
+        token = f"{self.authority.cookie.name}={self.issued.token}"
+        outcome: Outcome[Any] = await self.authority.authenticate([(b"cookie", token.encode())])
+        return outcome
+
+    async def last_activity(self) -> float:
+        await self.authority.parts.activity.aclose()
+        (record,) = await self.store.sessions_of("1", limit=1)
+        return float(record.last_activity_at.timestamp())
+
+    @property
+    def stale(self) -> int:
+        tallies = self.authority.parts.tallies.counts()
+        return sum(count for metric, _, count in tallies if metric is names.REVOCATION_STALE)
+
+
+def test_past_the_bound_the_store_is_asked_and_the_token_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        known = Known()
+        await known.begin()
+        monkeypatch.setattr(known.authority.parts.pipeline, "verify", None)
+        for times in (1, 2):
+            known.clock.advance(6.0)
+            outcome = await known.ask()
+            assert (outcome.result, outcome.session, known.store.asked) == ("accepted", ADA, times)
+        assert (await known.ask()).result == "accepted"
+        assert known.store.asked == 2
+        assert counts(known.authority, "requests") == {("2", "accepted"): 4}
+        assert known.recorder.outcomes == [], "nothing about it is new"
+        assert await known.last_activity() == known.clock.wall
+
+    asyncio.run(test())
+
+
+def test_a_minute_after_it_was_read_it_is_read_again() -> None:
+    async def test() -> None:
+        known = Known()
+        await known.begin()
+        for _ in range(9):
+            known.clock.advance(6.0)
+            await known.ask()
+        assert known.recorder.outcomes == []
+        known.clock.advance(6.0)
+        await known.ask()
+        assert [outcome.result for outcome in known.recorder.outcomes] == ["accepted"]
+
+    asyncio.run(test())
+
+
+def test_a_session_that_ended_elsewhere_is_refused_with_all_that_its_token_says() -> None:
+    async def test() -> None:
+        known = Known()
+        await known.begin()
+        await known.store.revoke(known.issued.session_id)
+        known.clock.advance(6.0)
+        outcome = await known.ask()
+        assert (outcome.reason, outcome.payload_version, outcome.key_id, outcome.subject, outcome.token_age) == (
+            Reason.SESSION_REVOKED,
+            "2",
+            "key-1",
+            "1",
+            6.0,
+        )
+        assert (await known.ask()).reason is Reason.SESSION_REVOKED
+        assert known.store.asked == 1
+        assert known.recorder.reasons == ["session_revoked"] * 2
+
+    asyncio.run(test())
+
+
+def test_a_store_that_is_down_is_asked_once_a_request() -> None:
+    async def test() -> None:
+        known = Known()
+        await known.begin()
+        known.store.down = True
+        known.clock.advance(6.0)
+        outcome = await known.ask()
+        assert (outcome.reason, outcome.payload_version) == (Reason.SESSIONS_UNAVAILABLE, "2")
+        assert known.store.asked == 1
+        known.store.down = False
+        assert (await known.ask()).result == "accepted"
+
+    asyncio.run(test())
+
+
+def test_what_passes_although_the_store_is_down_is_counted_once_and_said() -> None:
+    async def test() -> None:
+        known = Known(revocation=Revocation(on_unavailable="allow"))
+        await known.begin()
+        known.store.down = True
+        known.clock.advance(6.0)
+        outcome = await known.ask()
+        assert (outcome.result, outcome.stale, known.stale, known.store.asked) == ("accepted", True, 1, 1)
+        assert [each.stale for each in known.recorder.outcomes] == [True]
+
+    asyncio.run(test())
+
+
+def test_a_revocation_while_the_store_is_asked_lets_nothing_be_remembered() -> None:
+    async def test() -> None:
+        known = Known()
+        await known.begin()
+        known.store.meanwhile = known.authority.revoke_all
+        known.clock.advance(6.0)
+        await known.ask()
+        known.store.meanwhile = None
+        assert len(known.authority.parts.known.seen) == 0
+        assert (await known.ask()).reason is Reason.SESSION_REVOKED
+
+    asyncio.run(test())
+
+
+def test_a_session_class_that_changes_its_mind_is_asked_on_the_path() -> None:
+    allowed = {"1"}
+
+    @dataclass(kw_only=True)
+    class Picky:
+        user_id: Annotated[str, Claim("userId")]
+
+        def __post_init__(self) -> None:
+            if self.user_id not in allowed:
+                raise ValueError
+
+    async def test() -> None:
+        known = Known(Picky, Picky(user_id="1"), schema={"version": 1})
+        await known.begin()
+        allowed.clear()
+        known.clock.advance(6.0)
+        assert (await known.ask()).reason is Reason.PAYLOAD_INVALID
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("seconds", [3.0, 6.0])
+def test_a_subject_that_is_no_string_is_asked_for_as_its_token_spells_it(seconds: float) -> None:
+    @dataclass(kw_only=True)
+    class Numbered:
+        user_id: Annotated[int, Claim("userId")]
+
+    async def test() -> None:
+        known = Known(Numbered, Numbered(user_id=7), schema={"version": 1})
+        await known.begin()
+        known.clock.advance(seconds)
+        assert (await known.ask()).result == "accepted"
+        assert known.recorder.outcomes == []
+
+    asyncio.run(test())
+
+
+def test_without_a_store_a_token_is_read_again_when_its_minute_is_over() -> None:
+    async def test() -> None:
+        known = Known()
+        known.authority = authority_of(clock=known.clock, observers=[known.recorder])
+        await known.begin()
+        known.clock.advance(59.0)
+        await known.ask()
+        assert known.recorder.outcomes == []
+        known.clock.advance(1.0)
+        await known.ask()
+        assert len(known.recorder.outcomes) == 1
+
+    asyncio.run(test())
+
+
+def test_the_keys_of_another_age_are_not_believed_longer_because_the_store_was_asked() -> None:
+    async def test() -> None:
+        known = Known(revocation=Revocation(max_staleness=timedelta(seconds=5)))
+        await known.begin()
+        known.clock.ticks += 58.0
+        await known.ask()
+        known.clock.wall += 30 * 24 * 3600  # a clock set forward is read within the minute
+        known.clock.ticks += 2.0
+        assert (await known.ask()).reason is Reason.TOKEN_EXPIRED
+
+    asyncio.run(test())
