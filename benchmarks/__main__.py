@@ -19,7 +19,7 @@ from typing import Any
 from .report import markdown, plain
 
 HERE = Path(__file__).parent
-SECTIONS = ("in_process", "serving", "verification", "hostile", "release", "signals", "memory", "growth")
+SECTIONS = ("in_process", "pauses", "serving", "verification", "hostile", "release", "signals", "memory", "growth")
 PACKAGES = (
     *("asgi-jwt-middleware", "starlette", "fastapi", "litestar", "authx", "pyjwt", "joserfc", "authlib"),
     *("cryptography", "msgspec", "opentelemetry-sdk", "structlog", "sqlalchemy", "asyncpg", "aiosqlite"),

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 from starlette.middleware import Middleware
 
-from jwt_middleware import JWTSessionMiddleware
+from jwt_middleware import JWTSessionMiddleware, Revocation
 
 from . import world
 from .apps import PassThrough, bare
@@ -21,7 +21,7 @@ def app_of(name: str, token: str) -> Any:
     if name == "bare":
         return bare()
     if name == "ours":
-        authority = world.authority(store=world.Everyone())
+        authority = world.authority(store=world.Everyone(), revocation=Revocation())
         return bare(Middleware(JWTSessionMiddleware, authority=authority, public=["/login", "/static/*"]))
     if name == "empty pass-through":
         return bare(Middleware(PassThrough))

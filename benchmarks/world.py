@@ -71,7 +71,10 @@ def telemetry() -> Telemetry:
 
 
 def authority(**settings: Any) -> SessionAuthority[Session]:
-    """An authority with revocation and metrics on; statuses hold for the run, so that no query is in the figures."""
+    """An authority with revocation and metrics on.
+
+    What the store answered holds for the run, so that no query is in the figures; ``pauses`` has them in.
+    """
     given: dict[str, Any] = {
         "keys": KeyRing([Key.hmac(SECRET)]),
         "store": MemorySessionStore(),

@@ -54,7 +54,7 @@ class Remembered(Generic[S]):
         if entry is None:
             return None
         frozen, info, deadline, cell, _, _ = entry
-        if info is None or info.session_id in self._ended:
+        if info is None or (self._ended and info.session_id in self._ended):
             return None
         try:
             session = self._build(frozen)

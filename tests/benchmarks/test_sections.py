@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from benchmarks import growth, hostile, in_process, memory, release, serving, signals, world
+from benchmarks import growth, hostile, in_process, memory, pauses, release, serving, signals, world
 from benchmarks.measure import Effort, Section, in_turns, over, ratio
 from benchmarks.peers import Peer, bad, everyone, on_fastapi, on_starlette, prove, shown
 from benchmarks.report import markdown, plain
@@ -24,6 +24,7 @@ LITTLE = Effort(share=0.002)
 SECTIONS: dict[str, Callable[[], Section]] = {
     "in_process": lambda: in_process.run(LITTLE, peers),
     "hostile": lambda: hostile.run(LITTLE),
+    "pauses": lambda: pauses.run(LITTLE),
     "signals": lambda: signals.run(LITTLE),
     "memory": lambda: memory.run(LITTLE),
     "growth": lambda: growth.run(LITTLE),
