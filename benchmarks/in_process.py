@@ -55,8 +55,8 @@ def run(effort: Effort = FULL, peers: Peers = everyone) -> Section:
         title="One request in process",
         note="Microseconds over the bare app of the same framework, and how many times our plain hit on it that is, "
         "in the same rounds. Requests carry a browser's 16 headers and three cookies; where nothing else is said it is "
-        "one token again and again. Every handler reads the session; the bare app's finds none. What the store answered "
-        "holds for the run: asking it is in the next table.",
+        "one token again and again. Every handler reads the session; the bare app's finds none. What the store "
+        "answered holds for the run: asking it is in the next table.",
     )
     with asyncio.Runner() as runner:
         ours = runner.run(_ours())
