@@ -3,81 +3,142 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import make_dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 
 import jwt
 from starlette.middleware import Middleware
 
-from jwt_middleware import Claim, JWTSessionMiddleware, Key, KeyRing, SessionAuthority, SessionSchema, source
+from jwt_middleware import (
+    Claim,
+    JWTSessionMiddleware,
+    Key,
+    KeyRing,
+    LookupLimits,
+    SessionAuthority,
+    SessionSchema,
+    source,
+)
+from jwt_middleware.names import FALLBACK_CLAIMS, SOURCE, VERIFICATIONS
 from jwt_middleware.testing import old_token
 
 from . import world
-from .apps import Coming, always, around, bare, requests
-from .measure import FULL, Effort, Rounds, Section, Table, Timed, in_turns, median, ratio
-from .tokens import emails, remember, signed, unseen
+from .apps import Coming, always, bare, requests
+from .crowd import SHOWN, Token, anyone, cache_claims, crowd, digests, numbered, user
+from .measure import FULL, Effort, Rounds, Section, Table, in_turns, median, over, ratio
+from .tokens import OLD, emails, remember, unseen
 
 SESSIONS = (1_000, 100_000, 1_000_000)
 CLAIMS = (5, 20, 60)
 VERSIONS = (2, 10)
-TURNED = 1_000
-"""Sessions that take turns, so that each look into the table goes somewhere else."""
-Three = dict[str, Coming]
-"""Requests by the kind of answer they get."""
+HIT, FIRST, FALLBACK = "plain hit", "first sight", "fallback from the cache"
+Asked = tuple[SessionAuthority[Any], Mapping[str, Coming]]
+"""Who answers, and requests by the kind of answer they get."""
+Rows = dict[str, dict[str, str]]
 
 
 def run(effort: Effort = FULL) -> Section:
     world.quiet()
     table = Table(
-        title="Growth", note="Microseconds of a whole request on Starlette, and how many times the first line."
+        title="Growth",
+        note="Microseconds of a whole request on Starlette; in brackets how many times the first line's that is, and "
+        "how many more, with the middle half of those. Sessions: as many are remembered (old ones for the fallback), "
+        "and each request is of one of them, picked at random; a first sight is of one more. Claims and versions: one "
+        "request again and again.",
     )
+    sessions: Rows = {f"{count:,} sessions": {} for count in SESSIONS}
+    claims: Rows = {f"{count} claims": {} for count in CLAIMS}
+    versions: Rows = {f"{count} versions": {} for count in VERSIONS}
     with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        given = {
-            "sessions": {f"{count:,}": _among(runner, effort.of(count), effort.of(TURNED)) for count in SESSIONS},
-            "claims": {f"{count}": _of(runner, claims=count, versions=2) for count in CLAIMS},
-            "versions": {f"{count}": _of(runner, claims=20, versions=count) for count in VERSIONS},
-        }
-        for what, by_count in given.items():
-            rows = [{"with": f"{count} {what}"} for count in by_count]
-            for kind in ("plain hit", "first sight", "fallback from the cache"):
-                timed = {count: _timed(loop, *made, kind) for count, made in by_count.items()}
-                number = effort.of(200 if kind == "plain hit" else 50)
-                _fill(rows, kind, in_turns(timed, rounds=effort.of(40), number=number))
-            table.rows += rows
+        _fill(runner, effort, sessions, _today(runner, effort))
+        _fill(runner, effort, sessions, _old(runner, effort))  # when the others are gone: either is a gigabyte
+        _fill(runner, effort, claims, [_of(runner, claims=count, versions=2) for count in CLAIMS])
+        _fill(runner, effort, versions, [_of(runner, claims=20, versions=count) for count in VERSIONS])
+    table.rows = [{"with": what, **row} for what, row in {**sessions, **claims, **versions}.items()]
     return Section(tables=[table])
 
 
-def _timed(loop: asyncio.AbstractEventLoop, authority: SessionAuthority[Any], three: Three, kind: str) -> Timed:
-    return requests(loop, bare(Middleware(JWTSessionMiddleware, authority=authority)), three[kind])
+def _fill(runner: asyncio.Runner, effort: Effort, rows: Rows, asked: list[Asked]) -> None:
+    """A column for each kind, whose contenders take turns."""
+    apps = [bare(Middleware(JWTSessionMiddleware, authority=authority)) for authority, _ in asked]
+    for kind in asked[0][1]:
+        timed = {
+            what: requests(runner.get_loop(), app, coming[kind])
+            for what, app, (_, coming) in zip(rows, apps, asked, strict=True)
+        }
+        runner.run(prove(kind, asked))
+        found = in_turns(timed, rounds=effort.of(40), number=effort.of(200 if kind == HIT else 50))
+        runner.run(prove(kind, asked))  # once more: no entry ended meanwhile
+        for what, row in rows.items():
+            row[kind] = _cell(found, what, next(iter(rows)))
 
 
-def _fill(rows: list[dict[str, str]], kind: str, found: Rounds) -> None:
-    first = next(iter(found))
-    for row, count in zip(rows, found, strict=True):
-        row[kind] = f"{median(found, count):.1f} ({ratio(found, count, first):.2f} ×)"
+async def prove(kind: str, asked: list[Asked]) -> None:
+    """The requests are answered, and by what they are said to be, or the run ends here."""
+    for authority, coming in asked:
+        for request in coming[kind](10):
+            before = _counted(authority)
+            outcome = await authority.authenticate(request)
+            raised = _counted(authority) - before
+            by = FIRST if raised[VERIFICATIONS.name] else FALLBACK if raised["cache"] else HIT
+            if outcome.session is None or by != kind:
+                raise SystemExit(f"{kind}: {by} {outcome.reason}")
 
 
-def _among(runner: asyncio.Runner, count: int, turned: int) -> tuple[SessionAuthority[Any], Three]:
-    """The other sessions are put into the tables themselves: each entry holds what a real one holds."""
-    authority = world.authority(store=None, cache_entries=2_000_000, sources=[emails])
-    tokens = signed(authority, min(turned, count))
-    olds = [old_token(authority, {"userId": str(n), "companyId": "acme"}) for n in range(len(tokens))]
-    known = authority.parts.known
-    runner.run(remember(authority, tokens[:1]))
-    entry = next(iter(known.seen._entries.values()))
-    for n in range(count - 2 * len(tokens)):
-        known.seen.put(n.to_bytes(32, "big"), entry)
-    runner.run(remember(authority, [*tokens, *(old.encode() for old in olds)]))
-    return authority, {
-        "plain hit": around([world.cookie(token.decode()) for token in tokens]),
-        "first sight": unseen(authority, tokens[0].decode()),
-        "fallback from the cache": around([world.cookie(old) for old in olds]),
-    }
+def _counted(authority: SessionAuthority[Any]) -> Counter[str]:
+    """What an authority has counted, by metric; filled claims by their source."""
+    counts: Counter[str] = Counter()
+    for metric, attributes, count in authority.parts.tallies.counts():
+        counts[dict(attributes)[SOURCE] if metric is FALLBACK_CLAIMS else metric.name] += count
+    return counts
 
 
-def _of(runner: asyncio.Runner, *, claims: int, versions: int) -> tuple[SessionAuthority[Any], Three]:
+def _cell(found: Rounds, what: str, first: str) -> str:
+    if what == first:
+        return f"{median(found, what):.1f}"
+    more = over(found, what, first)
+    return f"{median(found, what):.1f} ({ratio(found, what, first):.2f} ×, {more:+.1f}: {more.half(1)})"
+
+
+def _today(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
+    """Remembered sessions of today's payload."""
+    token = numbered(_claims())
+    return [
+        (authority, {HIT: anyone(token, count), FIRST: unseen(authority, token(0).decode())})
+        for authority, count in _crowds(runner, effort, token)
+    ]
+
+
+def _old(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
+    """Remembered sessions of yesterday's, with their users' claims in the cache."""
+    token = numbered({name: _claims()[name] for name in (*OLD, "iat", "exp", "auth_time", "sid")})
+    made = _crowds(runner, effort, token)
+    for authority, count in made:
+        runner.run(cache_claims(authority, count))
+    return [(authority, {FALLBACK: anyone(token, count)}) for authority, count in made]
+
+
+def _claims() -> dict[str, Any]:
+    me = user(SHOWN)
+    return world.claims(userId=me, sid=f"0af76519-16cd-43dd-8448-{me}", email=f"user{me}@example.com")
+
+
+def _crowds(runner: asyncio.Runner, effort: Effort, token: Token) -> list[tuple[SessionAuthority[Any], int]]:
+    counts = [effort.of(count) for count in SESSIONS]
+    keys, made = digests(token, max(counts)), []
+    for count in counts:
+        authority = world.authority(
+            store=None, cache_entries=2_000_000, sources=[emails], lookups=LookupLimits(ttl=timedelta(hours=1))
+        )
+        runner.run(crowd(authority, token, keys[:count]))
+        made.append((authority, count))
+    return made
+
+
+def _of(runner: asyncio.Runner, *, claims: int, versions: int) -> Asked:
     """A session class of so many claims, which came by so many versions; the last one has a source."""
     names = [f"claim_{n}" for n in range(claims - 1)]
     fields: list[Any] = [("user_id", Annotated[str, Claim("userId")])]
@@ -97,7 +158,7 @@ def _of(runner: asyncio.Runner, *, claims: int, versions: int) -> tuple[SessionA
     old = old_token(authority, {"userId": "42", **dict.fromkeys(names[:-1], "some value")}, version=versions - 1)
     runner.run(remember(authority, [token.encode(), old.encode()]))
     return authority, {
-        "plain hit": always(world.cookie(token)),
-        "first sight": unseen(authority, token),
-        "fallback from the cache": always(world.cookie(old)),
+        HIT: always(world.cookie(token)),
+        FIRST: unseen(authority, token),
+        FALLBACK: always(world.cookie(old)),
     }

@@ -1,4 +1,8 @@
-"""What answers an old token: ours, and what an app writes by hand, a query for each, with the same signals."""
+"""What answers an old token: ours, and what an app writes by hand, a query for each, with the same signals.
+
+All of them check the same: signature, ``exp`` and ``iat`` with the leeway, the claims that must be there, a lifetime of
+at most the window. None looks at revocation. A token they refuse raises one of :data:`REFUSALS`.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,49 @@ from jwt_middleware.testing import old_token
 
 from . import world
 from .floods import Handle
+from .peers import bad, shown
+from .tokens import OLD
+from .world import Headers
 
 metadata = sa.MetaData()
 users = sa.Table("users", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.String(200)))
 EmailOf = Callable[[int], Awaitable[str | None]]
+Make = Callable[[], Handle]
+"""A contender who has not answered anybody yet."""
+REFUSALS = (PermissionError, jwt.PyJWTError)
+
+
+def contenders(engine: AsyncEngine, pool: Any = None) -> dict[str, Make]:
+    """By name; asyncpg where there is a pool of it."""
+    made = {
+        "ours": lambda: ours(authority(engine)),
+        "a query each, SQLAlchemy": lambda: by_hand(with_sqlalchemy(engine)),
+    }
+    return made if pool is None else made | {"a query each, asyncpg": lambda: by_hand(with_asyncpg(pool))}
+
+
+async def prove(name: str, handle: Handle) -> None:
+    """He finds the email that an old token lacks, and refuses every bad token, or the run ends here."""
+    claims = {**OLD, **{name: world.claims()[name] for name in ("iat", "exp", "sid", "auth_time")}}
+    session = await handle(_alone(shown(claims, _carried)))
+    if session != world.user():
+        raise SystemExit(f"{name} made {session} of an old token")
+    for wrong, headers in bad(claims, _carried).items():
+        if wrong == "revoked":
+            continue
+        try:
+            await handle(_alone(headers))
+        except REFUSALS:
+            continue
+        raise SystemExit(f"{name} accepted a token that is {wrong}")
+
+
+def _carried(token: str) -> Headers:
+    return [(b"token", token.encode())]
+
+
+def _alone(headers: Headers) -> str:
+    return headers[0][1].decode()
 
 
 def authority(engine: AsyncEngine) -> SessionAuthority[Any]:
@@ -38,10 +81,12 @@ def old_tokens(given: SessionAuthority[Any], count: int) -> list[str]:
 
 
 def ours(given: SessionAuthority[Any]) -> Handle:
-    async def handle(token: str) -> None:
+    async def handle(token: str) -> world.Session:
         outcome = await given.authenticate([(b"cookie", f"{world.COOKIE}={token}".encode())])
-        if outcome.session is None or outcome.session.email == "Unknown":
-            raise SystemExit("the fallback did not answer")
+        if outcome.session is None:
+            raise PermissionError(outcome.reason)
+        session: world.Session = outcome.session
+        return session
 
     return handle
 
@@ -51,28 +96,37 @@ def by_hand(email_of: EmailOf) -> Handle:
     counter = MeterProvider([InMemoryMetricReader()]).get_meter("by hand").create_counter("fallbacks")
     tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("by hand")
     log: Any = structlog.get_logger("by hand")
+    algorithms = ["HS256"]
+    options: Any = {"require": world.REQUIRED}
 
     async def handle(token: str) -> world.Session:
-        claims = jwt.decode(token, world.SECRET, algorithms=["HS256"], leeway=world.LEEWAY)
+        claims = jwt.decode(token, world.SECRET, algorithms=algorithms, leeway=world.LEEWAY, options=options)
+        if claims["exp"] - claims["iat"] > world.WINDOW + world.LEEWAY:
+            raise jwt.InvalidTokenError
         if "email" not in claims:
             with tracer.start_as_current_span("fallback"):
                 claims["email"] = await email_of(int(claims["userId"]))
             counter.add(1, {"claim": "email", "outcome": "resolved"})
             log.info("fallback", claim="email")
-        if claims["email"] is None:
-            raise SystemExit("no such user")
-        return world.Session(user_id=claims["userId"], company_id=claims["companyId"], email=claims["email"])
+        return world.Session(
+            user_id=claims["userId"],
+            company_id=claims["companyId"],
+            role=claims.get("role", "user"),
+            email=claims["email"],
+            environment=claims.get("environment", "production"),
+        )
 
     return handle
 
 
 def with_sqlalchemy(engine: AsyncEngine) -> EmailOf:
-    """As SQLAlchemy's documentation reads a value; without a transaction, which would be two more round trips."""
+    """A statement made once; without a transaction, which would be two more round trips."""
     reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    select = sa.select(users.c.email).where(users.c.id == sa.bindparam("user"))
 
     async def email_of(user: int) -> str | None:
         async with reading.connect() as connection:
-            found: str | None = await connection.scalar(sa.select(users.c.email).where(users.c.id == user))
+            found: str | None = await connection.scalar(select, {"user": user})
             return found
 
     return email_of

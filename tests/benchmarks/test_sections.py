@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 import structlog
 
-from benchmarks import growth, hostile, in_process, memory, pauses, release, serving, signals, world
+from benchmarks import (
+    crowd,
+    growth,
+    handlers,
+    hostile,
+    in_process,
+    memory,
+    pauses,
+    release,
+    serving,
+    signals,
+    tokens,
+    world,
+)
 from benchmarks.measure import Effort, Section, in_turns, over, ratio
 from benchmarks.peers import Peer, bad, everyone, on_fastapi, on_starlette, prove, shown
 from benchmarks.report import markdown, plain
@@ -72,10 +85,50 @@ def test_every_library_and_ours_refuse_the_same_tokens_before_they_are_timed() -
 def test_the_release_moment_runs_on_sqlite(tmp_path: Path) -> None:
     section = Section()
     asyncio.run(release.on_sqlite(tmp_path, LITTLE, section))
-    (table,) = section.tables
-    queries = {row["contender"]: row["queries"] for row in table.rows}
-    assert queries["a query each, SQLAlchemy"] == LITTLE.of(release.EACH)
+    queries = _queries(section)
+    assert queries["a query each, SQLAlchemy"] == LITTLE.of(release.REQUESTS // release.SLOWER)
     assert queries["ours"] < queries["a query each, SQLAlchemy"]
+
+
+def test_the_release_moment_counts_every_contenders_queries(postgres_url: str) -> None:
+    async def floods() -> None:
+        engine = await release.filled(postgres_url, LITTLE)
+        await release.floods(engine, postgres_url.replace("+asyncpg", ""), LITTLE, section)
+        await engine.dispose()
+
+    section = Section()
+    asyncio.run(floods())
+    queries = _queries(section)
+    assert queries["a query each, SQLAlchemy"] == queries["a query each, asyncpg"] == LITTLE.of(release.REQUESTS)
+    assert queries["ours"] < LITTLE.of(release.REQUESTS)
+    assert [line.met for line in section.lines] == [True, True]
+
+
+def _queries(section: Section) -> dict[str, int]:
+    return {row["contender"]: row["queries"] for row in section.tables[0].rows}
+
+
+def test_a_handler_that_lets_a_bad_token_pass_is_not_timed() -> None:
+    async def lets_all_in(token: str) -> world.Session:
+        return world.user()
+
+    with pytest.raises(SystemExit, match="nobody accepted a token that is forged"):
+        asyncio.run(handlers.prove("nobody", lets_all_in))
+
+
+def test_every_session_of_a_crowd_is_its_own() -> None:
+    authority, token = world.authority(store=None), crowd.numbered(world.claims(userId=crowd.user(crowd.SHOWN)))
+    asyncio.run(crowd.crowd(authority, token, crowd.digests(token, 3)))
+    assert len(authority.parts.known.seen) == 3
+    found = [authority.hit(token(number)) for number in range(3)]
+    assert [hit[0].user_id for hit in found if hit] == [crowd.user(number) for number in range(3)]
+
+
+def test_growth_times_no_kind_of_answer_as_another() -> None:
+    authority = world.authority(store=None)
+    unseen = tokens.unseen(authority, world.today())
+    with pytest.raises(SystemExit, match="plain hit: first sight"):
+        asyncio.run(growth.prove("plain hit", [(authority, {"plain hit": unseen})]))
 
 
 def _peer_that_lets_all_in() -> Peer:
