@@ -63,18 +63,6 @@ def always(given: Headers) -> Coming:
     return lambda number: [given] * number
 
 
-def around(given: list[Headers]) -> Coming:
-    """One after the other, and from the start again; where it stopped it goes on."""
-    place = 0
-
-    def coming(number: int) -> list[Headers]:
-        nonlocal place
-        first, place = place, (place + number) % len(given)
-        return [given[(first + n) % len(given)] for n in range(number)]
-
-    return coming
-
-
 def at_random(tokens: list[bytes]) -> Coming:
     """Any of them, in an order that is the same for everybody."""
     chosen = Random(7)

@@ -7,14 +7,12 @@ bound the store is asked beside the request, past it before it; a minute after i
 from __future__ import annotations
 
 import asyncio
-import time
 from time import process_time
 from typing import Any
 
 from starlette.middleware import Middleware
 
 from jwt_middleware import JWTSessionMiddleware, MemorySessionStore, Revocation
-from jwt_middleware.ports import Clock
 
 from . import world
 from .apps import bare
@@ -30,19 +28,6 @@ PAUSES: dict[str, float] = {
     "6 s": 6.0,
     "61 s": 61.0,
 }
-
-
-class _Ahead(Clock):
-    """The clocks of the machine, and what was skipped."""
-
-    def __init__(self) -> None:
-        self.skipped = 0.0
-
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.skipped
 
 
 def run(effort: Effort = FULL) -> Section:
@@ -76,7 +61,7 @@ def run(effort: Effort = FULL) -> Section:
 
 
 async def _ours(loop: asyncio.AbstractEventLoop, pause: float, sessions: int, at_once: int = 1) -> Timed:
-    clock = _Ahead()
+    clock = world.Ahead()
     authority = world.authority(store=MemorySessionStore(), revocation=Revocation(), clock=clock)
     given = [world.cookie((await authority.issue(world.user(n))).token) for n in range(sessions)]
     app = bare(Middleware(JWTSessionMiddleware, authority=authority, public=["/login", "/static/*"]))

@@ -25,6 +25,7 @@ from jwt_middleware import (
     SessionStatus,
     Telemetry,
 )
+from jwt_middleware.ports import Clock
 
 SECRET = "a-secret-of-the-benchmarks-0123456789abcdef"
 COOKIE = "__Host-session"
@@ -90,6 +91,19 @@ class Everyone(MemorySessionStore):
 
     async def statuses(self, keys: Collection[Any]) -> Any:
         return {key: SessionStatus(known=True, active=True) for key in keys}
+
+
+class Ahead(Clock):
+    """The machine's clocks; of the monotonic one some is skipped."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.skipped
 
 
 def claims(**more: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from .schema import SessionSchema
 from .seen import LONGEST, digest
 from .tallies import Tallies
 from .tokens import Tokens, Unsigned
-from .types import Outcome, RawToken, S, SessionKey, SignedClaims, TokenInfo, VerifiedToken, moment
+from .types import Outcome, RawToken, S, SessionKey, SignedClaims, TokenInfo, VerifiedToken
 
 ADOPTION_RULES: Final = ("cookie", "key", "iat", "lifetime", "sid")
 _WORTH_A_FETCH: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
@@ -182,8 +182,8 @@ def adopted_session_id(key: bytes) -> str:
 def _info(token: VerifiedToken, filled: Filled) -> TokenInfo:
     return TokenInfo(
         version=token.payload_version,
-        issued_at=None if token.issued_at is None else moment(token.issued_at),
-        expires_at=moment(token.expires_at),
+        iat=token.issued_at,
+        exp=token.expires_at,
         session_id=token.session_id,
         filled=filled.fallback.claims if filled.fallback is not None else (),
     )

@@ -115,11 +115,21 @@ class TokenInfo(Value, frozen=True, kw_only=True, gc=False):
 
     version: int
     """The payload version the token was minted with."""
-    issued_at: datetime | None
-    expires_at: datetime
+    iat: float | None
+    exp: float
     session_id: str | None = None
     filled: tuple[FilledClaim, ...] = ()
     """The claims the fallback filled for this request; empty for a token of today's payload."""
+
+    @property
+    def issued_at(self) -> datetime | None:
+        """``iat`` as an aware UTC datetime; None where the token has none."""
+        return None if self.iat is None else moment(self.iat)
+
+    @property
+    def expires_at(self) -> datetime:
+        """``exp`` as an aware UTC datetime."""
+        return moment(self.exp)
 
 
 class Fallback(Value, frozen=True, kw_only=True, gc=False):

@@ -16,14 +16,19 @@ def test_a_value_cannot_be_changed() -> None:
 
 
 def test_a_repr_says_nothing_that_came_out_of_a_token() -> None:
-    info = Info(version=2, issued_at=None, expires_at=moment(0), session_id="5e551011")
+    info = Info(version=2, iat=None, exp=0.0, session_id="5e551011")
 
     assert "5e551011" not in repr(info)
     assert "version=2" in repr(info)
-    assert info.__rich_repr__() == [
-        (name, getattr(info, name)) for name in ("version", "issued_at", "expires_at", "filled")
-    ]
+    assert info.__rich_repr__() == [(name, getattr(info, name)) for name in ("version", "iat", "exp", "filled")]
     assert "canary" not in repr(SignedClaims(claims={"email": "canary"}, key_id="k"))
+
+
+def test_the_times_of_a_token_are_aware_datetimes() -> None:
+    info = Info(version=2, iat=0.5, exp=60.0)
+
+    assert (info.issued_at, info.expires_at) == (moment(0.5), moment(60.0))
+    assert Info(version=2, iat=None, exp=60.0).issued_at is None
 
 
 def test_a_repr_shows_the_facts_of_a_fallback() -> None:
@@ -34,4 +39,4 @@ def test_a_repr_shows_the_facts_of_a_fallback() -> None:
 
 
 def test_the_garbage_collector_does_not_follow_one() -> None:
-    assert not gc.is_tracked(Info(version=1, issued_at=None, expires_at=moment(0)))
+    assert not gc.is_tracked(Info(version=1, iat=None, exp=0.0))

@@ -16,7 +16,7 @@ from jwt_middleware import Key, KeyRing, source
 from jwt_middleware.admin.access import Visitor
 from jwt_middleware.admin.forms import LARGEST_BODY, fields_of, form_token
 from jwt_middleware.testing import old_token
-from jwt_middleware.types import Carrier, RawToken, TokenInfo, moment
+from jwt_middleware.types import Carrier, RawToken, TokenInfo
 from tests.admin.stage import ADMIN, DEVICES, HTML, Stage, Visit
 from tests.apps import scope_of
 from tests.support import SECRET, Session, authority_of
@@ -26,7 +26,7 @@ JSON = b"application/json"
 
 
 def visitor(session_id: str | None = "6f1c7b52-0000-4000-8000-000000000001", token: bytes = b"a.b.c") -> Visitor[Any]:
-    info = TokenInfo(version=2, issued_at=None, expires_at=moment(0), session_id=session_id)
+    info = TokenInfo(version=2, iat=None, exp=0.0, session_id=session_id)
     raw = RawToken(token, Carrier.COOKIE)
     return Visitor(session=Session(user_id="1"), token=info, raw=raw, user_id="1")
 
