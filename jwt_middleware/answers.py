@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final, Literal, NamedTuple
 
 from .errors import Reason
@@ -36,16 +37,44 @@ class Answer(Value, frozen=True, kw_only=True, gc=False):
         return None
 
 
-class Answers:
-    """The newest answer for each session: one that lets it pass until it is of no more use, one that ended it for good.
+class Generations:
+    """The newest answers by session, in two dictionaries: the older one is dropped whole, and nothing is searched.
 
-    Both are bounded; what is asked for again moves to the end.
+    An answer is kept for at least ``use`` seconds, and less than twice that, while no more than half of ``MOST_KNOWN``
+    come meanwhile. (To drop the oldest of one dictionary, each time, walks over all that were dropped before.)
     """
 
     def __init__(self, use: float) -> None:
         self._use: Final = use
-        self._passing: Final[dict[str | None, Answer]] = {}
-        self._ended: Final[dict[str | None, Answer]] = {}
+        self._born = -math.inf
+        self._both: tuple[dict[str | None, Answer], dict[str | None, Answer]] = ({}, {})
+
+    def __len__(self) -> int:
+        return sum(map(len, self._both))
+
+    def get(self, session_id: str | None) -> Answer | None:
+        young, old = self._both
+        return young.get(session_id) or old.get(session_id)
+
+    def put(self, session_id: str | None, known: Answer, now: float) -> None:
+        young, old = self._both
+        if len(young) >= MOST_KNOWN // 2 or now - self._born >= self._use:
+            self._both, self._born = ({}, young), now
+            young, old = self._both
+        young[session_id] = known
+        old.pop(session_id, None)
+
+    def drop(self, session_id: str | None) -> None:
+        for each in self._both:
+            each.pop(session_id, None)
+
+
+class Answers:
+    """One answer for each session: one that lets it pass for as long as it is of use, one that ended it for good."""
+
+    def __init__(self, use: float) -> None:
+        self._passing: Final = Generations(use)
+        self._ended: Final = Generations(math.inf)
 
     def __len__(self) -> int:
         return len(self._passing) + len(self._ended)
@@ -55,13 +84,9 @@ class Answers:
         return known if known is not None and known.user_id == key.user_id else None
 
     def put(self, key: SessionKey, known: Answer, *, passes: bool, now: float) -> None:
-        for table in (self._passing, self._ended):
-            table.pop(key.session_id, None)
-            while len(table) >= MOST_KNOWN:
-                del table[next(iter(table))]
-        while self._passing and now - next(iter(self._passing.values())).sent_at >= self._use:
-            del self._passing[next(iter(self._passing))]
-        (self._passing if passes else self._ended)[key.session_id] = known
+        into, other = (self._passing, self._ended) if passes else (self._ended, self._passing)
+        into.put(key.session_id, known, now)
+        other.drop(key.session_id)
 
 
 class Revoked(NamedTuple):

@@ -63,6 +63,7 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         activity=activity,
         tallies=tallies,
         clock=settings.clock,
+        leeway=settings.leeway.total_seconds(),
         limit=settings.cache_entries,
     )
     pipeline = Pipeline(

@@ -90,8 +90,7 @@ class Pipeline(Generic[S]):
         except Refusal as refusal:
             trail.claim = refusal.claim
             return self.refuse(refusal.reason, trail, optional=optional)
-        if generation == self.known.generation:
-            self._remember(key, token, frozen, info, trail, checked)
+        self._remember(key, token, frozen, info, trail, checked, generation)
         for rule in token.adopted:
             self._cells[self._adoptions[rule]] += 1
         if self._activity is not None:
@@ -161,7 +160,14 @@ class Pipeline(Generic[S]):
         return await self._revocation.ask(asked, since(token.auth_time), listed=listed, fresh=fresh)
 
     def _remember(
-        self, key: bytes, token: VerifiedToken, frozen: bytes, info: TokenInfo, trail: Trail, checked: float
+        self,
+        key: bytes,
+        token: VerifiedToken,
+        frozen: bytes,
+        info: TokenInfo,
+        trail: Trail,
+        checked: float,
+        generation: int,
     ) -> None:
         """Nothing about a plain token needs to be reported again; of another only the verification is spared."""
         now, monotonic = self._clock.now(), self._clock.monotonic()
@@ -169,9 +175,9 @@ class Pipeline(Generic[S]):
         renewed = monotonic + self._dues.renewed_from(token) - now
         if trail.minted is None and trail.fallback is None and not token.adopted and renewed > monotonic:
             cell, ends = self._decisions.cell(trail), min(ends, renewed)
-            self.known.put(key, token, frozen, info, cell, checked=checked, ends=ends)
+            self.known.put(key, token, frozen, info, cell, checked=checked, ends=ends, generation=generation)
         elif "cookie" not in token.adopted:
-            self.known.put_verified(key, token, ends=ends)
+            self.known.put_verified(key, token, ends=ends, generation=generation)
 
 
 def adopted_session_id(key: bytes) -> str:

@@ -34,14 +34,17 @@ class Remembered(Generic[S]):
         activity: Activity | None,
         tallies: Tallies,
         clock: Clock,
+        leeway: float,
         limit: int,
     ) -> None:
+        self._schema: Final = schema
         self._build: Final = schema.build
-        self._subject: Final = schema.subject_attribute
         self._revocation: Final = revocation
         self._activity: Final = activity
         self._cells: Final = tallies.cells
+        self._now: Final = clock.now
         self._monotonic: Final[Callable[[], float]] = clock.monotonic
+        self._leeway: Final = leeway
         self.seen: Final = Seen(limit)
         self._find: Final = self.seen.get
         self._ended: Final[set[str | None]] = set()
@@ -50,7 +53,7 @@ class Remembered(Generic[S]):
 
     def hit(self, key: bytes) -> tuple[S, TokenInfo] | None:
         """The plain hit, or None where the path must decide. Never suspends."""
-        entry = self._find(key)
+        generation, entry = self.generation, self._find(key)
         if entry is None:
             return None
         frozen, info, deadline, cell, _, _ = entry
@@ -60,7 +63,7 @@ class Remembered(Generic[S]):
             session = self._build(frozen)
         except Exception:  # the session class runs code of the app's, which may change its mind
             return None
-        if deadline <= self._monotonic() and not self._stands(key, entry, session):
+        if deadline <= self._monotonic() and not self._stands(key, entry, info, generation):
             return None
         self._cells[cell] += 1
         return session, info
@@ -70,25 +73,23 @@ class Remembered(Generic[S]):
 
         That is a Refusal, or :data:`STALE`. None: no such token, nothing was asked.
         """
-        entry, revocation = self._find(key), self._revocation
+        generation, entry, revocation = self.generation, self._find(key), self._revocation
         if entry is None or revocation is None:
             return None
-        frozen, info, _, cell, ends, auth_time = entry
-        if info is None or info.session_id in self._ended or ends <= self._monotonic():
+        frozen, info, _, cell, _, auth_time = entry
+        if info is None or info.session_id in self._ended or not self._holds_but_for_its_session(entry, info):
             return None
-        generation = self.generation
         try:
             session = self._build(frozen)
         except Exception:  # as above
             return None
         try:
-            checked = await revocation.ask(self._asked(info, session), since(auth_time), listed=True)
+            checked = await revocation.ask(self._asked(frozen, info), since(auth_time), listed=True)
         except Refusal as refusal:
             return refusal
         if checked == STALE:
             return checked
-        if generation == self.generation:
-            self._extend(key, entry, checked)
+        self._extend(key, entry, checked, generation)
         self._note(info)
         self._cells[cell] += 1
         return session, info
@@ -108,14 +109,18 @@ class Remembered(Generic[S]):
         *,
         checked: float,
         ends: float,
+        generation: int,
     ) -> None:
-        """A plain token. Its session is known to be active until ``checked``; all else holds until ``ends``."""
-        self.seen.put(key, (frozen, info, min(ends, checked), cell, ends, token.auth_time))
+        """A plain token. Its session is known to be active until ``checked``; all else holds until ``ends``.
 
-    def put_verified(self, key: bytes, token: VerifiedToken, *, ends: float) -> None:
+        ``generation``: what it was when the request began; nothing is remembered if it is another one by now.
+        """
+        self._put(key, (frozen, info, min(ends, checked), cell, ends, token.auth_time), generation)
+
+    def put_verified(self, key: bytes, token: VerifiedToken, *, ends: float, generation: int) -> None:
         """Any other token, unless it is known: what is known of it was read at the same time."""
         if not self._holds(self._find(key)):
-            self.seen.put(key, (pack(token), None, ends, 0, ends, None))
+            self._put(key, (pack(token), None, ends, 0, ends, None), generation)
 
     def forget(self, session_id: str | None = None) -> None:
         """A session was revoked here (None: many): the next request of this process sees it."""
@@ -126,28 +131,42 @@ class Remembered(Generic[S]):
         if session_id is not None:
             self._ended.add(session_id)
 
-    def _stands(self, key: bytes, entry: Entry, session: S) -> bool:
+    def _stands(self, key: bytes, entry: Entry, info: TokenInfo, generation: int) -> bool:
         """Whether a token past its deadline lacked nothing but a newer answer of the store, and there is one."""
-        _, info, _, _, ends, auth_time = entry
-        if self._revocation is None or info is None or ends <= self._monotonic():
+        if self._revocation is None or not self._holds_but_for_its_session(entry, info):
             return False
         try:
-            checked = self._revocation.check_now(self._asked(info, session), since(auth_time), listed=True)
+            checked = self._revocation.check_now(self._asked(entry[0], info), since(entry[5]), listed=True)
         except Refusal:  # the path says so, and counts it
             return False
         if checked is None:
             return False
-        self._extend(key, entry, checked)
+        self._extend(key, entry, checked, generation)
         self._note(info)
         return True
 
-    def _asked(self, info: TokenInfo, session: S) -> SessionKey:
-        return SessionKey(session_id=info.session_id, user_id=str(getattr(session, self._subject)))
+    def _holds_but_for_its_session(self, entry: Entry, info: TokenInfo) -> bool:
+        """The wall clock is read too: it may have been set meanwhile."""
+        now = self._now()
+        return (
+            entry[4] > self._monotonic()
+            and now < info.exp + self._leeway
+            and (info.iat is None or info.iat <= now + self._leeway)
+        )
 
-    def _extend(self, key: bytes, entry: Entry, checked: float) -> None:
+    def _asked(self, frozen: bytes, info: TokenInfo) -> SessionKey:
+        return SessionKey(session_id=info.session_id, user_id=self._schema.subject_in(frozen))
+
+    def _extend(self, key: bytes, entry: Entry, checked: float, generation: int) -> None:
         frozen, info, deadline, cell, ends, auth_time = entry
         if checked > deadline:
-            self.seen.put(key, (frozen, info, min(ends, checked), cell, ends, auth_time))
+            self._put(key, (frozen, info, min(ends, checked), cell, ends, auth_time), generation)
+
+    def _put(self, key: bytes, entry: Entry, generation: int) -> None:
+        """Unless something was revoked here since: looked at afterwards, since another thread may revoke in between."""
+        self.seen.put(key, entry)
+        if generation != self.generation:
+            self.seen.drop(key)
 
     def _note(self, info: TokenInfo) -> None:
         if self._activity is not None and info.session_id is not None:

@@ -66,7 +66,7 @@ class RevocationView:
         self._monotonic: Final = clock.monotonic
         self._cells: Final = tallies.cells
         self._stale: Final = tallies.cell(names.REVOCATION_STALE)
-        self._answers: Final = Answers(self._tolerated)
+        self._answers: Final = Answers(math.inf if self._allow else self._tolerated)
         self._rechecks: Final[dict[SessionKey, asyncio.Task[None]]] = {}
         self._here: Final = RevokedHere()
 

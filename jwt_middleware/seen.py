@@ -7,6 +7,7 @@ pause of the garbage collector.
 from __future__ import annotations
 
 from hashlib import sha256
+from itertools import islice
 from typing import Final
 
 from .types import TokenInfo
@@ -32,7 +33,9 @@ def digest(token: bytes) -> bytes:
 
 
 class Seen:
-    """The table; the oldest entries leave first when it is full."""
+    """The table; the oldest entries leave first when it is full, many at once: to find the first one walks over all
+    that left before it.
+    """
 
     __slots__ = ("__weakref__", "_entries", "_limit", "get")
 
@@ -44,8 +47,9 @@ class Seen:
 
     def put(self, key: bytes, entry: Entry) -> None:
         self._entries.pop(key, None)
-        while len(self._entries) >= self._limit:
-            del self._entries[next(iter(self._entries))]
+        if len(self._entries) >= self._limit:
+            for oldest in list(islice(self._entries, 1 + self._limit // 64)):
+                self._entries.pop(oldest, None)
         self._entries[key] = entry
 
     def drop(self, key: bytes) -> None:

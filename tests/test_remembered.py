@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
+import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import Annotated, Any
 
 import pytest
 
 from jwt_middleware import Claim, MemorySessionStore, Outcome, Reason, Revocation, SessionKey, SessionStatus, names
 from tests.apps import counts
+from tests.lookup.making import turns
+from tests.reissuing import DAY
 from tests.support import FakeClock, Recorder, Session, authority_of
 
 ADA = Session(user_id="1")
@@ -185,22 +191,6 @@ def test_a_session_class_that_changes_its_mind_is_asked_on_the_path() -> None:
     asyncio.run(test())
 
 
-@pytest.mark.parametrize("seconds", [3.0, 6.0])
-def test_a_subject_that_is_no_string_is_asked_for_as_its_token_spells_it(seconds: float) -> None:
-    @dataclass(kw_only=True)
-    class Numbered:
-        user_id: Annotated[int, Claim("userId")]
-
-    async def test() -> None:
-        known = Known(Numbered, Numbered(user_id=7), schema={"version": 1})
-        await known.begin()
-        known.clock.advance(seconds)
-        assert (await known.ask()).result == "accepted"
-        assert known.recorder.outcomes == []
-
-    asyncio.run(test())
-
-
 def test_without_a_store_a_token_is_read_again_when_its_minute_is_over() -> None:
     async def test() -> None:
         known = Known()
@@ -216,14 +206,118 @@ def test_without_a_store_a_token_is_read_again_when_its_minute_is_over() -> None
     asyncio.run(test())
 
 
-def test_the_keys_of_another_age_are_not_believed_longer_because_the_store_was_asked() -> None:
+# Who it is asked for
+
+
+def test_a_later_release_may_spell_the_subject_otherwise_and_nobody_is_logged_out() -> None:
+    @dataclass(kw_only=True)
+    class Today:
+        user_id: Annotated[str, Claim("userId")]
+
+    @dataclass(kw_only=True)
+    class Tomorrow:
+        user_id: Annotated[str, Claim("userId")]
+
+        def __post_init__(self) -> None:
+            self.user_id = self.user_id.lower()
+
     async def test() -> None:
-        known = Known(revocation=Revocation(max_staleness=timedelta(seconds=5)))
+        known = Known(Today, Today(user_id="Ada@X"), schema={"version": 1})
         await known.begin()
-        known.clock.ticks += 58.0
-        await known.ask()
-        known.clock.wall += 30 * 24 * 3600  # a clock set forward is read within the minute
-        known.clock.ticks += 2.0
-        assert (await known.ask()).reason is Reason.TOKEN_EXPIRED
+        known.authority = authority_of(
+            Tomorrow, clock=known.clock, store=known.store, observers=[known.recorder], schema={"version": 1}
+        )
+        for seconds in (0.0, 3.0, 3.0, 6.0, 6.0, 61.0):
+            known.clock.advance(seconds)
+            assert (await known.ask()).result == "accepted"
 
     asyncio.run(test())
+
+
+class Who(Enum):
+    ADA = "ada"
+
+
+@pytest.mark.parametrize(("kind", "subject"), [(Who, Who.ADA), (bytes, b"\x01\x02"), (int, 7)])
+def test_a_subject_of_any_type_is_asked_for_as_its_token_spells_it(kind: Any, subject: Any) -> None:
+    typed = make_dataclass("Typed", [("user_id", Annotated[kind, Claim("userId")])], kw_only=True)
+
+    async def test() -> None:
+        known = Known(typed, typed(user_id=subject), schema={"version": 1})
+        await known.begin()
+        for seconds in (3.0, 3.0, 6.0):
+            known.clock.advance(seconds)
+            assert (await known.ask()).result == "accepted"
+        assert known.recorder.outcomes == []
+
+    asyncio.run(test())
+
+
+# What may change meanwhile
+
+
+@pytest.mark.parametrize("pause", [3.0, 6.0])
+@pytest.mark.parametrize(("jump", "reason"), [(8 * DAY, "token_expired"), (-3600.0, "token_not_yet_valid")])
+def test_a_wall_clock_that_was_set_is_read_whenever_the_session_is_asked_for(
+    pause: float, jump: float, reason: str
+) -> None:
+    async def test() -> None:
+        known = Known()
+        await known.begin()
+        known.clock.wall += jump
+        known.clock.ticks += pause
+        assert (await known.ask()).reason == reason
+
+    asyncio.run(test())
+
+
+def test_a_revocation_by_another_thread_is_seen_by_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        known = Known()
+        await known.begin()
+        known.clock.advance(2.6)
+        await known.ask()  # the answer is asked for beside it
+        await turns()
+        view = known.authority.parts.revocation
+        looked = view.check_now
+
+        def racing(*args: Any, **settings: Any) -> Any:
+            found = looked(*args, **settings)
+            monkeypatch.setattr(view, "check_now", looked)
+            other = threading.Thread(target=lambda: asyncio.run(known.authority.revoke_all()))
+            other.start()
+            other.join()
+            return found
+
+        monkeypatch.setattr(view, "check_now", racing)
+        await known.ask()
+        assert (await known.ask()).reason is Reason.SESSION_REVOKED
+
+    asyncio.run(test())
+
+
+def test_threads_that_share_an_authority_do_not_trip_over_each_other() -> None:
+    known = Known(revocation=Revocation(max_staleness=timedelta(milliseconds=2)))
+    known.clock.monotonic = time.monotonic  # type: ignore[method-assign]  # real time passes
+    tokens = [asyncio.run(known.authority.issue(Session(user_id=str(n)))).token for n in range(500)]
+    found: list[str] = []
+
+    async def ask(token: str) -> None:
+        outcome = await known.authority.authenticate([(b"authorization", f"Bearer {token}".encode())])
+        found.append(outcome.result)
+
+    async def asking(first: int) -> None:
+        for start in range(first, len(tokens), 20):
+            await asyncio.gather(*map(ask, tokens[start : start + 20]))
+
+    threads = [threading.Thread(target=lambda first=first: asyncio.run(asking(first))) for first in range(4)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert found == ["accepted"] * sum(len(tokens) - first for first in range(4))

@@ -407,15 +407,19 @@ def test_an_uncached_check_is_never_answered_from_memory() -> None:
     asyncio.run(main())
 
 
-def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("status", [ACTIVE, REVOKED])
+def test_what_is_known_is_bounded(status: SessionStatus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answers, "MOST_KNOWN", 10)
 
     async def main() -> None:
         world = World()
-        for number in range(50):
-            await world.ask(SessionKey(session_id=str(number), user_id="7"), listed=False)
-        assert len(world.view) == 10
-        await world.ask(SessionKey(session_id="49", user_id="7"), listed=False)
+        keys = [SessionKey(session_id=str(number), user_id="7") for number in range(50)]
+        world.store.status = dict.fromkeys(keys, status)
+        for key in keys:
+            await world.ask(key)
+            assert len(world.view) <= 10
+        for key in keys[-6:]:
+            await world.ask(key)
         assert world.queries == 50
 
     asyncio.run(main())
@@ -425,20 +429,33 @@ def test_an_answer_is_forgotten_once_it_is_of_no_use_and_one_that_ended_a_sessio
     ended = SessionKey(session_id="ended", user_id="7")
 
     async def main() -> None:
-        world = World(stale_if_error=timedelta(seconds=20), on_unavailable="allow")
+        world = World(stale_if_error=timedelta(seconds=20))
         world.store.status[ended] = REVOKED
         assert await world.ask(ended) == Reason.SESSION_REVOKED
-        assert await world.ask() == "passes"
-        world.clock.advance(29.9)
-        await world.ask(SessionKey(session_id="second", user_id="8"), listed=False)
-        assert len(world.view) == 3
-        world.clock.advance(0.1)
-        await world.ask(SessionKey(session_id="third", user_id="8"), listed=False)
-        assert len(world.view) == 3
+        for number in range(100):
+            assert await world.ask(SessionKey(session_id=str(number), user_id="8"), listed=False) == "passes"
+            world.clock.advance(1.0)
+        assert 30 <= len(world.view) - 1 <= 60, "what is of use, and at most as much again"
         world.clock.advance(3600.0)
         world.store.down = True
         assert await world.ask(ended) == Reason.SESSION_REVOKED
-        assert await world.ask() == "passes"
+
+    asyncio.run(main())
+
+
+def test_where_all_may_pass_in_an_outage_an_answer_is_of_use_for_good() -> None:
+    """It may be newer than what this process revoked, and then it says that the session stands."""
+
+    async def main() -> None:
+        world = World(on_unavailable="allow")
+        world.view.revoked_here(user_id="7")
+        world.clock.advance(0.1)
+        assert await world.ask(began=world.clock.wall - 1.0) == "passes"  # by the store's clock it is the later one
+        for _ in range(5):
+            world.clock.advance(100.0)
+            await world.ask(SessionKey(session_id="other", user_id="8"), listed=False)
+        world.store.down = True
+        assert await world.ask(began=world.clock.wall - 501.0) == "passes"
 
     asyncio.run(main())
 
@@ -468,7 +485,7 @@ def test_what_is_known_of_a_session_is_nothing_that_the_garbage_collector_follow
     async def main() -> None:
         world = World()
         await world.ask()
-        ((_, answer),) = world.view._answers._passing.items()
+        answer = world.view._answers.of(KEY)
         assert not gc.is_tracked(answer)
         assert "7" not in repr(answer)
 

@@ -31,3 +31,11 @@ def test_the_table_is_bounded_and_the_oldest_leave_first() -> None:
     assert [seen.get(key) is not None for key in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
     seen.clear()
     assert len(seen) == 0
+
+
+def test_a_large_table_makes_room_for_many_at_once() -> None:
+    seen = Seen(1_000)
+    for number in range(5_000):
+        seen.put(number.to_bytes(2, "big"), (b"", None, 0.0, 0, 0.0, None))
+        assert min(number + 1, 980) <= len(seen) <= 1_000
+    assert all(seen.get(number.to_bytes(2, "big")) for number in range(4_020, 5_000))

@@ -116,10 +116,6 @@ class Reader(Generic[S]):
         """Everything that is not a plain hit; see ``pipeline``."""
         return await self.parts.pipeline.run(raw, key, optional=optional)
 
-    def hit(self, token: bytes) -> tuple[S, TokenInfo] | None:
-        """The session of a token that needs nothing to be asked; None says no more than that it may."""
-        return self.parts.known.hit(digest(token))
-
     def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
         """Count and report a request that is turned away before its token was looked at."""
         return self.parts.pipeline.refuse(reason, Trail(carrier=carrier), optional=optional)

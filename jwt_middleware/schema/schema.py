@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Literal
 from ..errors import ConfigError, MintError, Reason, Refusal
 from ..types import S
 from .claims import ENVELOPE, ClaimSpec, subject_key
-from .shapes import Shape, encode, shape_of, spec_of
+from .shapes import Shape, decode, encode, shape_of, spec_of
 from .versions import Step, Versions, is_version
 
 
@@ -132,6 +132,10 @@ class SessionSchema(Generic[S]):
         except Exception:  # an upgrade step may return what JSON cannot carry
             raise Refusal(Reason.PAYLOAD_INVALID) from None
 
+    def subject_in(self, frozen: bytes) -> str:
+        """The subject as the token spells it: a session may hold it as another type, or changed by its class."""
+        return subject_key(decode(frozen)[dict(self._keys)[self.subject]])
+
     def thaw(self, frozen: bytes) -> S:
         """A new session, shared with nobody.
 
@@ -235,9 +239,7 @@ class SessionSchema(Generic[S]):
                     "already: read it from request.state.token, or name yours otherwise with Claim(...)"
                 )
             if spec.name in seen:
-                raise ConfigError(
-                    f"two claims of {self.cls.__name__} are named {spec.name!r}: rename one with Claim(...)"
-                )
+                raise ConfigError(f"two claims of {self.cls.__name__} are named {spec.name!r}: rename one: Claim(...)")
             seen.add(spec.name)
         if self.version_claim in ENVELOPE:
             raise ConfigError(f"version_claim={self.version_claim!r} is a registered claim: choose another name")

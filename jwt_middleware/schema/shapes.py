@@ -21,6 +21,7 @@ from ..types import S
 from .claims import NO_DEFAULT, Claim, ClaimSpec, Field
 
 encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder().decode
 _PATH: typing.Final = re.compile(r" - at `\$\.([^.\[`]+)[^`]*`\Z")
 """How msgspec says where something does not fit: ``Expected `str`, got `int` - at `$.user_id` ``."""
 
@@ -83,7 +84,7 @@ class MsgspecShape(Generic[S]):
                 continue
             encoded = encode(converted)
             self._by_field[field.key](encoded)  # NaN and the like would not come back
-            return msgspec.json.decode(encoded)
+            return decode(encoded)
         raise ValueError
 
     def misfit(self, error: Exception) -> object:
@@ -112,7 +113,7 @@ class PydanticShape(Generic[S]):
             except ValueError:
                 continue
             adapter.validate_json(encoded)
-            return msgspec.json.decode(encoded)
+            return decode(encoded)
         raise ValueError
 
     def misfit(self, error: Exception) -> object:
