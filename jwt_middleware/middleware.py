@@ -149,7 +149,9 @@ class JWTSessionMiddleware:
         scope[DECIDED] = self.authority, decided
         if session is not None:
             scope["state"]["session"], scope["state"]["token"] = session, token
-            scope["user"], scope["auth"] = SessionUser(session, self._attribute), AUTHENTICATED
+            user = SessionUser()
+            user.session, user.attribute = session, self._attribute
+            scope["user"], scope["auth"] = user, AUTHENTICATED
         watch = raw if session is not None and outside is None else None
         due = decided.due if isinstance(decided, Outcome) and outside is None else None
         await self._inside(scope, receive, send, vary, watch, due)

@@ -20,13 +20,15 @@ from .transport import MAX_COOKIE_HEADER
 
 
 class SessionUser(BaseUser):
-    """``request.user`` for Starlette's own tools; the session itself is on ``request.state``."""
+    """``request.user`` for Starlette's own tools; the session itself is on ``request.state``.
 
-    __slots__ = ("_attribute", "_session")
+    Whoever makes one sets both attributes: an ``__init__`` would be one more call for every request.
+    """
 
-    def __init__(self, session: object, attribute: str) -> None:
-        self._session = session
-        self._attribute = attribute
+    __slots__ = ("attribute", "session")
+
+    session: object
+    attribute: str
 
     @property
     def is_authenticated(self) -> bool:
@@ -34,7 +36,7 @@ class SessionUser(BaseUser):
 
     @property
     def identity(self) -> str:
-        return str(getattr(self._session, self._attribute))
+        return str(getattr(self.session, self.attribute))
 
     @property
     def display_name(self) -> str:
@@ -90,8 +92,13 @@ class PlainHits:
         found = self._hit(digest(token)) if once and (not before or before[-2:] == b"; ") else None
         if found is None:
             return False
-        state = scope.setdefault("state", {})
+        try:
+            state = scope["state"]
+        except KeyError:
+            state = scope["state"] = {}
         state["session"], state["token"] = found
-        scope["user"], scope["auth"] = SessionUser(found[0], self._attribute), AUTHENTICATED
+        user = SessionUser()
+        user.session, user.attribute = found[0], self._attribute
+        scope["user"], scope["auth"] = user, AUTHENTICATED
         scope[DECIDED] = self._authority, found
         return True
