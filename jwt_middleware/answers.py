@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final, Literal, NamedTuple
 
+from .bounded import make_room
 from .errors import Reason
 from .types import SessionKey
 from .values import Value
@@ -114,8 +115,7 @@ class RevokedHere:
     def add(self, scope: Scope, subject: str, *, at: float, not_before: float, kept: str | None) -> None:
         self.generation += 1
         self._entries.pop((scope, subject), None)
-        if len(self._entries) >= MOST_REVOKED:
-            forgotten = self._entries.pop(next(iter(self._entries)))
+        for forgotten in make_room(self._entries, MOST_REVOKED):
             self._floor = forgotten.generation  # whatever was known before it is asked for again
         self._entries[scope, subject] = Revoked(self.generation, at, not_before, kept)
 

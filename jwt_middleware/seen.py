@@ -7,9 +7,9 @@ pause of the garbage collector.
 from __future__ import annotations
 
 from hashlib import sha256
-from itertools import islice
 from typing import Final
 
+from .bounded import make_room
 from .types import TokenInfo
 
 Entry = tuple[bytes, TokenInfo | None, float, int, float, float | None]
@@ -33,9 +33,7 @@ def digest(token: bytes) -> bytes:
 
 
 class Seen:
-    """The table; the oldest entries leave first when it is full, many at once: to find the first one walks over all
-    that left before it.
-    """
+    """The table; the oldest entries leave first when it is full."""
 
     __slots__ = ("__weakref__", "_entries", "_limit", "get")
 
@@ -47,9 +45,7 @@ class Seen:
 
     def put(self, key: bytes, entry: Entry) -> None:
         self._entries.pop(key, None)
-        if len(self._entries) >= self._limit:
-            for oldest in list(islice(self._entries, 1 + self._limit // 64)):
-                self._entries.pop(oldest, None)
+        make_room(self._entries, self._limit)
         self._entries[key] = entry
 
     def drop(self, key: bytes) -> None:

@@ -200,8 +200,9 @@ class Batcher(Generic[K, V]):
     def _take(self) -> dict[K, list[_Waiter[V]]]:
         """The oldest keys that somebody still waits for."""
         taken: dict[K, list[_Waiter[V]]] = {}
-        while self._waiting and len(taken) < MAX_KEYS:
-            key = next(iter(self._waiting))
+        for key in list(self._waiting):
+            if len(taken) >= MAX_KEYS:
+                break
             waiters = self._waiting.pop(key)
             if not all(waiter.future.done() for waiter in waiters):
                 taken[key] = waiters

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
+from ..bounded import make_room
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -30,8 +32,7 @@ class Cache(Generic[K, V]):
         if ttl <= 0:
             return
         self._entries.pop(key, None)
-        while len(self._entries) >= self._limit:
-            del self._entries[next(iter(self._entries))]
+        make_room(self._entries, self._limit)
         self._entries[key] = (value, now + ttl)
 
     def drop(self, key: K) -> None:
