@@ -23,7 +23,7 @@ check: $(VENV)/test.stamp
 fuzz: $(VENV)/test.stamp
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/hostile
 
-# Against peers, in one run; it installs them itself.
+# Against peers, in one run.
 bench: $(VENV)/test.stamp debian
 	command -v wrk >/dev/null || apt-get install -y -qq --no-install-recommends wrk >/dev/null
 	$(BIN)/python -m benchmarks
@@ -58,8 +58,8 @@ $(VENV)/demo.stamp: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/pip install -q --disable-pip-version-check -e ".[demo]"
 	touch $@
 
-$(VENV)/test.stamp: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/pip install -q --disable-pip-version-check -e ".[all]" --group dev
+$(VENV)/test.stamp: pyproject.toml benchmarks/requirements.txt | $(VENV)/bin/python
+	$(BIN)/pip install -q --disable-pip-version-check -e ".[all]" --group dev -r benchmarks/requirements.txt
 	touch $@
 
 clean:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -28,7 +27,6 @@ PACKAGES = (
 
 
 def main(wanted: list[str]) -> int:
-    _set_up()
     report: dict[str, Any] = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": _machine(),
@@ -55,12 +53,6 @@ def section(name: str) -> None:
     """Run one section; what it finds is the last thing on stdout."""
     found = importlib.import_module(f"benchmarks.{name}").run()
     print(json.dumps(asdict(found), ensure_ascii=False))
-
-
-def _set_up() -> None:
-    """Peers that are not installed yet."""
-    if importlib.util.find_spec("litestar") is None or importlib.util.find_spec("authx") is None:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-q", "-r", str(HERE / "requirements.txt")], check=True)
 
 
 def _machine() -> dict[str, object]:

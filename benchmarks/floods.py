@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -121,6 +122,24 @@ def watching(engine: AsyncEngine, watch: Watch) -> Iterator[Watch]:
     finally:
         for event, listener in events.items():
             sa.event.remove(engine.sync_engine, event, listener)
+
+
+@asynccontextmanager
+async def flooding(handle: Handle, tokens: list[str]) -> AsyncIterator[None]:
+    """As many at once as in a flood, for as long as it takes; each waits for nothing but its own answer."""
+
+    async def client(first: int) -> None:
+        for n in count(first, AT_ONCE):
+            await _answered(handle, tokens[n % len(tokens)])
+            await asyncio.sleep(0)  # what is answered from memory does not suspend
+
+    running = [asyncio.ensure_future(client(first)) for first in range(AT_ONCE)]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ def run(effort: Effort = FULL) -> Section:
         note="Microseconds of a whole request on Starlette; in brackets how many times the first line's that is, and "
         "how many more, with the middle half of those. Sessions: as many are remembered (old ones for the fallback), "
         "and each request is of one of them, picked at random; a first sight is of one more. Claims and versions: one "
-        "request again and again.",
+        "request again and again. Without a store.",
     )
     sessions: Rows = {f"{count:,} sessions": {} for count in SESSIONS}
     claims: Rows = {f"{count} claims": {} for count in CLAIMS}

@@ -25,7 +25,7 @@ def app_of(name: str, token: str) -> Any:
         return bare(Middleware(JWTSessionMiddleware, authority=authority, public=["/login", "/static/*"]))
     if name == "empty pass-through":
         return bare(Middleware(PassThrough))
-    if name == "the least there is to do":
+    if name == "about the least there is to do":
         return bare(Middleware(Least, token=token))
     return on_starlette.peers("")[name].app
 

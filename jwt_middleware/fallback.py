@@ -108,7 +108,7 @@ class Filler:
                 reasons.add(_REASONS[fact.outcome])
             elif fact.source != "default":
                 claims[spec.name] = value
-        worst = max((fact.outcome for fact in filled), key=lambda outcome: outcome.badness)
+        worst = max((fact.outcome for fact in filled), key=_FROM_BEST_TO_WORST.index)
         self._cells[self._fallbacks_at[payload.label, worst]] += 1
         return Filled(
             claims=claims,
@@ -234,6 +234,7 @@ class Filler:
         }
 
 
+_FROM_BEST_TO_WORST: Final = tuple(FillOutcome)
 _REASONS: Final = {
     FillOutcome.NOT_FOUND: Reason.SUBJECT_UNKNOWN,
     FillOutcome.NULL: Reason.CLAIMS_INCOMPLETE,

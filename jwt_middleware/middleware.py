@@ -94,9 +94,7 @@ class JWTSessionMiddleware:
             if began or message["type"] != "http.response.start":
                 return send(message)
             began = True
-            message = dict(message)
-            message["headers"] = [*message.get("headers", ()), _COOKIE_DECIDES]
-            return send(message)
+            return send({**message, "headers": [*message.get("headers", ()), _COOKIE_DECIDES]})
 
         try:
             await self.app(scope, receive, sending)
@@ -249,6 +247,4 @@ def _answerable(scope: Scope) -> bool:
 
 def _varied(message: Message, vary: bytes) -> Message:
     """The response depends on what was read of the request; whatever else it says stays."""
-    varied = dict(message)
-    varied["headers"] = [*message.get("headers", ()), (b"vary", vary)]
-    return varied
+    return {**message, "headers": [*message.get("headers", ()), (b"vary", vary)]}

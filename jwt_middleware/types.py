@@ -73,7 +73,6 @@ class Due:
 
     trigger: Literal["reissue", "renew"]
     token: VerifiedToken
-    """The one that came."""
     subject: str = field(repr=False)
     claims: dict[str, Any] = field(repr=False)
     """Today's claims, with those the schema does not know; for a renewal without what the fallback filled."""
@@ -102,13 +101,6 @@ class FillOutcome(StrEnum):
     TIMEOUT = "timeout"
     ERROR = "error"
 
-    @property
-    def badness(self) -> int:
-        return _BADNESS[self]
-
-
-_BADNESS = {outcome: place for place, outcome in enumerate(FillOutcome)}
-
 
 class TokenInfo(Value, frozen=True, kw_only=True, gc=False):
     """What the app may know about the token behind its session: ``request.state.token``."""
@@ -136,12 +128,10 @@ class Fallback(Value, frozen=True, kw_only=True, gc=False):
     """The fallback of one request: which claims, from where, how long it took."""
 
     claims: tuple[FilledClaim, ...]
-    outcome: FillOutcome
-    """The worst outcome of its claims."""
+    outcome: FillOutcome  # the worst of its claims
     started_at: int
-    """Wall clock, nanoseconds."""
     ended_at: int
-    """Wall clock, nanoseconds."""
+    """Wall clock, nanoseconds, both."""
     lookups: tuple[object, ...] = ()
     """Observers' handles of the queries it waited for; never looked into here."""
 

@@ -24,6 +24,7 @@ from benchmarks import (
     serving,
     signals,
     tokens,
+    verification,
     world,
 )
 from benchmarks.measure import Effort, Section, in_turns, over, ratio
@@ -76,8 +77,6 @@ def test_a_section_runs_and_can_be_reported(name: str) -> None:
 
 
 def test_every_library_and_ours_refuse_the_same_tokens_before_they_are_timed() -> None:
-    pytest.importorskip("authlib")
-    verification = pytest.importorskip("benchmarks.verification", reason="needs joserfc")
     section = verification.run(LITTLE)
     assert [len(table.rows) for table in section.tables] == [4 * 5, 4 * 4]
     assert all(line.measured.count(";") == 2 for line in section.lines)
@@ -148,8 +147,6 @@ def test_a_peer_whose_handler_finds_no_session_is_not_timed() -> None:
 
 
 def test_every_peer_refuses_what_is_bad_and_accepts_the_same_claims_unspoiled() -> None:
-    for package in ("litestar", "authx", "itsdangerous"):
-        pytest.importorskip(package)
     for name, peer in everyone(world.today()).items():
         asyncio.run(prove(name, peer))
 
