@@ -189,21 +189,30 @@ async def _neighbours(engine: AsyncEngine, effort: Effort, section: Section, mos
         f"beside {AT_ONCE} at once without end, a query each": lambda: flooding(by_query, tokens),
     }
     rounds: dict[str, list[list[float]]] = {name: [] for name in beside}
-    for _ in range(effort.of(9)):
+    quiet: dict[str, list[list[float]]] = {name: [] for name in beside}
+    for turn in range(effort.of(9)):
         for name, meanwhile in beside.items():
+            if "without end" in name and turn % 8:  # a request takes them ten times as long
+                continue
             async with meanwhile():
                 with watching(engine, Watch()) as watch:
                     rounds[name].append(await _today(engine))
+            quiet[name].append(rounds["quiet"][-1])
             most = max(most, watch.most if "ours" in name else 0)
     table = Table(
         title="Today's users meanwhile",
         note="ms of a handler with a query of 5 ms on the same pool of 10. Requests without end leave the one event "
         "loop no moment to spare, whatever answers them.",
     )
-    p50, p99 = ({name: [percentile(took, at) for took in each] for name, each in rounds.items()} for at in (0.5, 0.99))
-    times = {name: Spread.of(mine / quiet for mine, quiet in zip(p99[name], p99["quiet"], strict=True)) for name in p99}
-    for name in rounds:
-        figures = {"p50": Spread.of(p50[name]), "p99": Spread.of(p99[name]), "p99 × quiet": times[name]}
+    times = {
+        name: Spread.of(
+            percentile(mine, 0.99) / percentile(alone, 0.99) for mine, alone in zip(took, quiet[name], strict=True)
+        )
+        for name, took in rounds.items()
+    }
+    for name, each in rounds.items():
+        figures = {f"p{at}": Spread.of(percentile(took, at / 100) for took in each) for at in (50, 99)}
+        figures["p99 × quiet"] = times[name]
         row = {column: round(figure, 2) for column, figure in figures.items()}
         table.rows.append({"": name, **row, "middle half": times[name].half()})
     section.tables.append(table)
