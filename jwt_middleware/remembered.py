@@ -38,34 +38,34 @@ class Remembered(Generic[S]):
         limit: int,
     ) -> None:
         self._schema: Final = schema
-        self._build: Final = schema.build
+        self.build: Final = schema.build
         self._revocation: Final = revocation
         self._activity: Final = activity
-        self._cells: Final = tallies.cells
+        self.cells: Final = tallies.cells
         self._now: Final = clock.now
-        self._monotonic: Final[Callable[[], float]] = clock.monotonic
+        self.monotonic: Final[Callable[[], float]] = clock.monotonic
         self._leeway: Final = leeway
         self.seen: Final = Seen(limit)
-        self._find: Final = self.seen.get
-        self._ended: Final[set[str | None]] = set()
+        self.find: Final = self.seen.get
+        self.ended: Final[set[str | None]] = set()
         self.generation = 0
         """How often something was revoked here: what was asked for before may be false by now."""
 
     def hit(self, key: bytes) -> tuple[S, TokenInfo] | None:
-        """The plain hit, or None where the path must decide. Never suspends."""
-        generation, entry = self.generation, self._find(key)
+        """The plain hit of any carrier, or None where the path must decide. Never suspends."""
+        generation, entry = self.generation, self.find(key)
         if entry is None:
             return None
         frozen, info, deadline, cell, _, _ = entry
-        if info is None or (self._ended and info.session_id in self._ended):
+        if info is None or (self.ended and info.session_id in self.ended):
             return None
         try:
-            session = self._build(frozen)
+            session = self.build(frozen)
         except Exception:  # the session class runs code of the app's, which may change its mind
             return None
-        if deadline <= self._monotonic() and not self._stands(key, entry, info, generation):
+        if deadline <= self.monotonic() and not self.stands(key, entry, info, generation):
             return None
-        self._cells[cell] += 1
+        self.cells[cell] += 1
         return session, info
 
     async def again(self, key: bytes) -> tuple[S, TokenInfo] | Refusal | float | None:
@@ -73,14 +73,14 @@ class Remembered(Generic[S]):
 
         That is a Refusal, or :data:`STALE`. None: no such token, nothing was asked.
         """
-        generation, entry, revocation = self.generation, self._find(key), self._revocation
+        generation, entry, revocation = self.generation, self.find(key), self._revocation
         if entry is None or revocation is None:
             return None
         frozen, info, _, cell, _, auth_time = entry
-        if info is None or info.session_id in self._ended or not self._holds_but_for_its_session(entry, info):
+        if info is None or info.session_id in self.ended or not self._holds_but_for_its_session(entry, info):
             return None
         try:
-            session = self._build(frozen)
+            session = self.build(frozen)
         except Exception:  # as above
             return None
         try:
@@ -91,12 +91,12 @@ class Remembered(Generic[S]):
             return checked
         self._extend(key, entry, checked, generation)
         self._note(info)
-        self._cells[cell] += 1
+        self.cells[cell] += 1
         return session, info
 
     def verified(self, key: bytes) -> VerifiedToken | None:
         """A token of which only the verification is spared."""
-        entry = self._find(key)
+        entry = self.find(key)
         return None if entry is None or entry[1] is not None or not self._holds(entry) else unpack(entry[0])
 
     def put(
@@ -119,19 +119,19 @@ class Remembered(Generic[S]):
 
     def put_verified(self, key: bytes, token: VerifiedToken, *, ends: float, generation: int) -> None:
         """Any other token, unless it is known: what is known of it was read at the same time."""
-        if not self._holds(self._find(key)):
+        if not self._holds(self.find(key)):
             self._put(key, (pack(token), None, ends, 0, ends, None), generation)
 
     def forget(self, session_id: str | None = None) -> None:
         """A session was revoked here (None: many): the next request of this process sees it."""
         self.generation += 1
-        if session_id is None or len(self._ended) >= _MOST_ENDED:
+        if session_id is None or len(self.ended) >= _MOST_ENDED:
             self.seen.clear()
-            self._ended.clear()
+            self.ended.clear()
         if session_id is not None:
-            self._ended.add(session_id)
+            self.ended.add(session_id)
 
-    def _stands(self, key: bytes, entry: Entry, info: TokenInfo, generation: int) -> bool:
+    def stands(self, key: bytes, entry: Entry, info: TokenInfo, generation: int) -> bool:
         """Whether a token past its deadline lacked nothing but a newer answer of the store, and there is one."""
         if self._revocation is None or not self._holds_but_for_its_session(entry, info):
             return False
@@ -149,7 +149,7 @@ class Remembered(Generic[S]):
         """The wall clock is read too: it may have been set meanwhile."""
         now = self._now()
         return (
-            entry[4] > self._monotonic()
+            entry[4] > self.monotonic()
             and now < info.exp + self._leeway
             and (info.iat is None or info.iat <= now + self._leeway)
         )
@@ -173,7 +173,7 @@ class Remembered(Generic[S]):
             self._activity.note(info.session_id)
 
     def _holds(self, entry: Entry | None) -> bool:
-        return entry is not None and entry[2] > self._monotonic()
+        return entry is not None and entry[2] > self.monotonic()
 
 
 def since(auth_time: float | None) -> float:

@@ -21,13 +21,13 @@ LONGEST: Final = 60.0
 """Seconds an entry holds at most: then the wall clock is read again, whatever happened to it meanwhile."""
 
 
-_fresh: Final = sha256().copy
+EMPTY: Final = sha256().copy
 """An empty SHA-256. Copied and not made: OpenSSL would look for the algorithm each time, which costs a server 1 µs."""
 
 
 def digest(token: bytes) -> bytes:
     """A cryptographic digest of the whole token, 256 bit."""
-    sha = _fresh()
+    sha = EMPTY()
     sha.update(token)
     return sha.digest()
 
