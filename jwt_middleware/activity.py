@@ -1,8 +1,8 @@
 """When a session was last used: noted beside the request, written many at once, at most once a minute a session.
 
 A note is one entry of a dictionary. A timer of the event loop writes what has gathered a minute after the first note;
-nothing runs while nothing is noted, and no timer keeps a loop or an authority alive. Plain hits
-need no note: a session that is in use is asked for again within a minute, and noted then.
+nothing runs while nothing is noted, and no timer keeps a loop or an authority alive. Plain hits need no note: a
+session in use is asked for again, or its token read again, within a minute, and noted then.
 """
 
 from __future__ import annotations

@@ -57,15 +57,7 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
     activity = None if settings.store is None else _activity(settings.store, settings, tallies)
     filler = Filler(schema, settings.sources, lookup=lookups.claims, tallies=tallies, clock=settings.clock)
     minter = _minter(schema, settings, tokens, migration, tallies)
-    known = Remembered(
-        schema=schema,
-        revocation=revocation,
-        activity=activity,
-        tallies=tallies,
-        clock=settings.clock,
-        leeway=settings.leeway.total_seconds(),
-        limit=settings.cache_entries,
-    )
+    known = _remembered(schema, settings, revocation, activity, tallies)
     pipeline = Pipeline(
         schema=schema,
         known=known,
@@ -96,6 +88,24 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
         revocation=revocation,
         activity=activity,
         lanes=lookups.lanes,
+    )
+
+
+def _remembered(
+    schema: SessionSchema[S],
+    settings: Settings,
+    revocation: RevocationView | None,
+    activity: Activity | None,
+    tallies: Tallies,
+) -> Remembered[S]:
+    return Remembered(
+        schema=schema,
+        revocation=revocation,
+        activity=activity,
+        tallies=tallies,
+        clock=settings.clock,
+        leeway=settings.leeway.total_seconds(),
+        limit=settings.cache_entries,
     )
 
 

@@ -1,6 +1,7 @@
 """The path of one request, from a raw token to a session: each step is named after its module.
 
-``run`` is every request but a plain hit (see ``remembered``), and leaves one :class:`Outcome` behind.
+``run`` is every request but a plain hit. It leaves one :class:`Outcome` behind, unless the token is a plain one of
+which only the session had to be asked for (see ``remembered``).
 """
 
 from __future__ import annotations
