@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from jwt_middleware import SessionAuthority
-from jwt_middleware.seen import Entry, digest
+from jwt_middleware.sessions.token_cache import Entry
+from jwt_middleware.tokens.jws import digest
 
 from . import world
 from .apps import Coming

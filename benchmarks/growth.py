@@ -91,7 +91,7 @@ async def prove(kind: str, asked: list[Asked]) -> None:
 def _counted(authority: SessionAuthority[Any]) -> Counter[str]:
     """What an authority has counted, by metric; filled claims by their source."""
     counts: Counter[str] = Counter()
-    for metric, attributes, count in authority.parts.tallies.counts():
+    for metric, attributes, count in authority.parts.counters.series():
         counts[dict(attributes)[SOURCE] if metric is FALLBACK_CLAIMS else metric.name] += count
     return counts
 
@@ -104,7 +104,7 @@ def _cell(found: Rounds, what: str, first: str) -> str:
 
 
 def _today(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
-    """Remembered sessions of today's payload."""
+    """TokenCache sessions of today's payload."""
     token = numbered(_claims())
     return [
         (authority, {HIT: anyone(token, count), FIRST: unseen(authority, token(0).decode())})
@@ -113,7 +113,7 @@ def _today(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
 
 
 def _old(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
-    """Remembered sessions of yesterday's, with their users' claims in the cache."""
+    """TokenCache sessions of yesterday's, with their users' claims in the cache."""
     token = numbered({name: _claims()[name] for name in (*OLD, "iat", "exp", "auth_time", "sid")})
     made = _crowds(runner, effort, token)
     for authority, count in made:

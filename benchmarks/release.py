@@ -21,7 +21,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.postgres import cluster
+from tests.support.postgres import cluster
 
 from . import world
 from .floods import AT_ONCE, Watch, arriving, flood, flooding, server_of, watching

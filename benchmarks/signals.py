@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, TraceIdRatioBased
 
 from jwt_middleware import MemorySessionStore, SessionAuthority, Telemetry
-from jwt_middleware.seen import digest
 from jwt_middleware.testing import old_token
+from jwt_middleware.tokens.jws import digest
 
 from . import world
 from .measure import FULL, Effort, Line, Rounds, Section, Table, Timed, awaited, in_turns, median, over, ratio, repeated

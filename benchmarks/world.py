@@ -25,7 +25,7 @@ from jwt_middleware import (
     SessionStatus,
     Telemetry,
 )
-from jwt_middleware.ports import Clock
+from jwt_middleware.protocols import Clock
 
 SECRET = "a-secret-of-the-benchmarks-0123456789abcdef"
 COOKIE = "__Host-session"

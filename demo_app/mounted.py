@@ -9,7 +9,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jwt_middleware import SessionAuthority
-from jwt_middleware.admin import MyDevices, SessionAdmin
+from jwt_middleware.admin.devices import MyDevices
+from jwt_middleware.admin.sessions import SessionAdmin
 
 from .release import authority_of
 from .session import Session

@@ -13,35 +13,29 @@ sessions, ``JWTSessionMiddleware`` puts them on requests.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .adoption import Adoption
+from .asgi.middleware import JWTSessionMiddleware
 from .authority import SessionAuthority
-from .errors import (
-    ConfigError,
-    JWTMiddlewareError,
-    MintError,
-    Reason,
-    Refusal,
-    SessionNotEnded,
-    Unavailable,
-)
-from .keys import Key, KeyRing
-from .lookup import LookupLimits
-from .middleware import JWTSessionMiddleware
-from .migration import Coverage, Migration, Verdict
-from .ports import ClaimsSource, Clock, KeySource, Observer, SessionStore, SilentObserver
-from .retention import Purged, Retention
-from .revocation import Revocation
-from .schema import Claim, SessionSchema
-from .sources import source
-from .stores import MemorySessionStore
+from .errors import ConfigError, JWTMiddlewareError, MintError, Reason, Refusal, SessionNotEnded, Unavailable
+from .lookup.lookup import LookupLimits
+from .payload.fields import Claim
+from .payload.migration import Coverage, Migration, Verdict
+from .payload.schema import SessionSchema
+from .payload.source import source
+from .protocols import ClaimsSource, Clock, KeySource, Observer, SessionStore, SilentObserver
+from .sessions.checker import Revocation
+from .sessions.memory import MemorySessionStore
 from .telemetry import Telemetry
-from .transport import SessionCookie
+from .tokens.cookies import SessionCookie
+from .tokens.jwt import Adoption
+from .tokens.keys import Key, KeyRing
 from .types import (
     FilledClaim,
     FillOutcome,
     Issued,
     LookupFacts,
     Outcome,
+    Purged,
+    Retention,
     SessionCursor,
     SessionKey,
     SessionRecord,
@@ -52,9 +46,8 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from .jwks import RemoteKeys
-    from .sources.sqlalchemy import SQLAlchemyClaims
-    from .stores.sqlalchemy import SQLAlchemySessionStore
+    from .sqlalchemy import SQLAlchemyClaims, SQLAlchemySessionStore
+    from .tokens.jwks import RemoteKeys
 
 __all__ = [
     "SessionAuthority",
@@ -107,9 +100,9 @@ __all__ = [
 
 
 _EXTRAS = {
-    "RemoteKeys": (".jwks", "jwks"),
-    "SQLAlchemyClaims": (".sources.sqlalchemy", "sqlalchemy"),
-    "SQLAlchemySessionStore": (".stores.sqlalchemy", "sqlalchemy"),
+    "RemoteKeys": (".tokens.jwks", "jwks"),
+    "SQLAlchemyClaims": (".sqlalchemy", "sqlalchemy"),
+    "SQLAlchemySessionStore": (".sqlalchemy", "sqlalchemy"),
 }
 """Public names that need an extra: their module, and the extra."""
 

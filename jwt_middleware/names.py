@@ -1,8 +1,4 @@
-"""Every name a signal carries: metrics, attributes, events, spans. Code, tests and dashboards import them from here.
-
-OpenTelemetry semantic conventions: dots between words, no ``_total``, units in UCUM. ``error.type`` is the standard
-attribute and carries no prefix.
-"""
+"""The end of the path: what was decided about a request is counted, put into one Outcome and shown to observers."""
 
 from __future__ import annotations
 
@@ -143,7 +139,6 @@ JWKS_FETCHES: Final = _metric(
 JWKS_LAST_SUCCESS: Final = _metric(
     "jwks.last_success_timestamp", "gauge", "s", (), "When the key set in use began to be fetched."
 )
-
 METRICS: Final = (
     REQUESTS,
     FALLBACKS,
@@ -168,14 +163,13 @@ METRICS: Final = (
     JWKS_FETCHES,
     JWKS_LAST_SUCCESS,
 )
-
 EVENT_FALLBACK: Final = f"{SCOPE}.fallback"
 EVENT_REFUSED: Final = f"{SCOPE}.refused"
 EVENT_LOOKUP_FAILED: Final = f"{SCOPE}.lookup_failed"
 EVENT_REVOCATION_STALE: Final = f"{SCOPE}.revocation_stale"
 EVENT_CONFIGURED: Final = f"{SCOPE}.configured"
-
 SPAN_FALLBACK: Final = f"{SCOPE}.fallback"
 SPAN_LOOKUP: Final = f"{SCOPE}.lookup"
-
 PSEUDONYM: Final = "enduser.pseudo.id"
+DECIDED: Final = "jwt_middleware"
+"""The ASGI scope's key under which a nested middleware finds which authority decided, and what."""

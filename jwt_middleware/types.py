@@ -8,12 +8,77 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
-from .errors import Reason
-from .values import Value
+import msgspec
+
+from .errors import ConfigError, Reason, refuse_numbers
+
+_HIDDEN: Final = frozenset({"session_id", "user_id"})
+"""Fields that come out of a token, as every mapping does: reprs end in logs."""
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Holds no reference back to itself, so that the garbage collector need not follow it."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """The fields to show; rich asks for them, and msgspec would show it all."""
+        fields = [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in _HIDDEN]
+        return [(name, value) for name, value in fields if not isinstance(value, Mapping)]
+
+
+FOREVER: Final = timedelta(days=36_500)
+
+
+class Purged(NamedTuple):
+    """How many rows of each table were deleted."""
+
+    sessions: int
+    marks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """What stays, and for how long; the store's clock decides.
+
+    Raises:
+        ConfigError: A negative time, one beyond a hundred years, or a chunk that is not between 1 and 10,000.
+    """
+
+    expired: timedelta = timedelta(days=1)
+    """How long a session's row stays after it expired."""
+    longest_token: timedelta | None = None
+    """How long a token lives at most. A mark stays that long after it was set, and a revoked row that long after it
+    expired: a token without ``sid`` may outlive its row. None: nobody knows, and marks stay for good."""
+    chunk: int = 1_000
+    """Rows that one transaction deletes."""
+
+    def __post_init__(self) -> None:
+        longest = timedelta(0) if self.longest_token is None else self.longest_token
+        refuse_numbers(expired=self.expired, longest_token=longest)
+        if not all(timedelta(0) <= time <= FOREVER for time in (self.expired, longest)):
+            raise ConfigError("Retention: times must not be negative, and at most 36,500 days")
+        if not 1 <= self.chunk <= 10_000:
+            raise ConfigError("Retention: a chunk has 1 to 10,000 rows")
+
+    def expired_before(self, now: datetime) -> datetime:
+        """Rows that expired before this may go."""
+        return now - self.expired
+
+    def revoked_before(self, now: datetime) -> datetime:
+        """Rows that were revoked may go where they expired before this."""
+        return now - max(self.expired, self.longest_token or self.expired)
+
+    def marks_before(self, now: datetime) -> int | None:
+        """Marks that were set before this may go; microseconds since the epoch, as they are written."""
+        return None if self.longest_token is None else int((now - self.longest_token).timestamp() * 1e6)
+
 
 S = TypeVar("S")
 """The app's own session class."""
@@ -68,7 +133,7 @@ class VerifiedToken(Value, frozen=True, kw_only=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class RenewalDue:
     """A newer token that the response to a request may carry, and what it is made of."""
 
     trigger: Literal["reissue", "renew"]
@@ -133,7 +198,7 @@ class Fallback(Value, frozen=True, kw_only=True, gc=False):
     ended_at: int
     """Wall clock, nanoseconds, both."""
     lookups: tuple[object, ...] = ()
-    """Observers' handles of the queries it waited for; never looked into here."""
+    """ObserverFanout' handles of the queries it waited for; never looked into here."""
 
 
 Minted = Literal["before_change", "after_change", "unknown"]
@@ -166,7 +231,7 @@ class Outcome(Generic[S]):
     auth_time: float | None = None
     stale: bool = False
     """The session's state was older than ``max_staleness``, or unknown, while the store could not be asked."""
-    due: Due | None = None
+    due: RenewalDue | None = None
     """The newer token that the response may carry."""
 
 
@@ -248,3 +313,15 @@ class SessionStatus:
 def moment(seconds: float) -> datetime:
     """Seconds since the epoch as an aware UTC datetime."""
     return datetime.fromtimestamp(seconds, UTC)
+
+
+EVERYBODY: Final = ""
+"""Whose mark counts for all; no subject is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Sessions that began no later than this are revoked, but one; microseconds since the epoch."""
+
+    not_before: int
+    kept: str | None = None

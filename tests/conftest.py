@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from tests.postgres import cluster, fresh_database
+from tests.support.postgres import cluster, fresh_database
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +43,17 @@ def _structlog_as_it_was() -> Iterator[None]:
     """A test that configures structlog configures it for itself."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest) -> str:
+    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
+    found: str = request.getfixturevalue(fixtures[request.param]) if request.param in fixtures else "memory"
+    return found
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def clocked_url(request: pytest.FixtureRequest) -> str:
+    """The stores whose clock can be moved; PostgreSQL has its own."""
+    found: str = request.getfixturevalue("sqlite_url") if request.param == "sqlite" else "memory"
+    return found

@@ -26,8 +26,8 @@ from jwt_middleware import (
     Unavailable,
 )
 from jwt_middleware.testing import client, old_token
-from tests.apps import Echo, ask, counts, foreign_token, scope_of
-from tests.support import EPOCH, SECRET, FakeClock, Session, authority_of
+from tests.support.asgi import Echo, ask, counts, foreign_token, scope_of
+from tests.support.world import EPOCH, SECRET, FakeClock, Session, authority_of
 
 ADA = Session(user_id="1", email="ada@example.com")
 OLDER = SessionCookie(also_read=["token", "jwt"])
@@ -320,8 +320,8 @@ def test_it_reports_its_configuration_once_and_withdraws_its_gauges_at_the_end()
         async with authority_of(store=MemorySessionStore()) as authority:
             authority.open()
             await authority.issue(ADA)
-            assert list(authority.parts.tallies.gauges())
-        assert list(authority.parts.tallies.gauges()) == []
+            assert list(authority.parts.counters.gauges())
+        assert list(authority.parts.counters.gauges()) == []
         assert counts(authority, "tokens.issued") == {("2", "start"): 1}
         await authority.aclose()
 

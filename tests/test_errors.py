@@ -11,7 +11,7 @@ import pytest
 
 from jwt_middleware import Adoption, ConfigError, LookupLimits, MemorySessionStore, RemoteKeys, Retention, Revocation
 from jwt_middleware.errors import Unavailable, class_of
-from tests.support import authority_of
+from tests.support.world import authority_of
 
 Setting = Callable[[Any], object]
 LENGTHS: dict[str, Setting] = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jwt_middleware import ConfigError, MemorySessionStore, SilentObserver
-from tests.support import Session, authority_of
+from tests.support.world import Session, authority_of
 
 
 @pytest.mark.parametrize(

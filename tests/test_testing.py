@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from jwt_middleware import ConfigError, JWTSessionMiddleware, Refusal, SessionCookie
 from jwt_middleware.testing import client, log_in, old_token
-from tests.support import EPOCH, FakeClock, Session, authority_of
+from tests.support.world import EPOCH, FakeClock, Session, authority_of
 
 
 def app_of(authority: Any) -> Starlette:

@@ -1,7 +1,7 @@
 """One process of the app: its authority, its middleware, its meter provider, and what was read from it.
 
 A collection by OpenTelemetry's SDK costs milliseconds and a history has twenty thousand, so a scrape copies the
-tallies that the SDK's callbacks read. That the SDK says the same, series by series, is verified again and again on
+counters that the SDK's callbacks read. That the SDK says the same, series by series, is verified again and again on
 the way (:meth:`Process.verify`).
 """
 
@@ -62,8 +62,8 @@ class Process:
         """The class of its sessions."""
         self.authority: Final = _authority(world, deploy, self._meters, self._durations)
         self.middleware: Final = JWTSessionMiddleware(_app, authority=self.authority)
-        self._tallies: Final = self.authority.parts.tallies
-        self._gauges: Final = list(self._tallies.gauges())
+        self._counters: Final = self.authority.parts.counters
+        self._gauges: Final = list(self._counters.gauges())
         self.times: Final[list[float]] = []
         self._counted: Final[list[array[float]]] = []
         self._read: Final[list[list[float | None]]] = []
@@ -72,7 +72,7 @@ class Process:
     def scrape(self, at: float) -> None:
         """Write down what everything is now."""
         self.times.append(at)
-        self._counted.append(array("d", self._tallies.cells))
+        self._counted.append(array("d", self._counters.counts))
         self._read.append([read() for _, _, read in self._gauges])
         self._timed.append(self._durations.values())
 
@@ -103,7 +103,7 @@ class Process:
 
     def _keys(self) -> list[Series]:
         return [
-            *(Series.of(metric, attributes) for metric, attributes, _ in self._tallies.counts()),
+            *(Series.of(metric, attributes) for metric, attributes, _ in self._counters.series()),
             *(Series.of(metric, attributes) for metric, attributes, _ in self._gauges),
             *self._durations.keys(),
         ]

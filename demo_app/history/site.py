@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from starlette.types import Message
 
 from jwt_middleware import Key, KeyRing
-from jwt_middleware.ports import Clock
+from jwt_middleware.protocols import Clock
 
 from ..database import email_of
 from .process import Process

@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from jwt_middleware import Key, KeyRing, MemorySessionStore, source
-from jwt_middleware.ports import ClaimsSource, Clock, SessionStore
+from jwt_middleware.protocols import ClaimsSource, Clock, SessionStore
 from jwt_middleware.types import SessionKey, SessionStatus
 
 from ..database import email_of

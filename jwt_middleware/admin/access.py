@@ -11,15 +11,13 @@ from typing import Any, Final, Generic
 from starlette.requests import Request
 
 from ..authority import SessionAuthority
-from ..decisions import DECIDED
 from ..errors import Reason, Refusal
-from ..pipeline import adopted_session_id
-from ..seen import digest
+from ..names import DECIDED
+from ..tokens.jws import adopted_session_id, digest
 from ..types import RawToken, S, TokenInfo
 
 Allow = Callable[[Request, S], Awaitable[bool] | bool]
 """Whether a session may administrate; only True allows, an exception denies."""
-
 _logger: Final = logging.getLogger(__name__)
 
 

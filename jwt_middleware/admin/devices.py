@@ -9,10 +9,10 @@ from starlette.responses import Response
 from ..authority import SessionAuthority
 from ..types import S
 from .access import Visitor
-from .answers import answer
-from .markup import Html, button, document
-from .mountable import Mountable
-from .pages import Forms, asked_of, cursor_after, cursor_of, cut, facts_of, limit_of, pager, sessions_table
+from .base import Mountable
+from .html import Html, button, document
+from .pagination import Forms, asked_of, cursor_after, cursor_of, cut, facts_of, limit_of, pager, sessions_table
+from .responses import answer
 
 
 class MyDevices(Mountable[S]):

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from ..authority import SessionAuthority
 from .access import Visitor
-from .answers import prefers_html
+from .responses import prefers_html
 
 FORM_TOKEN: Final = "form_token"
 LARGEST_BODY: Final = 8_192

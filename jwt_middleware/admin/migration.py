@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from .. import names
 from ..authority import SessionAuthority
-from ..migration import Coverage
+from ..payload.migration import Coverage
 from ..types import moment
-from .markup import Html, clock_time, table, tag
+from .html import Html, clock_time, table, tag
 
 _UNWATCHED: Final = Coverage(slots=0.0, accepted_recently=False)
 """What one process saw since its start proves no absence."""
@@ -86,7 +86,7 @@ def _version(authority: SessionAuthority[Any], version: int, requests: Mapping[s
 def _requests(authority: SessionAuthority[Any]) -> Counter[str]:
     """Accepted requests by the payload version of their tokens."""
     counts: Counter[str] = Counter()
-    for metric, attributes, count in authority.parts.tallies.counts():
+    for metric, attributes, count in authority.parts.counters.series():
         said = dict(attributes)
         if metric is names.REQUESTS and said.get(names.RESULT) == "accepted":
             counts[said[names.PAYLOAD_VERSION]] += count

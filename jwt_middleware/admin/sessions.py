@@ -13,11 +13,22 @@ from ..authority import SessionAuthority
 from ..errors import ConfigError
 from ..types import S
 from .access import Allow, Visitor, allowed
-from .answers import answer
-from .markup import Html, button, clock_time, document, table, tag, together
+from .base import Mountable
+from .html import Html, button, clock_time, document, table, tag, together
 from .migration import migration_facts, migration_page
-from .mountable import Mountable
-from .pages import Forms, asked_of, cursor_after, cursor_of, cut, facts_of, limit_of, pager, sessions_table, user_of
+from .pagination import (
+    Forms,
+    asked_of,
+    cursor_after,
+    cursor_of,
+    cut,
+    facts_of,
+    limit_of,
+    pager,
+    sessions_table,
+    user_of,
+)
+from .responses import answer
 
 _HERE: Final = "You are logged out too."
 

@@ -21,7 +21,6 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 Origin = Literal["database", "cache", "coalesced"]
 Ended = Literal["ok", "error", "timeout"]
-
 MAX_KEYS: Final = 1_000
 TURNS: Final = 3
 """Turns of the loop that a first key waits for company."""
@@ -40,7 +39,7 @@ class Found(Generic[V]):
     value: V | None = field(repr=False)
     origin: Origin
     handle: object = None
-    """Observers' handle of the query."""
+    """ObserverFanout' handle of the query."""
     sent_at: float = 0.0
     """The monotonic moment at which the query left: the answer is that old."""
 

@@ -13,7 +13,6 @@ WIDTH: Final = 2
 """Queries in flight for one resource: the second only when many wait or the first is slow."""
 DRAIN: Final = 6.0
 """Seconds: more than SQLite waits for a lock by default, and than a connection of PostgreSQL takes to close."""
-
 Loop = asyncio.AbstractEventLoop
 
 

@@ -4,18 +4,48 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Generic, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 from .. import names
-from ..ports import Clock, Observer
-from ..tallies import Tallies
+from ..counters import Counters
+from ..errors import ConfigError, refuse_numbers
+from ..protocols import Clock, Observer
 from ..types import FillOutcome, LookupFacts
 from .batch import Batch, Batcher, Ended, Found, LookupFailed
 from .breaker import Breaker
 from .cache import Cache
 from .lanes import Lanes
-from .limits import LookupLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookupLimits:
+    """Limits of the queries for claims and sessions; the two ``ttl`` are for claims only.
+
+    Raises:
+        ConfigError: A limit that nothing could keep.
+    """
+
+    timeout: timedelta = timedelta(milliseconds=250)
+    """The longest a query may take; who waits for it is told then, whatever the query does."""
+    ttl: timedelta = timedelta(seconds=60)
+    """How long a row is served from the cache."""
+    negative_ttl: timedelta = timedelta(seconds=5)
+    """How long "there is no row" is."""
+    max_waiting: int = 10_000
+    """Requests that may wait at once; the next one is shed."""
+
+    def __post_init__(self) -> None:
+        refuse_numbers(timeout=self.timeout, ttl=self.ttl, negative_ttl=self.negative_ttl)
+        if self.timeout <= timedelta(0):
+            raise ConfigError("LookupLimits(timeout=…) must be positive")
+        if self.ttl < timedelta(0) or self.negative_ttl < timedelta(0):
+            raise ConfigError("LookupLimits: ttl and negative_ttl must not be negative; zero caches nothing")
+        if self.max_waiting < 1:
+            raise ConfigError("LookupLimits(max_waiting=…) must be at least 1")
+
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -43,7 +73,7 @@ class Lookup(Generic[K, V]):
         limits: LookupLimits,
         lanes: Lanes,
         clock: Clock,
-        tallies: Tallies,
+        counters: Counters,
         observer: Observer,
         cached: bool,
         cache_entries: int = 100_000,
@@ -56,12 +86,12 @@ class Lookup(Generic[K, V]):
         self._lanes: Final = lanes
         self._monotonic: Final = clock.monotonic
         self._observer: Final = observer
-        self._cells: Final = tallies.cells
+        self._counts: Final = counters.counts
         self._ended_at: Final[dict[Ended, int]] = {
-            ended: tallies.cell(names.LOOKUPS, {names.LOOKUP: name, names.OUTCOME: ended})
+            ended: counters.counter(names.LOOKUPS, {names.LOOKUP: name, names.OUTCOME: ended})
             for ended in ("ok", "error", "timeout")
         }
-        self._keys_at: Final = tallies.cell(names.LOOKUP_KEYS, {names.LOOKUP: name})
+        self._keys_at: Final = counters.counter(names.LOOKUP_KEYS, {names.LOOKUP: name})
         self.breaker: Final = Breaker()
         self.cache: Final[Cache[K, V]] = Cache(
             ttl=limits.ttl.total_seconds() if cached else 0.0,
@@ -118,13 +148,13 @@ class Lookup(Generic[K, V]):
     async def _query(self, batch: Batch[K, V]) -> Mapping[K, V]:
         living = batch.living()
         batch.waited = len(living)
-        self._cells[self._keys_at] += len(batch.keys)
+        self._counts[self._keys_at] += len(batch.keys)
         batch.handle = self._observer.looking_up(self._name, [waiter.handle for waiter in living[:LINKED]], len(living))
         return await self._fetch(batch.keys)
 
     def _ended(self, batch: Batch[K, V], ended: Ended, rows: Mapping[K, V]) -> None:
         now = self._monotonic()
-        self._cells[self._ended_at[ended]] += 1
+        self._counts[self._ended_at[ended]] += 1
         if ended == "ok":
             self.breaker.succeeded()
             for key in batch.keys:

@@ -1,4 +1,4 @@
-"""What operators see: metrics from tallies, one log event and one span for each fallback, one span for each query.
+"""What operators see: metrics from counters, one log event and one span for each fallback, one span for each query.
 
 The library depends on OpenTelemetry's API and calls ``structlog.get_logger`` once; it configures neither. Providers
 that are set after an authority was made are found.
@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
+from ..counters import Counters
 from ..errors import ConfigError
-from ..ports import Clock, Observer
-from ..tallies import Tallies
-from . import registry
-from .durations import Durations
-from .events import Events
+from ..protocols import Clock, Observer
+from . import metrics
+from .logs import EventLog
+from .metrics import DurationHistogram
 from .spans import Spans
 
 
@@ -41,17 +41,17 @@ class Telemetry:
         if key is not None and (not isinstance(key, bytes) or len(key) < 32):
             raise ConfigError("pseudonym_key has at least 32 bytes: make one with secrets.token_bytes(32)")
 
-    def observers(self, tallies: Tallies, clock: Clock) -> list[Observer]:
+    def observers(self, counters: Counters, clock: Clock) -> list[Observer]:
         """The span first: an event may then be read beside it."""
         return [
             Spans(self.tracer_provider, self._pseudonym),
-            Events(tallies, clock, self._pseudonym),
-            Durations(registry.bind(self.meter_provider).durations),
+            EventLog(counters, clock, self._pseudonym),
+            DurationHistogram(metrics.bind(self.meter_provider).durations),
         ]
 
-    def attach(self, tallies: Tallies, owner: object) -> None:
-        """Show the tallies at each collection: counts for good, gauges for as long as ``owner`` lives."""
-        registry.add(tallies, owner, self.meter_provider)
+    def attach(self, counters: Counters, owner: object) -> None:
+        """Show the counters at each collection: counts for good, gauges for as long as ``owner`` lives."""
+        metrics.add(counters, owner, self.meter_provider)
 
     def _pseudonym(self, subject: str | None) -> str | None:
         if self.pseudonym_key is None or subject is None:

@@ -14,13 +14,14 @@ from starlette.requests import HTTPConnection
 from starlette.routing import Mount
 
 from jwt_middleware import JWTSessionMiddleware, MemorySessionStore, source
-from jwt_middleware.admin import MyDevices, SessionAdmin
+from jwt_middleware.admin.devices import MyDevices
+from jwt_middleware.admin.sessions import SessionAdmin
 from jwt_middleware.errors import ConfigError, Unavailable
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import SessionKey
-from tests.admin.stage import ADMIN, DEVICES, HTML, Stage, Visit
-from tests.apps import Sent, ask, nothing, scope_of
-from tests.support import FakeClock, Session, authority_of
+from tests.support.administration import ADMIN, DEVICES, HTML, Stage, Visit
+from tests.support.asgi import Sent, ask, nothing, scope_of
+from tests.support.world import FakeClock, Session, authority_of
 
 ROUTES = [
     ("GET", ADMIN),

@@ -10,8 +10,8 @@ import pytest
 from jwt_middleware import Adoption, MemorySessionStore
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import SessionKey
-from tests.admin.stage import ADMIN, DEVICES, Stage, Visit
-from tests.support import FakeClock
+from tests.support.administration import ADMIN, DEVICES, Stage, Visit
+from tests.support.world import FakeClock
 
 
 async def stands(visit: Visit) -> bool:

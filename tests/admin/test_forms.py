@@ -17,9 +17,9 @@ from jwt_middleware.admin.access import Visitor
 from jwt_middleware.admin.forms import LARGEST_BODY, fields_of, form_token
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import Carrier, RawToken, TokenInfo
-from tests.admin.stage import ADMIN, DEVICES, HTML, Stage, Visit
-from tests.apps import scope_of
-from tests.support import SECRET, Session, authority_of
+from tests.support.administration import ADMIN, DEVICES, HTML, Stage, Visit
+from tests.support.asgi import scope_of
+from tests.support.world import SECRET, Session, authority_of
 
 FORM = b"application/x-www-form-urlencoded"
 JSON = b"application/json"

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jwt_middleware import Key, KeyRing, source
-from jwt_middleware.stores.sqlalchemy import SQLAlchemySessionStore
+from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import moment
-from tests.admin.stage import ADMIN, Page, Stage, Visit
-from tests.support import EPOCH, SECRET, FakeClock, Session, checked_out
+from tests.support.administration import ADMIN, Page, Stage, Visit
+from tests.support.world import EPOCH, SECRET, FakeClock, Session, checked_out
 
 
 async def stands(visit: Visit) -> bool:

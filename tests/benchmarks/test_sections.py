@@ -33,7 +33,7 @@ from benchmarks.report import markdown, plain
 from benchmarks.server import app_of
 from benchmarks.steps import Reader, authenticating, decoding, token_step, verifying
 from jwt_middleware import Reason
-from jwt_middleware.seen import digest
+from jwt_middleware.tokens.jws import digest
 
 LITTLE = Effort(share=0.002)
 SECTIONS: dict[str, Callable[[], Section]] = {

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from jwt_middleware import names
 from tests.dashboards.edges import EDGES
-from tests.dashboards.promtool import Case, series
-from tests.dashboards.shop import (
+from tests.support.promtool import Case, series
+from tests.support.shop import (
     HOUR,
     WEEK,
     absent,

@@ -6,8 +6,8 @@ from typing import Final
 
 from dashboards.alerts import FORGED, SIGNED, UNAVAILABLE
 from jwt_middleware import names
-from tests.dashboards.promtool import Case, Series, series
-from tests.dashboards.shop import (
+from tests.support.promtool import Case, Series, series
+from tests.support.shop import (
     WEEK,
     absent,
     accepted,

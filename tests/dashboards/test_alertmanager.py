@@ -17,7 +17,7 @@ import yaml
 from dashboards.prometheus import RULES, free_port, program, prometheus, running
 from dashboards.rules import RUNBOOK
 from jwt_middleware import names
-from tests.dashboards.promtool import series
+from tests.support.promtool import series
 
 BREAKER = series(names.LOOKUP_BREAKER_OPEN, {names.LOOKUP: "claims"}, job="other", at="other")
 """Scraped labels of these names are kept as ``exported_…``: Prometheus sets its own."""

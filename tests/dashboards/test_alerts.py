@@ -12,7 +12,7 @@ import yaml
 from dashboards.prometheus import RULES, program
 from tests.dashboards.cases import CASES
 from tests.dashboards.edges import DAYS
-from tests.dashboards.promtool import Case, told
+from tests.support.promtool import Case, told
 
 CONTRACT = {
     "JwtOldPayloadStillMinted": ("ticket", "5m"),

@@ -25,8 +25,8 @@ from dashboards.prometheus import RULES, Server, free_port, prometheus
 from dashboards.promql import label, series_of, spelled
 from jwt_middleware import names
 from tests.dashboards.linter import queries
-from tests.dashboards.promtool import ROOT
-from tests.signals import Signals
+from tests.support.promtool import ROOT
+from tests.support.signals import Signals
 from tests.telemetry.test_metrics import everything_once
 
 WINDOW = 10

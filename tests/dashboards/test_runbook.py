@@ -15,7 +15,7 @@ from dashboards.promql import series_of
 from dashboards.recording import recordings
 from dashboards.rules import RUNBOOK
 from jwt_middleware import names
-from tests.dashboards.promtool import ROOT
+from tests.support.promtool import ROOT
 
 TEXT = (ROOT / "dashboards" / "runbook.md").read_text()
 QUERIES = re.findall(r"```promql\n(.*?)\n```", TEXT, re.DOTALL)

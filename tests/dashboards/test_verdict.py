@@ -13,8 +13,8 @@ import yaml
 from dashboards import verdict
 from dashboards.prometheus import RULES
 from jwt_middleware import Verdict, names
-from tests.dashboards.promtool import Series, run, series
-from tests.dashboards.shop import WEEK, absent, accepted, counting, info, of_version, still, then
+from tests.support.promtool import Series, run, series
+from tests.support.shop import WEEK, absent, accepted, counting, info, of_version, still, then
 
 DAY: Final = 96
 """Slots of a quarter of an hour."""

@@ -19,9 +19,9 @@ from dashboards.promql import label, spelled
 from dashboards.recording import recordings
 from dashboards.verdict import STATES
 from jwt_middleware import names
-from jwt_middleware.__main__ import main
-from jwt_middleware.commands import dashboards as command
-from tests.dashboards.promtool import ROOT
+from jwt_middleware.cli import dashboards as command
+from jwt_middleware.cli import main
+from tests.support.promtool import ROOT
 
 FOLDER = ROOT / "dashboards"
 README = (FOLDER / "README.md").read_text()

@@ -13,7 +13,7 @@ from demo_app.settings import Settings
 from demo_app.traffic import Counts
 from demo_app.watch import Figures
 from jwt_middleware import Verdict
-from tests.support import EPOCH
+from tests.support.world import EPOCH
 
 FIGURES = Figures(
     at=EPOCH + 200,

@@ -18,7 +18,7 @@ from demo_app.database import saves, users
 from demo_app.release import DeployedSessions, session_of
 from demo_app.settings import Settings
 from jwt_middleware import names
-from tests.demo_app.stage import ADMIN, PASSWORD, USER, Stage, stage
+from tests.support.demo import ADMIN, PASSWORD, USER, Stage, stage
 
 Play = Callable[[Stage], Awaitable[None]]
 

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.postgres import fresh_database
+from tests.support.postgres import fresh_database
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-W", "error", "-m", "demo_app"]

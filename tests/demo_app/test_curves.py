@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from demo_app.curves import Curves, Point, point
 from demo_app.scrape import Scrape
-from tests.support import EPOCH
+from tests.support.world import EPOCH
 
 NOTHING = Scrape(at=EPOCH, samples={})
 

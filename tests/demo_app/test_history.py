@@ -119,7 +119,7 @@ def test_a_scrape_that_differs_from_the_meter_provider_ends_the_run() -> None:
     process = Process(world_of(SCENARIOS["happy"], clock.now(), clock, Random(1)), Deploy(at=0))
     process.scrape(clock.now())
     process.verify()
-    process.authority.parts.tallies.cells[0] += 1
+    process.authority.parts.counters.counts[0] += 1
     with pytest.raises(RuntimeError, match="differs from what the meter provider says"):
         process.verify()
 

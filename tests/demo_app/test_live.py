@@ -8,7 +8,7 @@ from rich.console import Console
 from demo_app.live import table
 from jwt_middleware import Verdict
 from tests.demo_app.test_account import FIGURES
-from tests.support import EPOCH
+from tests.support.world import EPOCH
 
 
 def shown(verdict: Verdict) -> str:

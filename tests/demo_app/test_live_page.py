@@ -18,7 +18,7 @@ from demo_app.live_page import STATIC
 from demo_app.settings import Settings
 from demo_app.telemetry import log_json
 from jwt_middleware import Reason, Refusal, names
-from tests.demo_app.stage import ADMIN, USER, Stage, stage
+from tests.support.demo import ADMIN, USER, Stage, stage
 
 Play = Callable[[Stage], Awaitable[None]]
 SCRIPTS = sorted(STATIC.glob("*.js"))

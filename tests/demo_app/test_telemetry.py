@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from demo_app.telemetry import log_json
-from tests.demo_app.stage import stage
+from tests.support.demo import stage
 
 
 @pytest.fixture

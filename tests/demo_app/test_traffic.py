@@ -14,7 +14,7 @@ from demo_app.account import seen_by_prometheus, seen_by_users
 from demo_app.database import users
 from demo_app.settings import Settings
 from demo_app.traffic import Cookie, Traffic, _User, client
-from tests.demo_app.stage import PASSWORD, USER, Stage, stage
+from tests.support.demo import PASSWORD, USER, Stage, stage
 
 
 @pytest.fixture(autouse=True)

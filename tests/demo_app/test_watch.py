@@ -10,7 +10,7 @@ from demo_app.scrape import Scrape, prometheus_name
 from demo_app.settings import Settings
 from demo_app.watch import Figures, Watch
 from jwt_middleware import Verdict, names
-from tests.support import EPOCH
+from tests.support.world import EPOCH
 
 SETTINGS = Settings(window=180)
 PLANNED = EPOCH + SETTINGS.until_release

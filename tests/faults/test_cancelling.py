@@ -17,9 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from jwt_middleware import LookupLimits, SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.lookup.lanes import WIDTH
 from jwt_middleware.testing import old_token
-from tests.apps import counts
-from tests.faults.proxy import Proxy, proxied
-from tests.support import Session, authority_of
+from tests.support.asgi import counts
+from tests.support.proxy import Proxy, proxied
+from tests.support.world import Session, authority_of
 
 users = sa.Table("users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Text))
 USERS = 50

@@ -17,13 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from jwt_middleware import LookupLimits, Revocation, SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.errors import Unavailable
 from jwt_middleware.lookup.lanes import WIDTH
-from jwt_middleware.stores import sqlalchemy as stores
+from jwt_middleware.sqlalchemy import sessions as stores
+from jwt_middleware.sqlalchemy.pool_probe import SUSPICIOUS
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import SessionKey
-from jwt_middleware.weeding import SUSPICIOUS
-from tests.faults.proxy import Fault, Proxy, proxied
-from tests.stores.opening import record
-from tests.support import Session, authority_of, checked_out
+from tests.support.proxy import Fault, Proxy, proxied
+from tests.support.stores import record
+from tests.support.world import Session, authority_of, checked_out
 
 POOL = 20
 OUTAGE = 3.0
@@ -150,7 +150,7 @@ def test_closing_waits_for_what_is_at_work(postgres_url: str) -> None:
                 await asyncio.sleep(0.01)
             await under_test.authority.aclose()
             assert checked_out(under_test.engine) == 0
-            assert not [task for task in asyncio.all_tasks() if "Weeder" in repr(task)]
+            assert not [task for task in asyncio.all_tasks() if "PoolProbe" in repr(task)]
 
     asyncio.run(asyncio.wait_for(main(), 60))
 

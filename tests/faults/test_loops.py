@@ -27,8 +27,8 @@ from jwt_middleware import (
     SQLAlchemySessionStore,
 )
 from jwt_middleware.testing import old_token
-from tests.apps import Echo, Sent, nothing, scope_of
-from tests.support import Session, authority_of
+from tests.support.asgi import Echo, Sent, nothing, scope_of
+from tests.support.world import Session, authority_of
 
 users = sa.Table("users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Text))
 USERS = 20

@@ -24,8 +24,8 @@ from jwt_middleware import SQLAlchemyClaims as Claims
 from jwt_middleware import SQLAlchemySessionStore as Store
 from jwt_middleware.errors import Unavailable
 from jwt_middleware.testing import old_token
-from tests.faults.proxy import FAULTS, Fault, Proxy, proxied
-from tests.support import FakeClock, Session, authority_of
+from tests.support.proxy import FAULTS, Fault, Proxy, proxied
+from tests.support.world import FakeClock, Session, authority_of
 
 OUTAGE = float(os.environ.get("OUTAGE_SECONDS", "3"))
 BOUND = 1.0
@@ -67,7 +67,7 @@ class Probes(SilentObserver):
         self.flying[facts.lookup].discard(handle)
 
     def is_open(self, lookup: str) -> bool:
-        gauges = self.authority.parts.tallies.gauges()
+        gauges = self.authority.parts.counters.gauges()
         wanted = ((names.LOOKUP, lookup),)
         return any(read() for metric, at, read in gauges if metric is names.LOOKUP_BREAKER_OPEN and at == wanted)
 

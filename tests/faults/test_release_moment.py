@@ -13,16 +13,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from jwt_middleware import (
-    JWTSessionMiddleware,
-    LookupLimits,
-    Revocation,
-    SQLAlchemyClaims,
-    SQLAlchemySessionStore,
-)
+from jwt_middleware import JWTSessionMiddleware, LookupLimits, Revocation, SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
-from tests.apps import Echo, Sent, nothing, scope_of
-from tests.support import authority_of
+from tests.support.asgi import Echo, Sent, nothing, scope_of
+from tests.support.world import authority_of
 
 MILLION = 1_000_000
 REQUESTS = 50_000

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from jwt_middleware import LookupLimits, SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
 from tests.faults.test_cancelling import users
-from tests.support import Session, authority_of
+from tests.support.world import Session, authority_of
 
 path, what, closes, disposes = sys.argv[1], sys.argv[2], "close" in sys.argv, "dispose" in sys.argv
 

@@ -22,7 +22,7 @@ from jwt_middleware import SQLAlchemySessionStore
 
 ROOT = Path(__file__).parents[2]
 BOUND = 1.0
-"""`max_staleness` of `tests.faults.app`, which this process cannot import: it wants a database at once."""
+"""`max_staleness` of `tests.support.service`, which this process cannot import: it wants a database at once."""
 SLACK = 5.0
 """Seconds that a busy machine may add to what is promised."""
 
@@ -56,7 +56,7 @@ class Two:
 
 @contextlib.contextmanager
 def worker(url: str) -> Iterator[str]:
-    """A process of `tests.faults.app`; its base URL."""
+    """A process of `tests.support.service`; its base URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -69,7 +69,7 @@ def worker(url: str) -> Iterator[str]:
             "warning",
             "--fd",
             str(number),
-            "tests.faults.app:app",
+            "tests.support.service:app",
         ]
         process = subprocess.Popen(
             command, cwd=ROOT, pass_fds=[number], env={**os.environ, "DATABASE_URL": url}, stdin=subprocess.DEVNULL

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from jwt_middleware import names
 from tests.flow.world import COMPANY, DELETED, EMAIL, NAME, USER, WITHOUT_EMAIL, World, told, world
-from tests.signals import delta, short
+from tests.support.signals import delta, short
 
 COUNTERS = {short(metric.name) for metric in names.METRICS if metric.kind == "counter"}
 FULL = {"user": str(USER), "role": "user", "permissions": ["read"], "email": EMAIL, "company": NAME}

@@ -35,8 +35,8 @@ from jwt_middleware import (
     SQLAlchemySessionStore,
 )
 from jwt_middleware.testing import client, old_token
-from tests.signals import Signals
-from tests.support import SECRET
+from tests.support.signals import Signals
+from tests.support.world import SECRET
 
 USER = 424_242_001
 WITHOUT_EMAIL = 424_242_002

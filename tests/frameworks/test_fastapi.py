@@ -9,8 +9,8 @@ from fastapi import Depends, FastAPI, Response, WebSocket
 from starlette.requests import Request
 
 from jwt_middleware import JWTSessionMiddleware, SessionAuthority
-from tests.apps import Sent, ask, scope_of
-from tests.support import Recorder, Session, authority_of
+from tests.support.asgi import Sent, ask, scope_of
+from tests.support.world import Recorder, Session, authority_of
 
 SEEN = Recorder()
 authority: SessionAuthority[Session] = authority_of(observers=[SEEN])

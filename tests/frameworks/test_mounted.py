@@ -14,8 +14,8 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jwt_middleware import JWTSessionMiddleware
-from tests.apps import Sent, ask, counts, nothing, scope_of
-from tests.support import Session, authority_of
+from tests.support.asgi import Sent, ask, counts, nothing, scope_of
+from tests.support.world import Session, authority_of
 
 
 def me_of(authority: Any) -> Any:

@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from jwt_middleware import Key
-from jwt_middleware.base64url import from_base64url, to_base64url
+from jwt_middleware.tokens.jws import from_base64url, to_base64url
 from tests.hostile import vectors
-from tests.hostile.target import CLAIMS, HEADER, HMAC, NOW, Target, compact, forged
-from tests.support import SECRET
+from tests.support.target import CLAIMS, HEADER, HMAC, NOW, Target, compact, forged
+from tests.support.world import SECRET
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())

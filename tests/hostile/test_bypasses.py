@@ -17,8 +17,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from jwt_middleware import JWTSessionMiddleware
-from tests.hostile.target import COOKIE, forged
-from tests.support import FakeClock, Recorder, authority_of
+from tests.support.target import COOKIE, forged
+from tests.support.world import FakeClock, Recorder, authority_of
 
 TOKEN = forged()
 WITH_COOKIE = [(b"cookie", f"{COOKIE}={TOKEN}".encode())]

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jwt_middleware import Adoption, Key, Reason, Refusal, SessionCookie, SQLAlchemySessionStore, source
-from jwt_middleware.strict import parse_object
 from jwt_middleware.testing import client
-from jwt_middleware.transport import Transport
+from jwt_middleware.tokens.jws import parse_object
+from jwt_middleware.tokens.transport import Transport
 from jwt_middleware.types import Carrier, RawToken
-from tests.hostile import strategies
-from tests.hostile.target import CLAIMS, COOKIE, NOW, Answer, Target, forged
-from tests.support import SECRET
+from tests.support import strategies
+from tests.support.target import CLAIMS, COOKIE, NOW, Answer, Target, forged
+from tests.support.world import SECRET
 
 HONEST = forged()
 EC = ec.generate_private_key(ec.SECP256R1())

@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from jwt_middleware import Claim, JWTSessionMiddleware, Key, MemorySessionStore, Reason, Refusal, SessionStatus, source
 from jwt_middleware.testing import client
-from tests.hostile.target import CLAIMS, COOKIE, HEADER, NOW, Target, forged, page
-from tests.support import FakeClock
+from tests.support.target import CLAIMS, COOKIE, HEADER, NOW, Target, forged, page
+from tests.support.world import FakeClock
 
 STRANGER = Key.hmac("somebody-else-somebody-else-0123456789")
 old = {name: value for name, value in CLAIMS.items() if name not in ("version", "email")}

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jwt_middleware import LookupLimits, Revocation, SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
-from tests.support import Session, authority_of, checked_out
+from tests.support.world import Session, authority_of, checked_out
 
 USERS = 5_000
 AT_ONCE = 256

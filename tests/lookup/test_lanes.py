@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from jwt_middleware.lookup import Lanes, lanes
-from jwt_middleware.lookup.lanes import Lane
-from tests.lookup.making import turns
+from jwt_middleware.lookup import lanes
+from jwt_middleware.lookup.lanes import Lane, Lanes
+from tests.support.lookups import turns
 
 
 def test_two_go_and_the_others_follow_in_their_order() -> None:

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from jwt_middleware import names
+from jwt_middleware.counters import Counters
 from jwt_middleware.errors import ConfigError
-from jwt_middleware.lookup import Found, Lanes, Lookup, LookupFailed
-from jwt_middleware.lookup.batch import MANY, MAX_KEYS
+from jwt_middleware.lookup.batch import MANY, MAX_KEYS, Found, LookupFailed
 from jwt_middleware.lookup.breaker import FAILURES, FIRST_PAUSE
-from jwt_middleware.lookup.lookup import LINKED
-from jwt_middleware.tallies import Tallies
+from jwt_middleware.lookup.lanes import Lanes
+from jwt_middleware.lookup.lookup import LINKED, Lookup
 from jwt_middleware.types import FillOutcome
-from tests.lookup.making import Database, Watching, count, lookup_over, turns
-from tests.support import FakeClock
+from tests.support.lookups import Database, Watching, count, lookup_over, turns
+from tests.support.world import FakeClock
 
 SOON = timedelta(milliseconds=20)
 
@@ -342,12 +342,12 @@ def test_a_query_that_takes_too_long_is_told_to_all_and_ended() -> None:
 
     async def main() -> None:
         database.gate = asyncio.Event()
-        tallies = Tallies()
-        lookup = lookup_over(database.fetch, timeout=SOON, tallies=tallies)
+        counters = Counters()
+        lookup = lookup_over(database.fetch, timeout=SOON, counters=counters)
         assert await asyncio.gather(*(outcome_of(lookup, key) for key in range(3))) == ["timeout"] * 3
         await turns()
         assert database.flying == 0
-        assert count(tallies, names.LOOKUPS) == {"ok": 0, "error": 0, "timeout": 1}
+        assert count(counters, names.LOOKUPS) == {"ok": 0, "error": 0, "timeout": 1}
         database.gate.set()
         assert await outcome_of(lookup, 1) == "database"
 
@@ -476,10 +476,10 @@ def test_many_that_wait_for_a_recovering_database_are_one_probe() -> None:
 
 
 def test_observers_and_counts_see_each_query_once() -> None:
-    database, watching, tallies, clock = Database(), Watching(), Tallies(), FakeClock()
+    database, watching, counters, clock = Database(), Watching(), Counters(), FakeClock()
 
     async def main() -> None:
-        lookup = lookup_over(database.fetch, observer=watching, tallies=tallies, clock=clock)
+        lookup = lookup_over(database.fetch, observer=watching, counters=counters, clock=clock)
         found = await asyncio.gather(*(lookup.get(key % 40) for key in range(50)))
         assert {each.handle for each in found} == {"query 1"}
         database.error = OSError("down")
@@ -495,8 +495,8 @@ def test_observers_and_counts_see_each_query_once() -> None:
         (handle, facts.lookup, facts.outcome, facts.keys, facts.waiters, facts.duration)
         for handle, facts in watching.ended
     ] == [("query 1", "claims", "ok", 40, 50, 0.0), ("query 2", "claims", "error", 1, 1, 0.0)]
-    assert count(tallies, names.LOOKUPS) == {"ok": 1, "error": 1, "timeout": 0}
-    assert count(tallies, names.LOOKUP_KEYS) == {"": 41}
+    assert count(counters, names.LOOKUPS) == {"ok": 1, "error": 1, "timeout": 0}
+    assert count(counters, names.LOOKUP_KEYS) == {"": 41}
 
 
 def test_a_query_belongs_to_no_ones_context() -> None:

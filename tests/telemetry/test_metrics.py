@@ -18,8 +18,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from jwt_middleware import Key, KeyRing, MemorySessionStore, Refusal, Telemetry, names, source
 from jwt_middleware.testing import old_token
-from tests.signals import Signals, short
-from tests.support import EPOCH, FakeClock, Session, authority_of
+from tests.support.signals import Signals, short
+from tests.support.world import EPOCH, FakeClock, Session, authority_of
 
 GOLDEN = Path(__file__).with_name("scrape.txt")
 PAGE = Path(__file__).parents[2] / "docs" / "telemetry.md"
@@ -100,7 +100,7 @@ import asyncio
 from dataclasses import make_dataclass
 from typing import Annotated
 from jwt_middleware import *
-from tests.signals import Signals
+from tests.support.signals import Signals
 claims = [(f"c{n}", Annotated[str, Claim(since=2 + n % 4)], "none") for n in range(9)]
 Wide = make_dataclass("Wide", [("id", str), *claims], kw_only=True)
 @source(*[f"c{n}" for n in range(9)])

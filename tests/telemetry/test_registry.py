@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from jwt_middleware import names
-from jwt_middleware.tallies import Tallies
-from jwt_middleware.telemetry import registry
-from tests.signals import Signals
-from tests.support import authority_of
+from jwt_middleware.counters import Counters
+from jwt_middleware.telemetry import metrics as registry
+from tests.support.signals import Signals
+from tests.support.world import authority_of
 
 MISSING = {"result": "refused", "error_type": "token_missing"}
 
@@ -81,10 +81,10 @@ def test_a_reading_that_raises_costs_its_own_series_alone() -> None:
     class Owner:
         pass
 
-    owner, tallies = Owner(), Tallies()
-    tallies.gauge(names.CACHE_ENTRIES, lambda: 1 // 0, {names.CACHE: "broken"})
-    tallies.gauge(names.CACHE_ENTRIES, lambda: 3, {names.CACHE: "whole"})
-    registry.add(tallies, owner, signals.meter_provider)
+    owner, counters = Owner(), Counters()
+    counters.gauge(names.CACHE_ENTRIES, lambda: 1 // 0, {names.CACHE: "broken"})
+    counters.gauge(names.CACHE_ENTRIES, lambda: 3, {names.CACHE: "whole"})
+    registry.add(counters, owner, signals.meter_provider)
     assert signals.value("cache.entries", cache="broken") is None
     assert signals.value("cache.entries", cache="whole") == 3
 
@@ -104,8 +104,8 @@ def test_a_provider_that_is_gone_is_forgotten() -> None:
 GLOBAL = """
 import asyncio, os, sys
 from opentelemetry import metrics
-from tests.signals import Signals
-from tests.support import authority_of
+from tests.support.signals import Signals
+from tests.support.world import authority_of
 from jwt_middleware import Telemetry
 
 MISSING = {"result": "refused", "error_type": "token_missing"}

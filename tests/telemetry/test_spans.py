@@ -15,8 +15,8 @@ from opentelemetry.trace import StatusCode
 from jwt_middleware import LookupFacts, LookupLimits, source
 from jwt_middleware.telemetry.spans import Spans
 from jwt_middleware.testing import old_token
-from tests.signals import Signals, short
-from tests.support import FakeClock, authority_of
+from tests.support.signals import Signals, short
+from tests.support.world import FakeClock, authority_of
 
 
 @source("email")

@@ -33,7 +33,8 @@ from jwt_middleware import (
     VerifiedToken,
     source,
 )
-from jwt_middleware.admin import MyDevices, SessionAdmin
+from jwt_middleware.admin.devices import MyDevices
+from jwt_middleware.admin.sessions import SessionAdmin
 from jwt_middleware.testing import client, log_in, old_token
 
 

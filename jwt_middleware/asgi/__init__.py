@@ -1,0 +1,1 @@
+"""The way of a request between the server and the app."""

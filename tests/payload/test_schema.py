@@ -1,0 +1,538 @@
+"""Versions, missing claims, defaults, building and minting: the pure half of ``contracts/evolution.md``."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar
+from uuid import UUID
+
+import msgspec
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jwt_middleware.errors import ConfigError, MintError, Reason, Refusal
+from jwt_middleware.payload.fields import Claim
+from jwt_middleware.payload.schema import SessionSchema
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsDataclass:
+    user_id: Annotated[str, Claim("userId")]
+    company_id: Annotated[str, Claim("companyId")]
+    role: str = "user"
+    email: Annotated[str, Claim(since=2)] = "Unknown"
+    permissions: list[str] = field(default_factory=lambda: ["read"])
+
+
+class AsStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    user_id: str
+    company_id: str
+    role: str = "user"
+    email: Annotated[str, Claim(since=2)] = "Unknown"
+    permissions: list[str] = msgspec.field(default_factory=lambda: ["read"])
+
+
+class AsModel(pydantic.BaseModel):
+    user_id: Annotated[str, Claim("userId")]
+    company_id: str = pydantic.Field(alias="companyId")
+    role: str = "user"
+    email: Annotated[str, Claim(since=2)] = "Unknown"
+    permissions: list[str] = pydantic.Field(default_factory=lambda: ["read"])
+
+
+CLASSES: list[type[Any]] = [AsDataclass, AsStruct, AsModel]
+PAYLOAD = {"userId": "7", "companyId": "c1", "role": "admin", "email": "a@b.c", "permissions": ["x"], "version": 2}
+
+
+def schema_of(cls: type[Any] = AsDataclass, **settings: Any) -> SessionSchema[Any]:
+    return SessionSchema(cls, **{"version": 2, "subject": "userId", **settings})
+
+
+def build(schema: SessionSchema[Any], payload: dict[str, Any]) -> Any:
+    upgraded = schema.upgrade(payload, schema.version_of(payload))
+    return schema.thaw(schema.freeze(upgraded.claims))
+
+
+def missing(schema: SessionSchema[Any], payload: dict[str, Any]) -> set[str]:
+    return {spec.name for spec in schema.upgrade(payload, schema.version_of(payload)).missing}
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+class TestEveryKindOfClass:
+    def test_builds_a_full_payload_into_the_apps_own_class(self, cls: type[Any]) -> None:
+        session = build(schema_of(cls), PAYLOAD)
+        assert isinstance(session, cls)
+        assert (session.user_id, session.company_id, session.role) == ("7", "c1", "admin")
+        assert (session.email, session.permissions) == ("a@b.c", ["x"])
+
+    def test_gives_each_request_a_session_of_its_own(self, cls: type[Any]) -> None:
+        schema = schema_of(cls)
+        frozen = schema.freeze({"userId": "7", "companyId": "c1"})
+        first, second = schema.thaw(frozen), schema.thaw(frozen)
+        first.permissions.append("write")
+        assert second.permissions == ["read"]
+        assert schema.thaw(frozen).permissions == ["read"]
+
+    def test_mints_under_wire_names_and_reads_back_the_same(self, cls: type[Any]) -> None:
+        schema = schema_of(cls)
+        session = build(schema, PAYLOAD)
+        subject, claims = schema.mint(session)
+        assert subject == "7"
+        assert claims == PAYLOAD
+        assert build(schema, claims) == session
+
+    def test_knows_wire_names_defaults_and_since(self, cls: type[Any]) -> None:
+        specs = {spec.name: spec for spec in schema_of(cls).claims}
+        assert set(specs) == {"userId", "companyId", "role", "email", "permissions"}
+        assert specs["email"].since == 2
+        assert specs["role"].default == "user"
+        assert specs["permissions"].default == ["read"]
+        assert not specs["userId"].has_default
+
+    def test_a_value_that_does_not_fit_is_payload_invalid(self, cls: type[Any]) -> None:
+        with pytest.raises(Refusal) as refused:
+            build(schema_of(cls), {**PAYLOAD, "permissions": {"not": "a list"}})
+        assert refused.value.reason is Reason.PAYLOAD_INVALID
+        assert refused.value.__cause__ is None
+
+    @pytest.mark.parametrize(
+        ("claims", "name"),
+        [({"companyId": 7}, "companyId"), ({"email": ["a"]}, "email"), ({"permissions": [1]}, "permissions")],
+    )
+    def test_what_does_not_fit_is_named_as_it_stands_in_the_token(
+        self, cls: type[Any], claims: dict[str, Any], name: str
+    ) -> None:
+        with pytest.raises(Refusal) as refused:
+            build(schema_of(cls), {**PAYLOAD, **claims})
+        assert refused.value.claim == name
+        assert str(refused.value) == "payload_invalid"
+
+    def test_unknown_claims_are_ignored(self, cls: type[Any]) -> None:
+        assert build(schema_of(cls), {**PAYLOAD, "whatever": 1}).role == "admin"
+
+
+class TestVersion:
+    def test_absent_means_one(self) -> None:
+        assert schema_of().version_of({}) == 1
+
+    @pytest.mark.parametrize("version", [True, "2", 2.0, 0, -1, None, [], {}])
+    def test_anything_but_a_positive_integer_is_claims_invalid(self, version: Any) -> None:
+        with pytest.raises(Refusal) as refused:
+            schema_of().version_of({"version": version})
+        assert refused.value.reason is Reason.CLAIMS_INVALID
+
+    def test_its_name_is_configurable(self) -> None:
+        schema = schema_of(version_claim="v")
+        assert schema.version_of({"v": 2, "version": "theirs"}) == 2
+        assert schema.mint(build(schema, {**PAYLOAD, "v": 2}))[1]["v"] == 2
+
+    def test_a_newer_payload_is_read_as_today_and_called_newer(self) -> None:
+        schema = schema_of()
+        upgraded = schema.upgrade({**PAYLOAD, "version": 9}, 9)
+        assert upgraded.label == "newer"
+        assert upgraded.missing == ()
+
+    def test_a_newer_payload_is_never_run_through_the_steps(self) -> None:
+        def explode(claims: dict[str, Any]) -> dict[str, Any]:
+            raise AssertionError
+
+        assert schema_of(upgrades={1: explode}).upgrade(PAYLOAD, 9).claims == PAYLOAD
+
+    def test_a_newer_payload_can_be_refused(self) -> None:
+        with pytest.raises(Refusal) as refused:
+            schema_of(newer="refuse").upgrade(PAYLOAD, 3)
+        assert refused.value.reason is Reason.PAYLOAD_NEWER
+
+
+class TestMissing:
+    def test_absent(self) -> None:
+        assert missing(schema_of(), {"userId": "7", "companyId": "c"}) == {"role", "email", "permissions"}
+
+    def test_null_where_the_type_refuses_none(self) -> None:
+        assert missing(schema_of(), {**PAYLOAD, "email": None}) == {"email"}
+
+    def test_null_is_a_value_where_the_type_takes_none(self) -> None:
+        @dataclass
+        class Nullable:
+            userId: str
+            nick: Annotated[str | None, Claim(since=2)] = None
+
+        assert missing(SessionSchema(Nullable, version=2, subject="userId"), {"userId": "1", "nick": None}) == set()
+
+    def test_empty_string_unless_that_is_the_default(self) -> None:
+        @dataclass
+        class Blank:
+            userId: str
+            note: str = ""
+            email: str = "Unknown"
+
+        schema = SessionSchema(Blank, version=1, subject="userId")
+        assert missing(schema, {"userId": "1", "note": "", "email": ""}) == {"email"}
+        assert build(schema, {"userId": "1", "note": "", "email": ""}).email == "Unknown"
+
+    @pytest.mark.parametrize("value", [0, False, [], {}])
+    def test_zero_false_and_empty_collections_are_values(self, value: Any) -> None:
+        @dataclass
+        class Loose:
+            userId: str
+            thing: Any = 1
+
+        assert missing(SessionSchema(Loose, version=1, subject="userId"), {"userId": "1", "thing": value}) == set()
+
+
+class TestSubject:
+    @pytest.mark.parametrize("subject", ["", "x" * 256, "a\x00b", "a\nb", "\x7f", None, True, 1.5, [], {}])
+    def test_what_names_nobody_is_claims_invalid(self, subject: Any) -> None:
+        with pytest.raises(Refusal) as refused:
+            schema_of().upgrade({**PAYLOAD, "userId": subject}, 2)
+        assert refused.value.reason is Reason.CLAIMS_INVALID
+
+    @pytest.mark.parametrize("subject", ["a", "x" * 255, "Ünï cödé", "a@b"])
+    def test_text_is_itself(self, subject: str) -> None:
+        assert schema_of().upgrade({**PAYLOAD, "userId": subject}, 2).subject == subject
+
+    def test_an_integer_is_spelled_out(self) -> None:
+        assert schema_of().upgrade({**PAYLOAD, "userId": 42}, 2).subject == "42"
+
+    def test_is_read_after_the_upgrade(self) -> None:
+        schema = schema_of(upgrades={1: lambda claims: {"userId": claims.pop("uid"), **claims}})
+        assert schema.upgrade({"uid": "9", "companyId": "c"}, 1).subject == "9"
+
+
+class TestWhatTheClassItselfRefuses:
+    """Its text may hold anything: a name is taken only where it is one of the schema's."""
+
+    @pytest.mark.parametrize("text", ["canary", "canary - at `$.secret`"])
+    def test_is_no_claims_fault(self, text: str) -> None:
+        @dataclass
+        class Picky:
+            userId: str
+
+            def __post_init__(self) -> None:
+                raise ValueError(text)
+
+        @dataclass
+        class Raising:
+            userId: str
+
+            def __post_init__(self) -> None:
+                raise LookupError(text)
+
+        class Model(pydantic.BaseModel):
+            userId: str
+
+            @pydantic.model_validator(mode="after")
+            def refuse(self) -> Any:
+                raise ValueError(text)
+
+        class Broken(pydantic.BaseModel):
+            userId: str
+
+            def model_post_init(self, context: Any) -> None:
+                raise LookupError(text)
+
+        for cls in (Picky, Raising, Model, Broken):
+            with pytest.raises(Refusal) as refused:
+                build(SessionSchema(cls, version=1, subject="userId"), {"userId": "1"})
+            assert (refused.value.reason, refused.value.claim) == (Reason.PAYLOAD_INVALID, None)
+
+
+class TestSteps:
+    def test_run_in_a_chain_from_the_payloads_version(self) -> None:
+        def step(n: int) -> Any:
+            return lambda claims: {**claims, "role": claims.get("role", "") + str(n)}
+
+        schema = schema_of(version=4, upgrades={1: step(1), 2: step(2), 3: step(3)})
+        assert schema.upgrade({**PAYLOAD, "role": "r"}, 1).claims["role"] == "r123"
+        assert schema.upgrade({**PAYLOAD, "role": "r"}, 3).claims["role"] == "r3"
+        assert schema.upgrade({**PAYLOAD, "role": "r"}, 4).claims["role"] == "r"
+
+    def test_a_step_that_changes_what_it_is_given_changes_nothing_else(self) -> None:
+        def step(claims: dict[str, Any]) -> dict[str, Any]:
+            claims.clear()
+            return {"userId": "1", "companyId": "c"}
+
+        payload = dict(PAYLOAD)
+        schema_of(upgrades={1: step}).upgrade(payload, 1)
+        assert payload == PAYLOAD
+
+    @pytest.mark.parametrize("bad", [lambda claims: claims["absent"], lambda claims: None, lambda claims: [claims]])
+    def test_one_that_fails_is_payload_invalid_without_its_text(self, bad: Any) -> None:
+        with pytest.raises(Refusal) as refused:
+            schema_of(upgrades={1: bad}).upgrade(PAYLOAD, 1)
+        assert refused.value.reason is Reason.PAYLOAD_INVALID
+        assert str(refused.value) == "payload_invalid"
+        assert refused.value.__suppress_context__ or refused.value.__context__ is None
+
+    def test_one_that_returns_what_json_cannot_carry_is_payload_invalid(self) -> None:
+        schema = schema_of(upgrades={1: lambda claims: {**claims, "role": object()}})
+        with pytest.raises(Refusal) as refused:
+            build(schema, {**PAYLOAD, "version": 1})
+        assert refused.value.reason is Reason.PAYLOAD_INVALID
+
+
+class TestMinting:
+    def test_an_empty_value_becomes_the_default(self) -> None:
+        _, claims = schema_of().mint(AsDataclass(user_id="1", company_id="c", email="", role=""))
+        assert (claims["email"], claims["role"]) == ("Unknown", "user")
+
+    def test_an_empty_value_without_default_is_an_error(self) -> None:
+        with pytest.raises(MintError, match="'companyId' is empty"):
+            schema_of().mint(AsDataclass(user_id="1", company_id=""))
+
+    def test_a_value_of_another_type_is_an_error_that_does_not_quote_it(self) -> None:
+        with pytest.raises(MintError, match="'permissions' does not fit") as error:
+            schema_of().mint(AsDataclass(user_id="1", company_id="c", permissions="canary"))  # type: ignore[arg-type]
+        assert "canary" not in str(error.value)
+        assert error.value.__cause__ is None
+
+    def test_another_class_is_an_error(self) -> None:
+        with pytest.raises(MintError, match="expected a AsDataclass, got a dict"):
+            schema_of().mint({"userId": "1"})
+
+    def test_a_subject_that_names_nobody_is_an_error(self) -> None:
+        with pytest.raises(MintError, match="is no subject"):
+            schema_of().mint(AsDataclass(user_id="a\x00", company_id="c"))
+
+    def test_what_json_cannot_carry_is_an_error(self) -> None:
+        @dataclass
+        class Loose:
+            userId: str
+            thing: Any = None
+
+        with pytest.raises(MintError):
+            SessionSchema(Loose, version=1, subject="userId").mint(Loose("1", thing=object()))
+        with pytest.raises(MintError):
+            SessionSchema(Loose, version=1, subject="userId").mint(Loose("1", thing="\ud800"))
+
+    def test_minting_the_old_shape_leaves_out_what_came_later(self) -> None:
+        _, claims = schema_of(mints=1).mint(AsDataclass(user_id="1", company_id="c", email="a@b.c"))
+        assert claims == {"userId": "1", "companyId": "c", "role": "user", "permissions": ["read"], "version": 1}
+
+    def test_minting_below_an_upgrade_runs_the_downgrades(self) -> None:
+        schema = schema_of(
+            version=3,
+            mints=1,
+            upgrades={1: lambda claims: {"companyId": claims.pop("company"), **claims}},
+            downgrades={2: lambda claims: {"company": claims.pop("companyId"), **claims}},
+        )
+        subject, claims = schema.mint(AsDataclass(user_id="1", company_id="c"))
+        assert (subject, claims["company"], claims["version"]) == ("1", "c", 1)
+        assert "companyId" not in claims
+        assert "email" not in claims
+
+    def test_a_failing_downgrade_is_an_error_that_quotes_nothing(self) -> None:
+        schema = schema_of(mints=1, upgrades={1: lambda c: c}, downgrades={2: lambda claims: claims["canary"]})
+        with pytest.raises(MintError, match="downgrade from payload version 2 failed") as error:
+            schema.mint(AsDataclass(user_id="1", company_id="c"))
+        assert error.value.__cause__ is None
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+@dataclass
+class Address:
+    city: str
+
+
+@dataclass
+class Typed:
+    userId: UUID
+    at: datetime
+    colour: Colour
+    address: Address
+    tags: list[str]
+    price: Decimal
+    nick: str | None = None
+    ClassLevel: ClassVar[int] = 3
+
+
+class TestTypes:
+    session = Typed(
+        userId=UUID("12345678-1234-5678-1234-567812345678"),
+        at=datetime(2026, 12, 1, 9, tzinfo=UTC),
+        colour=Colour.RED,
+        address=Address("Berlin"),
+        tags=["a"],
+        price=Decimal("1.10"),
+    )
+
+    def test_are_honoured_both_ways(self) -> None:
+        schema = SessionSchema(Typed, version=1, subject="userId")
+        subject, claims = schema.mint(self.session)
+        assert subject == "12345678-1234-5678-1234-567812345678"
+        assert claims["colour"] == "red"
+        assert claims["address"] == {"city": "Berlin"}
+        assert build(schema, claims) == self.session
+
+    def test_a_rows_value_becomes_the_claims_type(self) -> None:
+        @dataclass
+        class Row:
+            userId: str
+            text: str = "d"
+            number: int = 0
+            share: float = 0.0
+            flag: bool = False
+            when: datetime | None = None
+
+        schema = SessionSchema(Row, version=1, subject="userId")
+        assert schema.convert("text", UUID(int=1)) == "00000000-0000-0000-0000-000000000001"
+        assert schema.convert("text", Colour.RED) == "red"
+        assert schema.convert("text", 12) == "12"
+        assert schema.convert("flag", 1) is True
+        assert schema.convert("share", Decimal("1.5")) == 1.5
+        assert schema.convert("when", datetime(2026, 1, 1, tzinfo=UTC)) == "2026-01-01T00:00:00Z"
+        assert schema.convert("when", None) is None
+
+    @pytest.mark.parametrize(
+        ("claim", "value"),
+        [("number", "12"), ("number", True), ("flag", 2), ("share", float("nan")), ("text", b"x"), ("text", object())],
+    )
+    def test_a_rows_value_that_does_not_fit_is_said_without_quoting_it(self, claim: str, value: Any) -> None:
+        @dataclass
+        class Row:
+            userId: str
+            text: list[str] = field(default_factory=list)
+            number: int = 0
+            share: float = 0.0
+            flag: bool = False
+
+        with pytest.raises(ValueError) as error:  # noqa: PT011 - the absence of a message is the point
+            SessionSchema(Row, version=1, subject="userId").convert(claim, value)
+        assert str(error.value) == ""
+
+
+class TestConfiguration:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"version": 0}, "version must be an integer"),
+            ({"version": True}, "version must be an integer"),
+            ({"mints": 3}, "mints must lie between 1 and version"),
+            ({"mints": 0}, "mints must lie between 1 and version"),
+            ({"upgrades": {2: dict}}, r"upgrades=\{2: …\} starts at no older version"),
+            ({"downgrades": {1: dict}}, r"downgrades=\{1: …\} starts at no newer version"),
+            ({"upgrades": {1: dict}, "mints": 1}, r"mints=1 needs downgrades=\{2: …\}"),
+            ({"subject": "user_id"}, "is no claim of AsDataclass"),
+            ({"subject": "role"}, "the subject 'role' has a default"),
+            ({"newer": "ignore"}, "newer must be"),
+            ({"upgrades": [dict]}, r"steps by version: \{1: step\}"),
+            ({"downgrades": dict}, r"steps by version: \{1: step\}"),
+            ({"upgrades": {1: "rename"}}, "a step is a function"),
+            ({"version_claim": "exp"}, "is a registered claim"),
+            ({"version_claim": "role"}, "which every token carries"),
+            ({"version": 1}, "claim 'email' has since=2"),
+        ],
+    )
+    def test_contradictions_are_found_at_construction(self, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            schema_of(**settings)
+
+    @pytest.mark.parametrize("name", ["version", "iat", "exp", "sid", "auth_time", "iss", "aud", "nbf"])
+    def test_a_class_may_not_declare_what_every_token_carries(self, name: str) -> None:
+        cls = msgspec.defstruct("Taken", [("userId", str), (name, str)])
+        with pytest.raises(ConfigError, match="which every token carries"):
+            SessionSchema(cls, version=1, subject="userId")
+
+    def test_two_claims_of_one_wire_name(self) -> None:
+        @dataclass
+        class Twice:
+            userId: str
+            a: Annotated[str, Claim("x")]
+            b: Annotated[str, Claim("x")]
+
+        with pytest.raises(ConfigError, match="two claims of Twice are named 'x'"):
+            SessionSchema(Twice, version=1, subject="userId")
+
+    def test_a_default_that_does_not_fit_its_type(self) -> None:
+        @dataclass
+        class Odd:
+            userId: str
+            n: int = "x"  # type: ignore[assignment]
+
+        with pytest.raises(ConfigError, match="the default of 'n' does not fit"):
+            SessionSchema(Odd, version=1, subject="userId")
+
+    @pytest.mark.parametrize("cls", [dict, int, "str", object, AsDataclass(user_id="canary", company_id="c")])
+    def test_what_is_no_session_class(self, cls: Any) -> None:
+        with pytest.raises(ConfigError, match="is no session class") as raised:
+            SessionSchema(cls, version=1, subject="userId")
+        assert "canary" not in str(raised.value)
+
+    def test_a_version_that_stands_where_the_name_does(self) -> None:
+        with pytest.raises(ConfigError, match=r"did you mean Claim\(since=2\)"):
+            Claim(2)  # type: ignore[arg-type]  # the slip is the point
+
+    def test_a_type_that_json_cannot_carry(self) -> None:
+        @dataclass
+        class Custom:
+            userId: str
+            thing: ConfigError
+
+        with pytest.raises(ConfigError, match=r"Custom\.thing has a type that JSON cannot carry"):
+            SessionSchema(Custom, version=1, subject="userId")
+
+    def test_annotations_that_cannot_be_resolved(self) -> None:
+        @dataclass
+        class Unresolved:
+            userId: "Nowhere"  # type: ignore[name-defined]  # noqa: F821, UP037
+
+        with pytest.raises(ConfigError, match="cannot be resolved"):
+            SessionSchema(Unresolved, version=1, subject="userId")
+
+    @pytest.mark.parametrize("options", [{"array_like": True}, {"tag": True}])
+    def test_a_struct_that_is_no_plain_object(self, options: dict[str, Any]) -> None:
+        cls = msgspec.defstruct("Listed", [("userId", str)], **options)
+        with pytest.raises(ConfigError, match="array_like or tagged"):
+            SessionSchema(cls, version=1, subject="userId")
+
+    def test_a_model_field_of_several_aliases(self) -> None:
+        class Many(pydantic.BaseModel):
+            userId: str = pydantic.Field(validation_alias=pydantic.AliasChoices("a", "b"))
+
+        with pytest.raises(ConfigError, match="several aliases"):
+            SessionSchema(Many, version=1, subject="userId")
+
+    def test_a_claim_older_tokens_could_never_get(self) -> None:
+        @dataclass
+        class Demanding:
+            userId: str
+            email: Annotated[str, Claim(since=2)]
+
+        schema = SessionSchema(Demanding, version=2, subject="userId")
+        with pytest.raises(ConfigError, match="give it a default, a source, or an upgrade step"):
+            schema.refuse_unfillable(frozenset())
+        schema.refuse_unfillable(frozenset({"email"}))
+        SessionSchema(Demanding, version=2, subject="userId", upgrades={1: dict}).refuse_unfillable(frozenset())
+
+    def test_a_source_for_no_claim_or_for_the_subject(self) -> None:
+        with pytest.raises(ConfigError, match="knows 'mail', which is no claim"):
+            schema_of().refuse_unfillable(frozenset({"mail"}))
+        with pytest.raises(ConfigError, match="cannot come from a source"):
+            schema_of().refuse_unfillable(frozenset({"userId"}))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    cls=st.sampled_from(CLASSES),
+    payload=st.dictionaries(st.sampled_from([*PAYLOAD, "other"]), json_values, max_size=7),
+)
+def test_any_payload_becomes_a_session_or_a_refusal(cls: type[Any], payload: dict[str, Any]) -> None:
+    try:
+        session = build(schema_of(cls), payload)
+    except Refusal:
+        return
+    assert isinstance(session, cls)

@@ -1,0 +1,289 @@
+"""A table as a claims source, on both databases: keys of every type, values of every type, one statement a batch."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from jwt_middleware import Claim, SQLAlchemyClaims
+from jwt_middleware.errors import ConfigError, Unavailable, class_of
+from jwt_middleware.testing import old_token
+from tests.support.world import authority_of
+
+UUID_KEY = "5a7bf8a5-1f3e-4d5c-9d56-0a2c2f7d0f11"
+
+
+class Plan(enum.Enum):
+    FREE = "free"
+    PRO = "pro"
+
+
+@asynccontextmanager
+async def database(url: str, table: sa.Table, *rows: Mapping[str, Any]) -> AsyncIterator[tuple[AsyncEngine, list[str]]]:
+    """An engine with that table; with the SELECTs that it sends."""
+    engine = create_async_engine(url)
+    sent: list[str] = []
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(table.metadata.create_all)
+            for row in rows:
+                await connection.execute(sa.insert(table).values(row))
+        sa.event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+        yield engine, sent
+    finally:
+        await engine.dispose()
+
+
+def users(key: Any) -> sa.Table:
+    return sa.Table("users", sa.MetaData(), sa.Column("id", key, primary_key=True), sa.Column("email", sa.String(99)))
+
+
+@pytest.mark.parametrize(
+    ("key_type", "stored", "found", "not_found"),
+    [
+        (
+            sa.Uuid(),
+            UUID(UUID_KEY),
+            UUID_KEY,
+            [UUID_KEY.upper(), UUID_KEY.replace("-", ""), f"{{{UUID_KEY}}}", f"urn:uuid:{UUID_KEY}", "7", "", "\x00"],
+        ),
+        (sa.Uuid(as_uuid=False), UUID_KEY, UUID_KEY, [UUID_KEY.upper(), "7"]),
+        (
+            sa.Integer(),
+            10,
+            "10",
+            ["1_0", "010", "+10", " 10", "10 ", "10.0", "1e1", "-0", "", "x", "１０", str(2**31), str(-(2**31) - 1)],  # noqa: RUF001 - digits that int() reads
+        ),
+        (sa.Integer(), -5, "-5", ["--5", "−5", str(2**63), str(2**64), "9" * 400]),  # noqa: RUF001 - a minus sign that is none
+        (sa.SmallInteger(), 7, "7", [str(2**15), str(-(2**15) - 1), str(2**31)]),
+        (sa.BigInteger(), 2**63 - 1, str(2**63 - 1), [str(2**63), str(-(2**63) - 1)]),
+        (sa.String(50), "Ada", "Ada", ["ada", "Ada ", "A\x00da", "x" * 255, "';--"]),
+        (sa.Text(), "ü", "ü", ["u"]),
+    ],
+    ids=str,
+)
+def test_a_key_is_found_by_its_one_spelling_and_spoils_no_batch(
+    database_url: str, key_type: Any, stored: Any, found: str, not_found: list[str]
+) -> None:
+    table = users(key_type)
+
+    async def main() -> None:
+        async with database(database_url, table, {"id": stored, "email": "a@b.c"}) as (engine, sent):
+            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+            assert await source.fetch([*not_found, found]) == {found: {"email": "a@b.c"}}
+            assert len(sent) == 1
+            assert await source.fetch(not_found) == {}
+
+    asyncio.run(main())
+
+
+def test_keys_that_nothing_can_spell_ask_nobody(database_url: str) -> None:
+    table = users(sa.Integer())
+
+    async def main() -> None:
+        async with database(database_url, table) as (engine, sent):
+            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+            assert await source.fetch(["x", "1_0"]) == {}
+            assert sent == []
+
+    asyncio.run(main())
+
+
+def test_a_thousand_users_are_one_statement(database_url: str) -> None:
+    table = users(sa.Integer())
+
+    async def main() -> None:
+        rows = [{"id": number, "email": f"{number}@x.y"} for number in range(3)]
+        async with database(database_url, table, *rows) as (engine, sent):
+            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+            found = await source.fetch([str(number) for number in range(1_000)])
+            assert found == {str(row["id"]): {"email": row["email"]} for row in rows}
+            assert len(sent) == 1
+
+    asyncio.run(main())
+
+
+def test_a_join_is_a_table_too(database_url: str) -> None:
+    schema = sa.MetaData()
+    people = sa.Table("people", schema, sa.Column("id", sa.Integer, primary_key=True), sa.Column("company", sa.Integer))
+    companies = sa.Table("companies", schema, sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))
+
+    async def main() -> None:
+        async with database(database_url, people, {"id": 1, "company": 5}) as (engine, _):
+            async with engine.begin() as connection:
+                await connection.execute(sa.insert(companies).values(id=5, name="acme"))
+            source = SQLAlchemyClaims(
+                engine,
+                people.join(companies, people.c.company == companies.c.id),
+                key=people.c.id,
+                columns={"company": sa.func.upper(companies.c.name)},
+            )
+            assert await source.fetch(["1", "2"]) == {"1": {"company": "ACME"}}
+
+    asyncio.run(main())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    user_id: Annotated[str, Claim("userId")]
+    company: Annotated[str, Claim(since=2)]
+    number: Annotated[str, Claim(since=2)]
+    plan: Annotated[str, Claim(since=2)]
+    plan_too: Annotated[Plan, Claim(since=2)]
+    company_too: Annotated[UUID, Claim(since=2)]
+    joined: Annotated[datetime, Claim(since=2)]
+    size: Annotated[int, Claim(since=2)]
+    absent: Annotated[str | None, Claim(since=2)]
+    tags: Annotated[list[str], Claim(since=2)]
+
+
+def test_values_of_every_type_become_those_of_the_claims(database_url: str) -> None:
+    table = sa.Table(
+        "users",
+        sa.MetaData(),
+        sa.Column("id", sa.Uuid, primary_key=True),
+        sa.Column("company", sa.Uuid),
+        sa.Column("number", sa.Integer),
+        sa.Column("plan", sa.Enum(Plan, name="plan")),
+        sa.Column("joined", sa.DateTime(timezone=True)),
+        sa.Column("size", sa.Integer),
+        sa.Column("absent", sa.Text),
+        sa.Column("tags", sa.JSON),
+    )
+    joined = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    row = {
+        "id": UUID(UUID_KEY),
+        "company": UUID(UUID_KEY),
+        "number": 42,
+        "plan": Plan.PRO,
+        "joined": joined,
+        "size": 3,
+        "absent": None,
+        "tags": ["a", "b"],
+    }
+
+    async def main() -> None:
+        async with database(database_url, table, row) as (engine, sent):
+            columns: dict[str, Any] = {name: table.c[name] for name in row if name not in ("id", "joined")}
+            columns |= {"plan_too": table.c.plan, "company_too": table.c.company, "joined": table.c.joined}
+            if engine.dialect.name == "sqlite":  # which forgets the timezone
+                columns["joined"] = sa.literal(joined, sa.DateTime(timezone=True))
+            authority = authority_of(
+                Session,
+                sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns=columns)],
+            )
+            token = old_token(authority, {"userId": UUID_KEY}, version=1)
+            outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+            assert {claim.claim: claim.outcome.value for claim in outcome.token.filled} == dict.fromkeys(
+                columns, "resolved"
+            )
+            session = outcome.session
+            assert (session.company, session.number, session.plan) == (UUID_KEY, "42", "pro")
+            assert (session.plan_too, session.company_too) == (Plan.PRO, UUID(UUID_KEY))
+            assert (session.size, session.absent, session.tags) == (3, None, ["a", "b"])
+            assert session.joined.replace(tzinfo=UTC) == joined
+            assert len(sent) == 1
+            await authority.aclose()
+
+    asyncio.run(main())
+
+
+def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
+    async def main() -> None:
+        engine = create_async_engine(database_url)
+        table = users(sa.String(50))
+        try:
+            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+            with pytest.raises(Unavailable) as failed:  # there is no such table
+                await source.fetch(["ada@example.com"])
+            assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
+            assert failed.value.__suppress_context__
+            assert class_of(failed.value) in ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.ProgrammingError")
+        finally:
+            await engine.dispose()
+
+    asyncio.run(main())
+
+
+class Base(DeclarativeBase):
+    """What an app's own classes derive from."""
+
+
+class User(Base):
+    __tablename__ = "people"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str]
+
+
+TABLE = users(sa.Integer())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"columns": {}}, "name the claims and their columns"),
+        ({"columns": {"email": "email"}}, "are columns, not names"),
+        ({"columns": {"email": User.email}}, r"are columns, not names or attributes: .* User.__table__.c.email"),
+        ({"columns": [TABLE.c.email]}, "name the claims and their columns"),
+        ({"table": User}, r"User.__table__ of an ORM class"),
+        ({"table": "users"}, "table is a table"),
+        ({"table": sa.select(TABLE)}, r"select\(…\).subquery\(\)"),
+        ({"key": "id"}, "are columns, not names"),
+        ({"key": users(sa.Integer()).c.id}, "column 'id' is not one of 'users'"),
+        ({"key": sa.cast(TABLE.c.id, sa.Numeric())}, "cannot be looked up by text"),
+        ({"key": sa.cast(TABLE.c.id, sa.Enum(Plan))}, "cannot be looked up by text"),
+        ({"engine": sa.create_engine("sqlite://")}, "an async engine is needed"),
+    ],
+    ids=range(12),
+)
+def test_what_cannot_work_is_found_at_construction(settings: dict[str, Any], message: str) -> None:
+    engine = create_async_engine("sqlite+aiosqlite://")
+    given = {"engine": engine, "table": TABLE, "key": TABLE.c.id, "columns": {"email": TABLE.c.email}, **settings}
+    with pytest.raises(ConfigError, match=message):
+        SQLAlchemyClaims(**given)
+
+
+def test_its_settings_are_kept() -> None:
+    engine = create_async_engine("sqlite+aiosqlite://")
+    source = SQLAlchemyClaims(
+        engine, TABLE, key=TABLE.c.id, columns={"email": TABLE.c.email}, by="companyId", require_row=True
+    )
+    assert source.claims == {"email"}
+    assert (source.by, source.require_row) == ("companyId", True)
+    assert source.resource is engine
+
+
+def test_a_decimal_is_no_email(database_url: str) -> None:
+    table = sa.Table(
+        "users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Numeric(9, 2))
+    )
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Sized:
+        user_id: Annotated[str, Claim("userId")]
+        email: Annotated[list[str], Claim(since=2)]
+
+    async def main() -> None:
+        async with database(database_url, table, {"id": 1, "email": Decimal("1.50")}) as (engine, _):
+            authority = authority_of(
+                Sized, sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})]
+            )
+            token = old_token(authority, {"userId": "1"}, version=1)
+            outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+            assert outcome.reason == "claims_incomplete"
+            assert [claim.outcome.value for claim in outcome.fallback.claims] == ["invalid"]
+            await authority.aclose()
+
+    asyncio.run(main())

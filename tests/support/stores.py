@@ -1,0 +1,74 @@
+"""Every store there is, opened for one test; and sessions written as `start` writes them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from jwt_middleware import MemorySessionStore, SessionStore
+from jwt_middleware.protocols import Clock, SystemClock
+from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
+from jwt_middleware.types import SessionKey, SessionRecord, SessionStatus, moment
+from tests.support.world import checked_out
+
+
+@asynccontextmanager
+async def opened(url: str, clock: Clock = SystemClock()) -> AsyncIterator[SessionStore]:
+    """The store of a URL; `memory` is one too."""
+    if url == "memory":
+        yield MemorySessionStore(clock=clock)
+        return
+    engine = create_async_engine(url)
+    store = SQLAlchemySessionStore(engine, clock=clock)
+    try:
+        await store.create_all()
+        yield store
+        assert checked_out(engine) == 0
+    finally:
+        await engine.dispose()
+
+
+def record(user_id: str = "7", *, began: float | None = None, **columns: Any) -> SessionRecord:
+    start = datetime.now(UTC) if began is None else moment(began)
+    values: dict[str, Any] = {
+        "id": str(uuid4()),
+        "user_id": user_id,
+        "session_token": "0" * 64,
+        "expires_at": start + timedelta(days=7),
+        "last_activity_at": start,
+        "created_at": start,
+    }
+    return SessionRecord(**{**values, **columns})
+
+
+async def log_in(store: SessionStore, user_id: str = "7", **columns: Any) -> tuple[str, float]:
+    """The session's id and its `auth_time`."""
+    auth_time = await store.stamp(user_id)
+    row = record(user_id, began=auth_time, **columns)
+    await store.add(row)
+    return row.id, auth_time
+
+
+async def status_of(store: SessionStore, session_id: str | None, user_id: str = "7") -> SessionStatus:
+    key = SessionKey(session_id=session_id, user_id=user_id)
+    return (await store.statuses([key]))[key]
+
+
+async def stands(store: SessionStore, session: tuple[str, float], user_id: str = "7") -> bool:
+    """Whether requests of that session pass."""
+    status = await status_of(store, session[0], user_id)
+    return status.known and status.active and (status.not_before is None or session[1] > status.not_before)
+
+
+def run(url: str, test: Callable[[SessionStore], Awaitable[None]], clock: Clock = SystemClock()) -> None:
+    async def main() -> None:
+        async with opened(url, clock) as store:
+            await test(store)
+
+    asyncio.run(main())

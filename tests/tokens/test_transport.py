@@ -1,0 +1,233 @@
+"""Raw header bytes to a token: one name, one place, no second try."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jwt_middleware import ConfigError, MintError, Reason, SessionCookie
+from jwt_middleware.tokens.cookies import Unreadable
+from jwt_middleware.tokens.jws import MAX_TOKEN
+from jwt_middleware.tokens.transport import BEARER_READ, COOKIE_READ, MAX_COOKIE_HEADER, Transport
+from jwt_middleware.types import Carrier, RawToken
+
+transport = Transport(SessionCookie(also_read=("token", "old")))
+Header = tuple[bytes, bytes]
+
+
+def cookie(value: bytes) -> Header:
+    return b"cookie", value
+
+
+def bearer(value: bytes) -> Header:
+    return b"authorization", value
+
+
+def unreadable(*headers: Header) -> tuple[Reason, Carrier]:
+    with pytest.raises(Unreadable) as caught:
+        transport.read(list(headers))
+    return caught.value.reason, caught.value.carrier
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"__Host-session=abc",
+        b"a=1; __Host-session=abc; b=2",
+        b"a=1;__Host-session=abc",
+        b"a=1;\t__Host-session \t=\t abc ;b=2",
+        b"__Host-session2=x; x__Host-session=y; __Host-session=abc",
+        b"__host-session=x; __Host-session=abc",
+        b'q="; __Host-session=abc; "',
+        b"__Host-session; __Host-session=abc",
+    ],
+)
+def test_a_cookie_is_found_by_its_very_name(value: bytes) -> None:
+    assert transport.read([cookie(value)]) == (RawToken(b"abc", Carrier.COOKIE), COOKIE_READ)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b";;=;",
+        b"session=abc",
+        b"__Host-session2=abc",
+        b"__HOST-SESSION=abc",
+        b"__Host-session",
+        b"\xa0__Host-session=abc",
+        b"\x0b__Host-session=abc",
+        b"\x0c__Host-session=abc",
+        b"\r__Host-session=abc",
+        b"\x00__Host-session=abc",
+        b'"__Host-session"=abc',
+        b"__Host%2dsession=abc",
+        b"a=__Host-session=abc",
+        b",__Host-session=abc",
+    ],
+)
+def test_another_name_is_another_cookie(value: bytes) -> None:
+    assert transport.read([cookie(value)]) == (None, COOKIE_READ)
+
+
+def test_nothing_is_unquoted_or_decoded() -> None:
+    raw = transport.read([cookie(b'__Host-session="a%41\\101=b"')]).raw
+    assert raw is not None
+    assert raw.value == b'"a%41\\101=b"'
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [cookie(b"__Host-session=a; __Host-session=a")],
+        [cookie(b"__Host-session=a; __Host-session=b; token=c")],
+        [cookie(b"__Host-session=a"), cookie(b"__Host-session=b")],
+        [cookie(b"__Host-session=; __Host-session=b")],
+        [cookie(b"token=a; token=b")],
+    ],
+)
+def test_one_name_twice_is_ambiguous(headers: list[Header]) -> None:
+    assert unreadable(*headers) == (Reason.TOKEN_AMBIGUOUS, Carrier.COOKIE)
+
+
+def test_a_cookie_header_in_pieces_is_one_header() -> None:
+    assert transport.read([cookie(b"a=1"), cookie(b"token=x"), (b"accept", b"*/*")]).raw == RawToken(
+        b"x", Carrier.COOKIE, adopted=True
+    )
+
+
+def test_the_first_name_that_is_present_decides() -> None:
+    read = transport.read([cookie(b"old=1; token=2; __Host-session=3")])
+    assert read.raw == RawToken(b"3", Carrier.COOKIE)
+    read = transport.read([cookie(b"old=1; token=")])
+    assert read.raw == RawToken(b"", Carrier.COOKIE, adopted=True)
+    assert transport.read([cookie(b"old=1; old2=2")]).raw == RawToken(b"1", Carrier.COOKIE, adopted=True)
+
+
+@pytest.mark.parametrize("value", [b"Bearer abc", b"bearer abc", b"BEARER   abc  "])
+def test_a_bearer_token_is_read(value: bytes) -> None:
+    assert transport.read([bearer(value)]) == (RawToken(b"abc", Carrier.BEARER), BEARER_READ)
+
+
+def test_a_bearer_token_hides_the_cookie() -> None:
+    headers = [cookie(b"__Host-session=a; __Host-session=a"), bearer(b"Bearer abc")]
+    assert transport.read(headers) == (RawToken(b"abc", Carrier.BEARER), BEARER_READ)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"Bearer",
+        b"Bearer ",
+        b"Bearer a b",
+        b"Bearer a,b",
+        b"Bearer\ta",
+        b"Bearer \ta",
+        b"Bearer a\t",
+        b"Bearer =a",
+        b'Bearer "a"',
+        b"Bearer a\r\nX: y",
+        b"Bearer a\0",
+        b"Bearer \xc3\xa9",
+        b"Bearer token=a",
+        b"Bearer Bearer a",
+    ],
+)
+def test_what_is_no_bearer_syntax_is_malformed_and_no_cookie_is_tried_instead(value: bytes) -> None:
+    assert unreadable(bearer(value), cookie(b"__Host-session=a")) == (Reason.TOKEN_MALFORMED, Carrier.BEARER)
+
+
+@pytest.mark.parametrize("value", [b"Basic Zm9v", b"", b"Bearerabc", b"Digest Bearer abc", b'Bearer2 a="b"'])
+def test_another_scheme_is_none_of_our_business(value: bytes) -> None:
+    assert transport.read([bearer(value), cookie(b"__Host-session=a")]).raw == RawToken(b"a", Carrier.COOKIE)
+
+
+def test_two_authorization_headers_are_ambiguous_whatever_they_say() -> None:
+    expected = (Reason.TOKEN_AMBIGUOUS, Carrier.BEARER)
+    assert unreadable(bearer(b"Bearer a"), bearer(b"Bearer a")) == expected
+    assert unreadable(bearer(b"Basic a"), bearer(b"Bearer a"), cookie(b"__Host-session=a")) == expected
+
+
+def test_headers_may_come_from_any_iterable_and_repeat() -> None:
+    headers = ((name, value) for name, value in [(b"accept", b"a"), (b"accept", b"b"), bearer(b"Bearer x")])
+    assert transport.read(headers).raw == RawToken(b"x", Carrier.BEARER)
+    assert transport.read([(b"accept", b"a"), (b"accept", b"b")]) == (None, COOKIE_READ)
+
+
+def test_what_is_too_long_is_not_looked_at() -> None:
+    most = b"a" * MAX_TOKEN
+    assert transport.read([bearer(b"Bearer " + most)]).raw == RawToken(most, Carrier.BEARER)
+    assert transport.read([cookie(b"token=" + most)]).raw == RawToken(most, Carrier.COOKIE, adopted=True)
+    assert unreadable(bearer(b"Bearer " + most + b"a")) == (Reason.TOKEN_OVERSIZE, Carrier.BEARER)
+    assert unreadable(bearer(b"Bearer " + b"\xff" * 2**20)) == (Reason.TOKEN_OVERSIZE, Carrier.BEARER)
+    assert unreadable(cookie(b"token=" + most + b"a")) == (Reason.TOKEN_OVERSIZE, Carrier.COOKIE)
+    assert unreadable(cookie(b";" * MAX_COOKIE_HEADER + b"token=a")) == (Reason.TOKEN_OVERSIZE, Carrier.COOKIE)
+
+
+def test_a_raw_token_keeps_its_value_to_itself() -> None:
+    assert "abc" not in repr(RawToken(b"abc", Carrier.COOKIE))
+
+
+def test_the_cookie_is_host_bound_by_default() -> None:
+    assert SessionCookie().set_header("abc", max_age=60) == (
+        "__Host-session=abc; Max-Age=60; Path=/; Secure; HttpOnly; SameSite=Lax"
+    )
+
+
+def test_a_cookie_for_localhost_a_path_or_a_domain_has_a_plain_name() -> None:
+    assert SessionCookie(secure=False).set_header("a", max_age=1) == (
+        "session=a; Max-Age=1; Path=/; HttpOnly; SameSite=Lax"
+    )
+    assert SessionCookie(path="/app", domain="example.com", samesite="strict").set_header("a", max_age=1) == (
+        "session=a; Max-Age=1; Path=/app; Domain=example.com; Secure; HttpOnly; SameSite=Strict"
+    )
+    assert "SameSite=None" in SessionCookie("__Secure-s", samesite="none", path="/a").set_header("a", max_age=1)
+
+
+def test_clearing_reaches_every_name_under_the_rules_of_its_prefix() -> None:
+    cookies = SessionCookie(secure=False, path="/app", also_read=("__Host-old", "__Secure-old", "token"))
+    assert cookies.clear_headers() == [
+        "session=; Max-Age=0; Path=/app; HttpOnly; SameSite=Lax",
+        "__Host-old=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Lax",
+        "__Secure-old=; Max-Age=0; Path=/app; Secure; HttpOnly; SameSite=Lax",
+        "token=; Max-Age=0; Path=/app; HttpOnly; SameSite=Lax",
+    ]
+    assert cookies.clear_also_read() == cookies.clear_headers()[1:]
+
+
+def test_a_cookie_that_browsers_would_drop_is_refused_at_minting() -> None:
+    cookies = SessionCookie()
+    room = 4096 - len(cookies.set_header("", max_age=60))
+    assert len(cookies.set_header("a" * room, max_age=60)) == 4096
+    with pytest.raises(MintError, match="mint fewer claims"):
+        cookies.set_header("a" * (room + 1), max_age=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "mend"),
+    [
+        ({"samesite": "Lax"}, "samesite"),
+        ({"samesite": "none", "secure": False}, "secure=True"),
+        ({"path": "app"}, "path must begin"),
+        ({"path": "/a;b"}, "path must begin"),
+        ({"path": "/a\n"}, "path must begin"),
+        ({"domain": "a;b"}, "domain must be"),
+        ({"domain": ""}, "domain must be"),
+        ({"name": "a", "also_read": ("a",)}, "stands twice"),
+        ({"also_read": ("a", "a")}, "stands twice"),
+        ({"also_read": "token"}, r"also_read=\['token'\]"),
+        ({"name": ""}, "no token"),
+        ({"name": "a b"}, "no token"),
+        ({"name": "a=b"}, "no token"),
+        ({"name": "a\r\nX"}, "no token"),
+        ({"also_read": ("é",)}, "no token"),
+        ({"name": "__Host-a", "secure": False}, "__Host-"),
+        ({"name": "__host-a", "path": "/app"}, "__Host-"),
+        ({"name": "__Host-a", "domain": "example.com"}, "__Host-"),
+        ({"name": "__Secure-a", "secure": False}, "__Secure-"),
+    ],
+)
+def test_a_cookie_no_browser_would_keep_fails_at_once(settings: dict[str, Any], mend: str) -> None:
+    with pytest.raises(ConfigError, match=mend):
+        SessionCookie(**settings)
