@@ -38,6 +38,12 @@ def database_url(request: pytest.FixtureRequest) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Coroutines among the tests run on asyncio, each in an event loop of its own."""
+    return "asyncio"
+
+
 @pytest.fixture(autouse=True)
 def _structlog_as_it_was() -> Iterator[None]:
     """A test that configures structlog configures it for itself."""

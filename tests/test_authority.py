@@ -96,32 +96,29 @@ def test_start_that_fails_puts_nothing_on_the_response() -> None:
 # end
 
 
-def test_end_on_a_public_path_revokes_the_session_and_clears_every_cookie() -> None:
-    async def main() -> None:
-        authority = authority_of(cookie=OLDER, store=MemorySessionStore())
-        echo = Echo()
+async def test_end_on_a_public_path_revokes_the_session_and_clears_every_cookie() -> None:
+    authority = authority_of(cookie=OLDER, store=MemorySessionStore())
+    echo = Echo()
 
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            if scope["path"] != "/logout":
-                return await echo(scope, receive, send)
-            response = Response()
-            await authority.end(response, Request(scope))
-            return await response(scope, receive, send)
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/logout":
+            return await echo(scope, receive, send)
+        response = Response()
+        await authority.end(response, Request(scope))
+        return await response(scope, receive, send)
 
-        guarded = JWTSessionMiddleware(app, authority=authority, public=["/logout"])
-        sent = cookie((await authority.issue(ADA)).token)[1].decode()
-        assert (await ask(guarded, cookie=sent)).status_code == 200
-        gone = await ask(guarded, "/logout", "POST", cookie=sent)
-        assert [value.split(";")[0] for value in gone.headers.get_list("set-cookie")] == [
-            "__Host-session=",
-            "token=",
-            "jwt=",
-        ]
-        assert (await ask(guarded, cookie=sent)).status_code == 401
-        assert await authority.sessions_of("1") == []
-        assert counts(authority, "sessions.revocations") == {("session",): 1}
-
-    asyncio.run(main())
+    guarded = JWTSessionMiddleware(app, authority=authority, public=["/logout"])
+    sent = cookie((await authority.issue(ADA)).token)[1].decode()
+    assert (await ask(guarded, cookie=sent)).status_code == 200
+    gone = await ask(guarded, "/logout", "POST", cookie=sent)
+    assert [value.split(";")[0] for value in gone.headers.get_list("set-cookie")] == [
+        "__Host-session=",
+        "token=",
+        "jwt=",
+    ]
+    assert (await ask(guarded, cookie=sent)).status_code == 401
+    assert await authority.sessions_of("1") == []
+    assert counts(authority, "sessions.revocations") == {("session",): 1}
 
 
 @pytest.mark.parametrize(
@@ -275,29 +272,24 @@ def test_a_stream_of_a_store_that_cannot_say_does_not_go_on() -> None:
 # revoke
 
 
-def test_one_a_users_and_everybodys_sessions_are_revoked() -> None:
-    async def main() -> None:
-        authority = authority_of(store=MemorySessionStore())
-        one, two = [await authority.issue(ADA) for _ in range(2)]
-        other = await authority.issue(Session(user_id="2"))
+async def test_one_a_users_and_everybodys_sessions_are_revoked() -> None:
+    authority = authority_of(store=MemorySessionStore())
+    one, two = [await authority.issue(ADA) for _ in range(2)]
+    other = await authority.issue(Session(user_id="2"))
 
-        async def alive() -> list[bool]:
-            return [
-                (await authority.authenticate([cookie(each.token)])).result == "accepted" for each in (one, two, other)
-            ]
+    async def alive() -> list[bool]:
+        return [(await authority.authenticate([cookie(each.token)])).result == "accepted" for each in (one, two, other)]
 
-        assert await alive() == [True, True, True]
-        await authority.revoke_user("1", keep=two.session_id)
-        assert await alive() == [False, True, True]
-        assert await authority.revoke(two.session_id)
-        assert not await authority.revoke(two.session_id)
-        assert await alive() == [False, False, True]
-        await authority.revoke_all()
-        assert await alive() == [False, False, False]
-        again = await authority.issue(ADA)
-        assert (await authority.authenticate([cookie(again.token)])).result == "accepted"
-
-    asyncio.run(main())
+    assert await alive() == [True, True, True]
+    await authority.revoke_user("1", keep=two.session_id)
+    assert await alive() == [False, True, True]
+    assert await authority.revoke(two.session_id)
+    assert not await authority.revoke(two.session_id)
+    assert await alive() == [False, False, True]
+    await authority.revoke_all()
+    assert await alive() == [False, False, False]
+    again = await authority.issue(ADA)
+    assert (await authority.authenticate([cookie(again.token)])).result == "accepted"
 
 
 def test_without_a_store_nothing_can_be_listed_or_revoked() -> None:
@@ -315,25 +307,19 @@ def test_without_a_store_nothing_can_be_listed_or_revoked() -> None:
 # Its life
 
 
-def test_it_reports_its_configuration_once_and_withdraws_its_gauges_at_the_end() -> None:
-    async def main() -> None:
-        async with authority_of(store=MemorySessionStore()) as authority:
-            authority.open()
-            await authority.issue(ADA)
-            assert list(authority.parts.counters.gauges())
-        assert list(authority.parts.counters.gauges()) == []
-        assert counts(authority, "tokens.issued") == {("2", "start"): 1}
-        await authority.aclose()
-
-    asyncio.run(main())
+async def test_it_reports_its_configuration_once_and_withdraws_its_gauges_at_the_end() -> None:
+    async with authority_of(store=MemorySessionStore()) as authority:
+        authority.open()
+        await authority.issue(ADA)
+        assert list(authority.parts.counters.gauges())
+    assert list(authority.parts.counters.gauges()) == []
+    assert counts(authority, "tokens.issued") == {("2", "start"): 1}
+    await authority.aclose()
 
 
-def test_it_ends_without_a_store_too() -> None:
-    async def main() -> None:
-        async with authority_of() as authority:
-            assert authority.migration.version == 2
-
-    asyncio.run(main())
+async def test_it_ends_without_a_store_too() -> None:
+    async with authority_of() as authority:
+        assert authority.migration.version == 2
 
 
 def test_two_authorities_accept_each_others_tokens_only_by_shared_keys() -> None:
@@ -342,18 +328,15 @@ def test_two_authorities_accept_each_others_tokens_only_by_shared_keys() -> None
     assert outcome.reason is Reason.ISSUER_MISMATCH
 
 
-def test_a_browser_keeps_the_cookie_that_start_sets() -> None:
-    async def main() -> None:
-        authority = authority_of()
-        response = Response()
-        issued = await authority.start(response, ADA)
-        jar: SimpleCookie = SimpleCookie(set_cookies(response)[0])
-        assert jar["__Host-session"].value == issued.token
-        async with client(JWTSessionMiddleware(Echo(), authority=authority)) as http:
-            http.cookies.set("__Host-session", issued.token)
-            assert (await http.get("/")).status_code == 200
-
-    asyncio.run(main())
+async def test_a_browser_keeps_the_cookie_that_start_sets() -> None:
+    authority = authority_of()
+    response = Response()
+    issued = await authority.start(response, ADA)
+    jar: SimpleCookie = SimpleCookie(set_cookies(response)[0])
+    assert jar["__Host-session"].value == issued.token
+    async with client(JWTSessionMiddleware(Echo(), authority=authority)) as http:
+        http.cookies.set("__Host-session", issued.token)
+        assert (await http.get("/")).status_code == 200
 
 
 def test_an_old_token_is_one_of_this_authoritys_key() -> None:
@@ -414,18 +397,15 @@ def test_a_session_class_is_no_schema_and_the_error_says_how_to_make_one() -> No
         SessionAuthority(given, keys=KeyRing([Key.hmac(SECRET)]))
 
 
-def test_an_integer_names_a_user_as_it_does_in_a_token() -> None:
+async def test_an_integer_names_a_user_as_it_does_in_a_token() -> None:
     authority = authority_of(store=MemorySessionStore())
 
-    async def main() -> None:
-        issued = await authority.issue(Session(user_id="7"))
-        bearer = [(b"authorization", b"Bearer " + issued.token.encode())]
-        assert [row.user_id for row in await authority.sessions_of(7)] == ["7"]
-        assert (await authority.authenticate(bearer)).result == "accepted"
-        assert not await authority.revoke(issued.session_id, user_id=8)
-        await authority.revoke_user(7)
-        assert (await authority.authenticate(bearer)).reason is Reason.SESSION_REVOKED
-        with pytest.raises(ConfigError, match="a user id is"):
-            await authority.revoke_user(None)
-
-    asyncio.run(main())
+    issued = await authority.issue(Session(user_id="7"))
+    bearer = [(b"authorization", b"Bearer " + issued.token.encode())]
+    assert [row.user_id for row in await authority.sessions_of(7)] == ["7"]
+    assert (await authority.authenticate(bearer)).result == "accepted"
+    assert not await authority.revoke(issued.session_id, user_id=8)
+    await authority.revoke_user(7)
+    assert (await authority.authenticate(bearer)).reason is Reason.SESSION_REVOKED
+    with pytest.raises(ConfigError, match="a user id is"):
+        await authority.revoke_user(None)

@@ -56,84 +56,70 @@ def test_the_longest_lifetime_is_that_of_the_window_or_of_what_is_adopted() -> N
 
 
 @pytest.mark.parametrize(("audience", "minted"), [("app", "app"), (["app", "api"], ["app", "api"])])
-def test_issuer_and_audience_are_minted_and_required(audience: Any, minted: Any) -> None:
-    async def main() -> None:
-        at = authority_of(issuer="https://issuer.example", audience=audience)
-        issued = await at.issue(Session(user_id="7"))
-        verified = await at.verify(issued.token)
-        assert (verified.claims["iss"], verified.claims["aud"]) == ("https://issuer.example", minted)
-        assert (await ask(authority_of(issuer="https://other.example", audience="app"), issued.token)).reason == (
-            "issuer_mismatch"
-        )
-
-    asyncio.run(main())
+async def test_issuer_and_audience_are_minted_and_required(audience: Any, minted: Any) -> None:
+    at = authority_of(issuer="https://issuer.example", audience=audience)
+    issued = await at.issue(Session(user_id="7"))
+    verified = await at.verify(issued.token)
+    assert (verified.claims["iss"], verified.claims["aud"]) == ("https://issuer.example", minted)
+    assert (await ask(authority_of(issuer="https://other.example", audience="app"), issued.token)).reason == (
+        "issuer_mismatch"
+    )
 
 
-def test_the_parts_of_one_authority_show_themselves_in_gauges() -> None:
-    async def main() -> None:
-        gate = asyncio.Event()
+async def test_the_parts_of_one_authority_show_themselves_in_gauges() -> None:
+    gate = asyncio.Event()
 
-        @source("email")
-        async def emails(keys: Any) -> Any:
-            await gate.wait()
-            return {key: {"email": "a@b.c"} for key in keys}
+    @source("email")
+    async def emails(keys: Any) -> Any:
+        await gate.wait()
+        return {key: {"email": "a@b.c"} for key in keys}
 
-        at = authority_of(
-            sources=[emails], store=MemorySessionStore(), effective_at={2: datetime(2026, 1, 1, tzinfo=UTC)}
-        )
-        assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 0, ("sessions",): 0, ("tokens",): 0}
-        assert gauges(at, names.LOOKUP_WAITING) == {("claims",): 0, ("sessions",): 0}
-        assert gauges(at, names.LOOKUP_BREAKER_OPEN) == {("claims",): False, ("sessions",): False}
-        assert gauges(at, names.PAYLOAD_LAST_MINTED) == {("1",): None, ("2",): None}
-        assert set(gauges(at, names.PAYLOAD_SUPERSEDED)) == {("1",)}
-        assert list(gauges(at, names.PAYLOAD_INFO).values()) == [1]
-        issued = await at.issue(Session(user_id="7", email="a@b.c"))
-        old = old_token(at, {"userId": "7"}, version=1, sid=issued.session_id)
-        waiting = asyncio.create_task(ask(at, old))
-        await turns()
-        assert gauges(at, names.LOOKUP_WAITING) == {("claims",): 1, ("sessions",): 0}
-        gate.set()
-        assert (await waiting).session.email == "a@b.c"
-        assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 1, ("sessions",): 1, ("tokens",): 1}
-        assert (await ask(at, issued.token)).result == "accepted"
-        assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 1, ("sessions",): 1, ("tokens",): 2}
-        assert gauges(at, names.PAYLOAD_LAST_MINTED)[("2",)] is not None
-        await at.aclose()
-        assert list(at.parts.counters.gauges()) == []
-
-    asyncio.run(main())
+    at = authority_of(sources=[emails], store=MemorySessionStore(), effective_at={2: datetime(2026, 1, 1, tzinfo=UTC)})
+    assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 0, ("sessions",): 0, ("tokens",): 0}
+    assert gauges(at, names.LOOKUP_WAITING) == {("claims",): 0, ("sessions",): 0}
+    assert gauges(at, names.LOOKUP_BREAKER_OPEN) == {("claims",): False, ("sessions",): False}
+    assert gauges(at, names.PAYLOAD_LAST_MINTED) == {("1",): None, ("2",): None}
+    assert set(gauges(at, names.PAYLOAD_SUPERSEDED)) == {("1",)}
+    assert list(gauges(at, names.PAYLOAD_INFO).values()) == [1]
+    issued = await at.issue(Session(user_id="7", email="a@b.c"))
+    old = old_token(at, {"userId": "7"}, version=1, sid=issued.session_id)
+    waiting = asyncio.create_task(ask(at, old))
+    await turns()
+    assert gauges(at, names.LOOKUP_WAITING) == {("claims",): 1, ("sessions",): 0}
+    gate.set()
+    assert (await waiting).session.email == "a@b.c"
+    assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 1, ("sessions",): 1, ("tokens",): 1}
+    assert (await ask(at, issued.token)).result == "accepted"
+    assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 1, ("sessions",): 1, ("tokens",): 2}
+    assert gauges(at, names.PAYLOAD_LAST_MINTED)[("2",)] is not None
+    await at.aclose()
+    assert list(at.parts.counters.gauges()) == []
 
 
-def test_an_open_breaker_shows_itself() -> None:
-    async def main() -> None:
-        @source("email")
-        async def down(keys: Any) -> Any:
-            raise OSError
+async def test_an_open_breaker_shows_itself() -> None:
+    @source("email")
+    async def down(keys: Any) -> Any:
+        raise OSError
 
-        at = authority_of(sources=[down])
-        for user in range(5):
-            await ask(at, old_token(at, {"userId": str(user)}, version=1))
-        assert gauges(at, names.LOOKUP_BREAKER_OPEN) == {("claims",): True}
-
-    asyncio.run(main())
+    at = authority_of(sources=[down])
+    for user in range(5):
+        await ask(at, old_token(at, {"userId": str(user)}, version=1))
+    assert gauges(at, names.LOOKUP_BREAKER_OPEN) == {("claims",): True}
 
 
-def test_two_sources_are_one_lookup_in_the_gauges_and_both_are_read() -> None:
-    async def main() -> None:
-        @source("email")
-        async def emails(keys: Any) -> Any:
-            return {key: {"email": "a@b.c"} for key in keys}
+async def test_two_sources_are_one_lookup_in_the_gauges_and_both_are_read() -> None:
+    @source("email")
+    async def emails(keys: Any) -> Any:
+        return {key: {"email": "a@b.c"} for key in keys}
 
-        @source("role", by="companyId")
-        async def roles(keys: Any) -> Any:
-            return {key: {"role": "admin"} for key in keys}
+    @source("role", by="companyId")
+    async def roles(keys: Any) -> Any:
+        return {key: {"role": "admin"} for key in keys}
 
-        at = authority_of(sources=[emails, roles])
-        outcome = await ask(at, old_token(at, {"userId": "7", "companyId": "c"}, version=1))
-        assert (outcome.session.email, outcome.session.role) == ("a@b.c", "admin")
-        assert gauges(at, names.CACHE_ENTRIES)[("claims",)] == 2
-
-    asyncio.run(main())
+    at = authority_of(sources=[emails, roles])
+    outcome = await ask(at, old_token(at, {"userId": "7", "companyId": "c"}, version=1))
+    assert (outcome.session.email, outcome.session.role) == ("a@b.c", "admin")
+    assert gauges(at, names.CACHE_ENTRIES)[("claims",)] == 2
 
 
 def test_what_reads_counts_keeps_no_authority_alive() -> None:

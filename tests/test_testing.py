@@ -47,33 +47,27 @@ def app_of(authority: Any) -> Starlette:
         (SessionCookie("mine"), "https://app.example.com"),
     ],
 )
-def test_a_client_is_logged_in_without_a_login_page_and_can_log_in_and_out_afterwards(
+async def test_a_client_is_logged_in_without_a_login_page_and_can_log_in_and_out_afterwards(
     cookie: SessionCookie, base_url: str
 ) -> None:
-    async def main() -> None:
-        authority = authority_of(cookie=cookie)
-        async with client(app_of(authority), base_url=base_url) as http:
-            assert (await http.get("/me")).status_code == 401
-            await log_in(http, authority, Session(user_id="1"))
-            assert (await http.get("/me")).text == "1"
-            await http.get("/login")
-            assert (await http.get("/me")).text == "2"
-            await http.get("/logout")
-            assert (await http.get("/me")).status_code == 401
-
-    asyncio.run(main())
+    authority = authority_of(cookie=cookie)
+    async with client(app_of(authority), base_url=base_url) as http:
+        assert (await http.get("/me")).status_code == 401
+        await log_in(http, authority, Session(user_id="1"))
+        assert (await http.get("/me")).text == "1"
+        await http.get("/login")
+        assert (await http.get("/me")).text == "2"
+        await http.get("/logout")
+        assert (await http.get("/me")).status_code == 401
 
 
-def test_errors_of_the_app_reach_the_test() -> None:
+async def test_errors_of_the_app_reach_the_test() -> None:
     async def broken(scope: Scope, receive: Receive, send: Send) -> None:
         raise LookupError("mine")
 
-    async def main() -> None:
-        async with client(broken) as http:
-            with pytest.raises(LookupError, match="mine"):
-                await http.get("/")
-
-    asyncio.run(main())
+    async with client(broken) as http:
+        with pytest.raises(LookupError, match="mine"):
+            await http.get("/")
 
 
 def test_an_old_token_has_just_these_claims_and_an_envelope_that_can_be_changed() -> None:

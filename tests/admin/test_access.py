@@ -87,11 +87,8 @@ async def _raises_later(conn: HTTPConnection, session: Session) -> bool:
 
 
 @pytest.mark.parametrize("allow", [lambda conn, session: session.role == "admin", _async_true])
-def test_true_allows(allow: Any) -> None:
-    async def main() -> None:
-        assert (await (await Stage(allow=allow).log_in()).json(ADMIN))[0] == 200
-
-    asyncio.run(main())
+async def test_true_allows(allow: Any) -> None:
+    assert (await (await Stage(allow=allow).log_in()).json(ADMIN))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -106,14 +103,11 @@ def test_true_allows(allow: Any) -> None:
         _raises_later,
     ],
 )
-def test_whatever_is_not_true_denies_every_route(allow: Any) -> None:
-    async def main() -> None:
-        stage = Stage(allow=allow)
-        visit = await stage.log_in()
-        assert await statuses(visit, ROUTES) == {403}
-        assert [user.user_id for user in await stage.authority.active_users()] == ["1"]
-
-    asyncio.run(main())
+async def test_whatever_is_not_true_denies_every_route(allow: Any) -> None:
+    stage = Stage(allow=allow)
+    visit = await stage.log_in()
+    assert await statuses(visit, ROUTES) == {403}
+    assert [user.user_id for user in await stage.authority.active_users()] == ["1"]
 
 
 def test_an_exception_is_logged_by_its_name_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -127,90 +121,72 @@ def test_an_exception_is_logged_by_its_name_alone(caplog: pytest.LogCaptureFixtu
     ]
 
 
-def test_it_is_asked_on_every_request_with_the_request_and_its_session() -> None:
+async def test_it_is_asked_on_every_request_with_the_request_and_its_session() -> None:
     asked: list[tuple[str, str]] = []
 
     def allow(conn: HTTPConnection, session: Session) -> bool:
         asked.append((conn.url.path, session.user_id))
         return len(asked) < 3
 
-    async def main() -> None:
-        visit = await Stage(allow=allow).log_in("5")
-        codes = [(await visit.json(path))[0] for path in (ADMIN, f"{ADMIN}migration", ADMIN)]
-        assert codes == [200, 200, 403]
-        assert asked == [(ADMIN, "5"), (f"{ADMIN}migration", "5"), (ADMIN, "5")]
-
-    asyncio.run(main())
+    visit = await Stage(allow=allow).log_in("5")
+    codes = [(await visit.json(path))[0] for path in (ADMIN, f"{ADMIN}migration", ADMIN)]
+    assert codes == [200, 200, 403]
+    assert asked == [(ADMIN, "5"), (f"{ADMIN}migration", "5"), (ADMIN, "5")]
 
 
-def test_the_store_is_asked_on_every_request_and_not_a_cache() -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        store = Counting(clock=clock)
-        visit = await Stage(store=store, clock=clock).log_in()
-        await visit.ask(ADMIN)
-        before = store.asked
-        for path in (ADMIN, DEVICES, ADMIN):
-            assert (await visit.ask(path)).status_code == 200
-        assert store.asked == before + 3
-
-    asyncio.run(main())
+async def test_the_store_is_asked_on_every_request_and_not_a_cache() -> None:
+    clock = FakeClock()
+    store = Counting(clock=clock)
+    visit = await Stage(store=store, clock=clock).log_in()
+    await visit.ask(ADMIN)
+    before = store.asked
+    for path in (ADMIN, DEVICES, ADMIN):
+        assert (await visit.ask(path)).status_code == 200
+    assert store.asked == before + 3
 
 
-def test_a_session_that_was_revoked_elsewhere_is_turned_away_at_once() -> None:
-    async def main() -> None:
-        stage = Stage()
-        visit = await stage.log_in()
-        assert await statuses(visit, [ROUTES[0]]) == {200}
-        await stage.store.revoke(visit.session_id)  # as another process does: nothing is told here
-        assert await statuses(visit, [*ROUTES, *MINE]) == {401}
-        stage.clock.advance(60)
-        response = await visit.ask(ADMIN)
-        assert response.status_code == 401
-
-    asyncio.run(main())
+async def test_a_session_that_was_revoked_elsewhere_is_turned_away_at_once() -> None:
+    stage = Stage()
+    visit = await stage.log_in()
+    assert await statuses(visit, [ROUTES[0]]) == {200}
+    await stage.store.revoke(visit.session_id)  # as another process does: nothing is told here
+    assert await statuses(visit, [*ROUTES, *MINE]) == {401}
+    stage.clock.advance(60)
+    response = await visit.ask(ADMIN)
+    assert response.status_code == 401
 
 
-def test_a_store_that_is_down_allows_nothing() -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        store = Counting(clock=clock)
-        visit = await Stage(store=store, clock=clock).log_in()
-        assert await statuses(visit, [ROUTES[0]]) == {200}
-        store.down = True
-        assert await statuses(visit, [*ROUTES, *MINE]) == {503}
-        assert (await visit.ask(ADMIN)).headers["retry-after"] == "1"
-
-    asyncio.run(main())
+async def test_a_store_that_is_down_allows_nothing() -> None:
+    clock = FakeClock()
+    store = Counting(clock=clock)
+    visit = await Stage(store=store, clock=clock).log_in()
+    assert await statuses(visit, [ROUTES[0]]) == {200}
+    store.down = True
+    assert await statuses(visit, [*ROUTES, *MINE]) == {503}
+    assert (await visit.ask(ADMIN)).headers["retry-after"] == "1"
 
 
-def test_a_request_without_session_is_denied_where_the_middleware_lets_it_pass() -> None:
-    async def main() -> None:
-        for settings in ({"optional": ["/*"]}, {"public": ["/*"]}, {}):
-            nobody = Stage(**settings).nobody()  # type: ignore[arg-type] # lists of paths
-            assert await statuses(nobody, [*ROUTES, *MINE]) == {401}
-
-    asyncio.run(main())
+async def test_a_request_without_session_is_denied_where_the_middleware_lets_it_pass() -> None:
+    for settings in ({"optional": ["/*"]}, {"public": ["/*"]}, {}):
+        nobody = Stage(**settings).nobody()  # type: ignore[arg-type] # lists of paths
+        assert await statuses(nobody, [*ROUTES, *MINE]) == {401}
 
 
-def test_a_session_that_another_authority_or_nobody_read_is_none() -> None:
+async def test_a_session_that_another_authority_or_nobody_read_is_none() -> None:
     authority, other = authority_of(store=MemorySessionStore()), authority_of(store=MemorySessionStore())
     admin = SessionAdmin(authority, allow=lambda request, session: True)
     behind_other = Starlette(
         routes=[Mount("/a", admin)], middleware=[Middleware(JWTSessionMiddleware, authority=other)]
     )
 
-    async def main() -> None:
-        token = (await other.issue(Session(user_id="1"))).token
-        assert (await ask(behind_other, "/a/", bearer=token)).status_code == 401
-        sent = Sent()
-        await admin(scope_of("/", state={"session": Session(user_id="1"), "token": None}), nothing, sent)
-        assert sent.messages[0]["status"] == 401
-
-    asyncio.run(main())
+    token = (await other.issue(Session(user_id="1"))).token
+    assert (await ask(behind_other, "/a/", bearer=token)).status_code == 401
+    sent = Sent()
+    await admin(scope_of("/", state={"session": Session(user_id="1"), "token": None}), nothing, sent)
+    assert sent.messages[0]["status"] == 401
 
 
-def test_a_session_put_there_without_a_token_is_none() -> None:
+async def test_a_session_put_there_without_a_token_is_none() -> None:
     """Two middlewares, and something between them that takes the cookie away."""
     authority = authority_of(store=MemorySessionStore())
     admin = SessionAdmin(authority, allow=lambda request, session: True)
@@ -218,57 +194,45 @@ def test_a_session_put_there_without_a_token_is_none() -> None:
     async def without_headers(scope: Any, receive: Any, send: Any) -> None:
         await admin({**scope, "headers": []}, receive, send)
 
-    async def main() -> None:
-        token = (await authority.issue(Session(user_id="1"))).token
-        app = JWTSessionMiddleware(without_headers, authority=authority)
-        assert (await ask(app, "/", bearer=token)).status_code == 401
-
-    asyncio.run(main())
+    token = (await authority.issue(Session(user_id="1"))).token
+    app = JWTSessionMiddleware(without_headers, authority=authority)
+    assert (await ask(app, "/", bearer=token)).status_code == 401
 
 
 @pytest.mark.parametrize(("row", "status"), [({"email": "a@b.c"}, 200), (None, 403)])
-def test_a_claim_that_a_default_stands_in_for_grants_nothing(row: Any, status: int) -> None:
+async def test_a_claim_that_a_default_stands_in_for_grants_nothing(row: Any, status: int) -> None:
     """`email` came with version 2: fetched it counts, defaulted it does not, whatever `allow` would say."""
 
     @source("email")
     async def emails(keys: Any) -> Any:
         return {key: row for key in keys if row is not None}
 
-    async def main() -> None:
-        stage = Stage(allow=lambda conn, session: True, sources=[emails])
-        visit = await stage.log_in()
-        key = SessionKey(session_id=visit.session_id, user_id="1")
-        assert (await stage.store.statuses([key]))[key].active
-        claims = {"userId": "1", "role": "admin"}
-        auth_time = stage.clock.now() - 0.001
-        visit.token = old_token(stage.authority, claims, version=1, sid=visit.session_id, auth_time=auth_time)
-        assert await statuses(visit, ROUTES[:3]) == {status}
-        assert await statuses(visit, MINE[:1]) == {200}
-
-    asyncio.run(main())
+    stage = Stage(allow=lambda conn, session: True, sources=[emails])
+    visit = await stage.log_in()
+    key = SessionKey(session_id=visit.session_id, user_id="1")
+    assert (await stage.store.statuses([key]))[key].active
+    claims = {"userId": "1", "role": "admin"}
+    auth_time = stage.clock.now() - 0.001
+    visit.token = old_token(stage.authority, claims, version=1, sid=visit.session_id, auth_time=auth_time)
+    assert await statuses(visit, ROUTES[:3]) == {status}
+    assert await statuses(visit, MINE[:1]) == {200}
 
 
-def test_a_bearer_token_administrates_too() -> None:
-    async def main() -> None:
-        stage = Stage()
-        visit = await stage.log_in()
-        headers = {"authorization": f"Bearer {visit.token}"}
-        nobody = stage.nobody()
-        assert (await nobody.ask(ADMIN, headers=headers)).status_code == 200
-        revoked = await nobody.ask(f"{ADMIN}revoke-user", "POST", headers=headers, json={**BODY, "user_id": "9"})
-        assert revoked.json() == {"revoked": "user"}
-
-    asyncio.run(main())
+async def test_a_bearer_token_administrates_too() -> None:
+    stage = Stage()
+    visit = await stage.log_in()
+    headers = {"authorization": f"Bearer {visit.token}"}
+    nobody = stage.nobody()
+    assert (await nobody.ask(ADMIN, headers=headers)).status_code == 200
+    revoked = await nobody.ask(f"{ADMIN}revoke-user", "POST", headers=headers, json={**BODY, "user_id": "9"})
+    assert revoked.json() == {"revoked": "user"}
 
 
-def test_an_expired_session_is_turned_away() -> None:
-    async def main() -> None:
-        stage = Stage(window=timedelta(hours=1))
-        visit = await stage.log_in()
-        stage.clock.advance(3_700)
-        assert await statuses(visit, [*ROUTES, *MINE]) == {401}
-
-    asyncio.run(main())
+async def test_an_expired_session_is_turned_away() -> None:
+    stage = Stage(window=timedelta(hours=1))
+    visit = await stage.log_in()
+    stage.clock.advance(3_700)
+    assert await statuses(visit, [*ROUTES, *MINE]) == {401}
 
 
 def test_a_websocket_is_closed() -> None:

@@ -85,17 +85,14 @@ def test_what_is_no_form_is_refused(body: bytes) -> None:
     assert refused(FORM, body) == 400
 
 
-def test_a_body_that_does_not_arrive_is_refused() -> None:
+async def test_a_body_that_does_not_arrive_is_refused() -> None:
     async def receive() -> Any:
         return {"type": "http.disconnect"}
 
-    async def main() -> None:
-        request = Request(scope_of("/", method="POST", headers=[(b"content-type", JSON)]), receive)
-        with pytest.raises(HTTPException) as raised:
-            await fields_of(request, authority_of(), visitor())
-        assert raised.value.status_code == 400
-
-    asyncio.run(main())
+    request = Request(scope_of("/", method="POST", headers=[(b"content-type", JSON)]), receive)
+    with pytest.raises(HTTPException) as raised:
+        await fields_of(request, authority_of(), visitor())
+    assert raised.value.status_code == 400
 
 
 def elliptic() -> tuple[Key, Key]:
@@ -107,23 +104,20 @@ def elliptic() -> tuple[Key, Key]:
 
 
 @pytest.mark.parametrize("kind", [FORM, b"text/plain"])
-def test_what_a_script_must_send_is_said_to_it(kind: bytes) -> None:
+async def test_what_a_script_must_send_is_said_to_it(kind: bytes) -> None:
     """A script that names no content type sends a form's, as curl does."""
 
-    async def main() -> None:
-        visit = await Stage().log_in()
-        response = await visit.ask(
-            f"{ADMIN}revoke-all", "POST", content=b'{"confirm": true}', headers={"content-type": kind.decode()}
-        )
-        assert response.headers["content-type"] == "application/problem+json"
-        assert response.json() == {
-            "type": "about:blank",
-            "title": "Unsupported Media Type",
-            "status": 415,
-            "detail": "Send the header Content-Type: application/json, or the form of the page.",
-        }
-
-    asyncio.run(main())
+    visit = await Stage().log_in()
+    response = await visit.ask(
+        f"{ADMIN}revoke-all", "POST", content=b'{"confirm": true}', headers={"content-type": kind.decode()}
+    )
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json() == {
+        "type": "about:blank",
+        "title": "Unsupported Media Type",
+        "status": 415,
+        "detail": "Send the header Content-Type: application/json, or the form of the page.",
+    }
 
 
 @pytest.mark.parametrize("kind", ["secret", "key pair", "public key"])
@@ -146,27 +140,24 @@ def test_a_form_outlives_a_reissue() -> None:
     assert read(FORM, body, authority, visitor(token=b"after.the.reissue")) == {}
 
 
-def test_the_page_that_brings_the_reissued_cookie_has_a_form_that_works() -> None:
+async def test_the_page_that_brings_the_reissued_cookie_has_a_form_that_works() -> None:
     @source("email")
     async def emails(keys: Any) -> Any:
         return {key: {"email": "a@b.c"} for key in keys}
 
-    async def main() -> None:
-        stage = Stage(sources=[emails], reissue=True)
-        visit = await stage.log_in()
-        claims, began = {"userId": "1", "role": "admin"}, stage.clock.now() - 0.001
-        visit.token = old_token(stage.authority, claims, version=1, sid=visit.session_id, auth_time=began)
-        page = await visit.page(ADMIN)
-        name, _, value = page.headers["set-cookie"].partition(";")[0].partition("=")
-        assert name == stage.authority.cookie.name
-        assert value != visit.token
-        visit.token = value
-        question = await visit.send(page, page.form("Revoke all sessions of everybody"))
-        assert question.status == 200
-        assert (await visit.send(question, question.form("Yes, revoke"))).status == 200
-        assert await stage.authority.active_users() == []
-
-    asyncio.run(main())
+    stage = Stage(sources=[emails], reissue=True)
+    visit = await stage.log_in()
+    claims, began = {"userId": "1", "role": "admin"}, stage.clock.now() - 0.001
+    visit.token = old_token(stage.authority, claims, version=1, sid=visit.session_id, auth_time=began)
+    page = await visit.page(ADMIN)
+    name, _, value = page.headers["set-cookie"].partition(";")[0].partition("=")
+    assert name == stage.authority.cookie.name
+    assert value != visit.token
+    visit.token = value
+    question = await visit.send(page, page.form("Revoke all sessions of everybody"))
+    assert question.status == 200
+    assert (await visit.send(question, question.form("Yes, revoke"))).status == 200
+    assert await stage.authority.active_users() == []
 
 
 def test_a_session_of_before_this_package_has_forms_too() -> None:
@@ -210,65 +201,53 @@ POSTS = [
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_another_site_cannot_post(path: str) -> None:
-    async def main() -> None:
-        stage = Stage()
-        visit, other = await stage.log_in("1"), await stage.log_in("1")
-        own = (await visit.page(DEVICES)).form("Log out on all other devices").fields["form_token"]
-        fields = {"session_id": other.session_id, "user_id": "1", "confirm": "yes"}
-        theirs = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
-        ours = {"origin": "https://testserver", "sec-fetch-site": "same-origin"}
-        attempts: list[dict[str, Any]] = [
-            {"data": {**fields, "form_token": own}, "headers": theirs},  # even with the form's own token
-            {"json": {**fields, "confirm": True}, "headers": theirs},
-            {"data": fields, "headers": ours},  # the guard passed, the token is missing
-            {"data": fields},
-            {"data": {**fields, "form_token": "AAAA"}, "headers": ours},
-        ]
-        for attempt in attempts:
-            assert (await visit.ask(path, "POST", accept=HTML, **attempt)).status_code == 403
-        disguised: dict[str, Any] = {
-            "content": json.dumps({**fields, "confirm": True}),
-            "headers": {"content-type": "text/plain"},
-        }
-        assert (await visit.ask(path, "POST", **disguised)).status_code == 415
-        assert len(await stage.authority.sessions_of("1")) == 2
-
-    asyncio.run(main())
+async def test_another_site_cannot_post(path: str) -> None:
+    stage = Stage()
+    visit, other = await stage.log_in("1"), await stage.log_in("1")
+    own = (await visit.page(DEVICES)).form("Log out on all other devices").fields["form_token"]
+    fields = {"session_id": other.session_id, "user_id": "1", "confirm": "yes"}
+    theirs = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    ours = {"origin": "https://testserver", "sec-fetch-site": "same-origin"}
+    attempts: list[dict[str, Any]] = [
+        {"data": {**fields, "form_token": own}, "headers": theirs},  # even with the form's own token
+        {"json": {**fields, "confirm": True}, "headers": theirs},
+        {"data": fields, "headers": ours},  # the guard passed, the token is missing
+        {"data": fields},
+        {"data": {**fields, "form_token": "AAAA"}, "headers": ours},
+    ]
+    for attempt in attempts:
+        assert (await visit.ask(path, "POST", accept=HTML, **attempt)).status_code == 403
+    disguised: dict[str, Any] = {
+        "content": json.dumps({**fields, "confirm": True}),
+        "headers": {"content-type": "text/plain"},
+    }
+    assert (await visit.ask(path, "POST", **disguised)).status_code == 415
+    assert len(await stage.authority.sessions_of("1")) == 2
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_nothing_is_revoked_by_a_link(path: str) -> None:
-    async def main() -> None:
-        visit = await Stage().log_in()
-        assert (await visit.ask(f"{path}?confirm=yes&user_id=1")).status_code == 405
-
-    asyncio.run(main())
+async def test_nothing_is_revoked_by_a_link(path: str) -> None:
+    visit = await Stage().log_in()
+    assert (await visit.ask(f"{path}?confirm=yes&user_id=1")).status_code == 405
 
 
-def test_the_form_of_one_session_is_not_anothers() -> None:
-    async def main() -> None:
-        stage = Stage()
-        mine, theirs = await stage.log_in("1"), await stage.log_in("2")
-        form = (await mine.page(ADMIN)).form("Revoke all sessions of everybody")
-        page = await theirs.page(ADMIN)
-        assert form.fields["form_token"] != page.forms[-1].fields["form_token"]
-        sent = await theirs.send(page, form)
-        assert sent.status == 403
-        assert "load it again" in sent.text
-
-    asyncio.run(main())
+async def test_the_form_of_one_session_is_not_anothers() -> None:
+    stage = Stage()
+    mine, theirs = await stage.log_in("1"), await stage.log_in("2")
+    form = (await mine.page(ADMIN)).form("Revoke all sessions of everybody")
+    page = await theirs.page(ADMIN)
+    assert form.fields["form_token"] != page.forms[-1].fields["form_token"]
+    sent = await theirs.send(page, form)
+    assert sent.status == 403
+    assert "load it again" in sent.text
 
 
-def test_a_page_holds_no_token_of_a_session() -> None:
-    async def main() -> None:
-        stage = Stage()
-        visit: Visit = await stage.log_in(label="phone")
-        for path in (ADMIN, f"{ADMIN}sessions?user_id=1", DEVICES):
-            for shown in ((await visit.page(path)).source, (await visit.ask(path)).text):
-                assert visit.token is not None
-                assert not any(part in shown for part in visit.token.split("."))
-                (row,) = await stage.authority.sessions_of("1")
-                assert row.session_token not in shown
-
-    asyncio.run(main())
+async def test_a_page_holds_no_token_of_a_session() -> None:
+    stage = Stage()
+    visit: Visit = await stage.log_in(label="phone")
+    for path in (ADMIN, f"{ADMIN}sessions?user_id=1", DEVICES):
+        for shown in ((await visit.page(path)).source, (await visit.ask(path)).text):
+            assert visit.token is not None
+            assert not any(part in shown for part in visit.token.split("."))
+            (row,) = await stage.authority.sessions_of("1")
+            assert row.session_token not in shown

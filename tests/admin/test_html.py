@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from dataclasses import replace
 from html import unescape
@@ -54,22 +53,19 @@ def test_a_document_without_links_has_no_navigation() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(NASTY)
-def test_a_label_is_shown_and_does_nothing_else(label: str) -> None:
+async def test_a_label_is_shown_and_does_nothing_else(label: str) -> None:
     """The parser sees the same elements as with a harmless label, and the label as text."""
 
-    async def main() -> None:
-        stage = Stage()
-        visit = await stage.log_in(label=label)
-        for path in (DEVICES, f"{ADMIN}sessions?user_id=1"):
-            page = await visit.page(path)
-            assert page.status == 200
-            assert {name for name, _ in page.elements} <= ELEMENTS
-            shown = label.encode("utf-8", "replace").decode().strip() or "no label"
-            assert page.cells[0][0] == f"{shown} (this one)"
-            status, facts = await visit.json(path)
-            assert (status, facts["sessions"][0]["label"]) == (200, json.loads(json.dumps(label)))
-
-    asyncio.run(main())
+    stage = Stage()
+    visit = await stage.log_in(label=label)
+    for path in (DEVICES, f"{ADMIN}sessions?user_id=1"):
+        page = await visit.page(path)
+        assert page.status == 200
+        assert {name for name, _ in page.elements} <= ELEMENTS
+        shown = label.encode("utf-8", "replace").decode().strip() or "no label"
+        assert page.cells[0][0] == f"{shown} (this one)"
+        status, facts = await visit.json(path)
+        assert (status, facts["sessions"][0]["label"]) == (200, json.loads(json.dumps(label)))
 
 
 ELEMENTS = {"html", "head", "meta", "title", "link", "body", "a", "nav", "main", "h1", "p", "bdi", "form", "input"} | {
@@ -79,41 +75,32 @@ ELEMENTS = {"html", "head", "meta", "title", "link", "body", "a", "nav", "main",
 
 @settings(deadline=None, max_examples=40)
 @given(st.text(alphabet=st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=255))
-def test_a_user_id_is_found_by_its_link_whatever_it_holds(user_id: str) -> None:
-    async def main() -> None:
-        stage = Stage()
-        await stage.log_in(user_id)
-        visit = await stage.log_in("0")
-        page = await visit.page(f"{ADMIN}?limit=200")
-        for text, _ in page.links:
-            if text == user_id.strip():
-                listed = await visit.page(page.link(text))
-                assert listed.status == 200
-                assert len(listed.cells) == (1 if user_id != "0" else 2)
-                return
-        raise AssertionError("no link")
-
-    asyncio.run(main())
+async def test_a_user_id_is_found_by_its_link_whatever_it_holds(user_id: str) -> None:
+    stage = Stage()
+    await stage.log_in(user_id)
+    visit = await stage.log_in("0")
+    page = await visit.page(f"{ADMIN}?limit=200")
+    for text, _ in page.links:
+        if text == user_id.strip():
+            listed = await visit.page(page.link(text))
+            assert listed.status == 200
+            assert len(listed.cells) == (1 if user_id != "0" else 2)
+            return
+    raise AssertionError("no link")
 
 
-def test_a_label_longer_than_the_contract_is_cut() -> None:
-    async def main() -> None:
-        stage = Stage()
-        visit = await stage.log_in(label="x")
-        rows = stage.store._rows  # type: ignore[attr-defined] # as plain SQL on SQLite could write it
-        row = rows[visit.session_id]
-        rows[visit.session_id] = replace(row, label="y" * 5_000)
-        assert (await visit.json(DEVICES))[1]["sessions"][0]["label"] == "y" * 100
-        assert "y" * 101 not in (await visit.page(DEVICES)).source
-
-    asyncio.run(main())
+async def test_a_label_longer_than_the_contract_is_cut() -> None:
+    stage = Stage()
+    visit = await stage.log_in(label="x")
+    rows = stage.store._rows  # type: ignore[attr-defined] # as plain SQL on SQLite could write it
+    row = rows[visit.session_id]
+    rows[visit.session_id] = replace(row, label="y" * 5_000)
+    assert (await visit.json(DEVICES))[1]["sessions"][0]["label"] == "y" * 100
+    assert "y" * 101 not in (await visit.page(DEVICES)).source
 
 
 @pytest.mark.parametrize("label", ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'])
-def test_the_usual_suspects(label: str) -> None:
-    async def main() -> None:
-        page = await (await Stage().log_in(label=label)).page(DEVICES)
-        assert label not in page.source
-        assert label in page.text
-
-    asyncio.run(main())
+async def test_the_usual_suspects(label: str) -> None:
+    page = await (await Stage().log_in(label=label)).page(DEVICES)
+    assert label not in page.source
+    assert label in page.text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from starlette.requests import Request
 
@@ -53,71 +51,59 @@ def test_without_accept_it_is_json() -> None:
         (f"{ADMIN}revoke-all", "POST", 415),
     ],
 )
-def test_whatever_is_answered_carries_the_headers(path: str, method: str, status: int, accept: str) -> None:
-    async def main() -> None:
-        response = await (await Stage().log_in()).ask(path, method, accept=accept)
-        assert response.status_code == status
-        policy = response.headers["content-security-policy"].split("; ")
-        assert policy[0] == "default-src 'none'"
-        assert "frame-ancestors 'none'" in policy
-        assert not any("unsafe" in rule or "script" in rule for rule in policy)
-        assert response.headers["cache-control"] == "no-store"
-        assert response.headers["x-content-type-options"] == "nosniff"
-        assert response.headers["referrer-policy"] == "same-origin"
-        assert {name.strip() for name in response.headers["vary"].split(",")} == {"Accept", "Authorization", "Cookie"}
-        if status >= 400:
-            kind = "text/html; charset=utf-8" if accept else "application/problem+json"
-            assert response.headers["content-type"] == kind
-
-    asyncio.run(main())
+async def test_whatever_is_answered_carries_the_headers(path: str, method: str, status: int, accept: str) -> None:
+    response = await (await Stage().log_in()).ask(path, method, accept=accept)
+    assert response.status_code == status
+    policy = response.headers["content-security-policy"].split("; ")
+    assert policy[0] == "default-src 'none'"
+    assert "frame-ancestors 'none'" in policy
+    assert not any("unsafe" in rule or "script" in rule for rule in policy)
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "same-origin"
+    assert {name.strip() for name in response.headers["vary"].split(",")} == {"Accept", "Authorization", "Cookie"}
+    if status >= 400:
+        kind = "text/html; charset=utf-8" if accept else "application/problem+json"
+        assert response.headers["content-type"] == kind
 
 
-def test_a_problem_is_told_in_either_shape() -> None:
-    async def main() -> None:
-        visit = await Stage().log_in(role="user")
-        assert await visit.json(ADMIN) == (
-            403,
-            {
-                "type": "about:blank",
-                "title": "Forbidden",
-                "status": 403,
-                "detail": "You may not administrate sessions.",
-            },
-        )
-        page = await visit.page(ADMIN)
-        assert page.status == 403
-        assert "You may not administrate sessions." in page.text
-        assert ("p", {"role": "alert"}) in page.elements
-        assert await visit.json(f"{ADMIN}nowhere") == (
-            404,
-            {"type": "about:blank", "title": "Not Found", "status": 404},
-        )
-
-    asyncio.run(main())
+async def test_a_problem_is_told_in_either_shape() -> None:
+    visit = await Stage().log_in(role="user")
+    assert await visit.json(ADMIN) == (
+        403,
+        {
+            "type": "about:blank",
+            "title": "Forbidden",
+            "status": 403,
+            "detail": "You may not administrate sessions.",
+        },
+    )
+    page = await visit.page(ADMIN)
+    assert page.status == 403
+    assert "You may not administrate sessions." in page.text
+    assert ("p", {"role": "alert"}) in page.elements
+    assert await visit.json(f"{ADMIN}nowhere") == (
+        404,
+        {"type": "about:blank", "title": "Not Found", "status": 404},
+    )
 
 
-def test_who_has_no_session_is_told_how_to_get_one() -> None:
-    async def main() -> None:
-        response = await Stage(optional=["/*"]).nobody().ask(ADMIN)
-        assert response.status_code == 401
-        assert response.headers["www-authenticate"] == "Bearer"
-
-    asyncio.run(main())
+async def test_who_has_no_session_is_told_how_to_get_one() -> None:
+    response = await Stage(optional=["/*"]).nobody().ask(ADMIN)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("path", [ADMIN, f"{ADMIN}sessions?user_id=1", f"{ADMIN}migration", DEVICES])
-def test_pages_are_read_without_eyes_hands_and_scripts(path: str) -> None:
-    async def main() -> None:
-        stage = Stage()
-        visit = await stage.log_in(label="phone")
-        await stage.log_in()
-        page = await visit.page(path)
-        _is_accessible(page)
-        for form in page.forms:
-            if form.method == "post":
-                _is_accessible(await visit.send(page, form))
-
-    asyncio.run(main())
+async def test_pages_are_read_without_eyes_hands_and_scripts(path: str) -> None:
+    stage = Stage()
+    visit = await stage.log_in(label="phone")
+    await stage.log_in()
+    page = await visit.page(path)
+    _is_accessible(page)
+    for form in page.forms:
+        if form.method == "post":
+            _is_accessible(await visit.send(page, form))
 
 
 def _is_accessible(page: Page) -> None:
@@ -145,21 +131,15 @@ def _is_accessible(page: Page) -> None:
     assert len(told) == len(set(told))  # each can be told from the others
 
 
-def test_links_hold_behind_a_prefix_that_nobody_mentions() -> None:
-    async def main() -> None:
-        page = await (await Stage().log_in()).page(ADMIN)
-        targets = [href for _, href in page.links] + [form.action for form in page.forms]
-        assert len(targets) > 5
-        assert not any(target.startswith("/") or "//" in target for target in targets)
-        assert ("link", {"rel": "stylesheet", "href": "style.css"}) in page.elements
-
-    asyncio.run(main())
+async def test_links_hold_behind_a_prefix_that_nobody_mentions() -> None:
+    page = await (await Stage().log_in()).page(ADMIN)
+    targets = [href for _, href in page.links] + [form.action for form in page.forms]
+    assert len(targets) > 5
+    assert not any(target.startswith("/") or "//" in target for target in targets)
+    assert ("link", {"rel": "stylesheet", "href": "style.css"}) in page.elements
 
 
-def test_the_page_without_its_slash_is_found() -> None:
-    async def main() -> None:
-        response = await (await Stage().log_in()).ask(ADMIN.rstrip("/"))
-        assert response.status_code == 307
-        assert response.headers["location"] == f"https://testserver{ADMIN}"
-
-    asyncio.run(main())
+async def test_the_page_without_its_slash_is_found() -> None:
+    response = await (await Stage().log_in()).ask(ADMIN.rstrip("/"))
+    assert response.status_code == 307
+    assert response.headers["location"] == f"https://testserver{ADMIN}"

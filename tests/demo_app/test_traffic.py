@@ -22,23 +22,20 @@ def _the_same_chances() -> None:
     random.seed(7)
 
 
-def test_users_and_metrics_count_the_same_over_a_release(tmp_path: Path) -> None:
-    async def scene() -> None:
-        settings = Settings(users=3, window=12, rate=0.1)  # so rarely that they log out every other time
-        async with stage(tmp_path, settings) as on:
-            traffic = Traffic(settings, on.users, PASSWORD)
-            people = [_User(f"user{number}@example.com") for number in (1, 2, 3)]
-            for turn in range(40):
-                if turn == 15:
-                    await on.deployment.release()
-                await traffic.act(people[turn % 3])
-            seen = seen_by_users(traffic.counts)
-            assert seen == seen_by_prometheus(await on.scrape())
-            assert min(seen["accepted_v1"], seen["accepted_v2"], seen["fallbacks"], seen["revoked"]) > 0
-            assert (traffic.counts.refused, traffic.counts.without_email) == (Counter(), 0)
-            assert await on.database.saved() == (traffic.counts.saves, 0)
-
-    asyncio.run(scene())
+async def test_users_and_metrics_count_the_same_over_a_release(tmp_path: Path) -> None:
+    settings = Settings(users=3, window=12, rate=0.1)  # so rarely that they log out every other time
+    async with stage(tmp_path, settings) as on:
+        traffic = Traffic(settings, on.users, PASSWORD)
+        people = [_User(f"user{number}@example.com") for number in (1, 2, 3)]
+        for turn in range(40):
+            if turn == 15:
+                await on.deployment.release()
+            await traffic.act(people[turn % 3])
+        seen = seen_by_users(traffic.counts)
+        assert seen == seen_by_prometheus(await on.scrape())
+        assert min(seen["accepted_v1"], seen["accepted_v2"], seen["fallbacks"], seen["revoked"]) > 0
+        assert (traffic.counts.refused, traffic.counts.without_email) == (Counter(), 0)
+        assert await on.database.saved() == (traffic.counts.saves, 0)
 
 
 def test_a_401_after_the_end_of_the_token_is_expected_and_followed_by_a_login(tmp_path: Path) -> None:
@@ -90,36 +87,30 @@ def test_a_login_that_fails_is_a_refusal(tmp_path: Path) -> None:
     _with_one_user(tmp_path, scene)
 
 
-def test_a_request_without_an_answer_is_a_failure_and_the_users_go_on() -> None:
-    async def scene() -> None:
-        asked = asyncio.Event()
+async def test_a_request_without_an_answer_is_a_failure_and_the_users_go_on() -> None:
+    asked = asyncio.Event()
 
-        async def nobody_there(request: httpx.Request) -> httpx.Response:
-            if asked.is_set():
-                ended.set()
-            asked.set()
-            raise httpx.ConnectError("refused", request=request)
+    async def nobody_there(request: httpx.Request) -> httpx.Response:
+        if asked.is_set():
+            ended.set()
+        asked.set()
+        raise httpx.ConnectError("refused", request=request)
 
-        ended = asyncio.Event()
-        async with client("http://testserver", transport=httpx.MockTransport(nobody_there)) as http:
-            traffic = Traffic(Settings(users=1, rate=1_000, release_after=0.001), http, PASSWORD)
-            running = asyncio.create_task(traffic.run())
-            await ended.wait()
-            await traffic.end()
-            await running
-        assert traffic.counts.failures >= 2
-
-    asyncio.run(scene())
+    ended = asyncio.Event()
+    async with client("http://testserver", transport=httpx.MockTransport(nobody_there)) as http:
+        traffic = Traffic(Settings(users=1, rate=1_000, release_after=0.001), http, PASSWORD)
+        running = asyncio.create_task(traffic.run())
+        await ended.wait()
+        await traffic.end()
+        await running
+    assert traffic.counts.failures >= 2
 
 
-def test_the_clients_of_many_users_keep_nobodys_cookie(tmp_path: Path) -> None:
-    async def scene() -> None:
-        async with stage(tmp_path) as on:
-            answer = await on.users.post("/login", json={"email": USER, "password": PASSWORD})
-            assert "set-cookie" in answer.headers
-            assert (await on.users.get("/me")).status_code == 401
-
-    asyncio.run(scene())
+async def test_the_clients_of_many_users_keep_nobodys_cookie(tmp_path: Path) -> None:
+    async with stage(tmp_path) as on:
+        answer = await on.users.post("/login", json={"email": USER, "password": PASSWORD})
+        assert "set-cookie" in answer.headers
+        assert (await on.users.get("/me")).status_code == 401
 
 
 def _with_one_user(tmp_path: Path, scene: Callable[[Stage, Traffic, _User], Awaitable[None]]) -> None:

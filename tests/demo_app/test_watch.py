@@ -166,24 +166,21 @@ def test_no_traffic_at_the_end_proves_nothing() -> None:
     assert found.verdict is Verdict.UNPROVEN
 
 
-def test_a_scrape_that_fails_is_a_gap_and_the_watch_goes_on() -> None:
-    async def scene() -> None:
-        seen: list[int] = []
-        enough = asyncio.Event()
+async def test_a_scrape_that_fails_is_a_gap_and_the_watch_goes_on() -> None:
+    seen: list[int] = []
+    enough = asyncio.Event()
 
-        def answer(_: httpx.Request) -> httpx.Response:
-            seen.append(len(seen))
-            if len(seen) == 3:
-                enough.set()
-            return httpx.Response(500) if len(seen) == 1 else httpx.Response(200, text=page(old=len(seen)))
+    def answer(_: httpx.Request) -> httpx.Response:
+        seen.append(len(seen))
+        if len(seen) == 3:
+            enough.set()
+        return httpx.Response(500) if len(seen) == 1 else httpx.Response(200, text=page(old=len(seen)))
 
-        async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://testserver") as http:
-            watch = Watch(Settings(window=10), http)
-            following = asyncio.create_task(watch.follow())
-            await enough.wait()
-            following.cancel()
-        found = watch.figures()
-        assert found is not None
-        assert found.accepted in (2, 3)
-
-    asyncio.run(scene())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://testserver") as http:
+        watch = Watch(Settings(window=10), http)
+        following = asyncio.create_task(watch.follow())
+        await enough.wait()
+        following.cancel()
+    found = watch.figures()
+    assert found is not None
+    assert found.accepted in (2, 3)

@@ -100,34 +100,28 @@ async def deployment(url: str, sessions: int, *, total: int = MILLION) -> AsyncI
 
 
 @pytest.mark.parametrize(("subjects", "most"), [(5_000, 100), (50_000, 400)])
-def test_fifty_thousand_old_tokens_cost_few_queries(postgres_url: str, subjects: int, most: int) -> None:
-    async def main() -> None:
-        async with deployment(postgres_url, subjects) as under_test:
-            tokens = under_test.tokens(range(subjects))
-            answers = await under_test.by_many(tokens * (REQUESTS // subjects))
-            assert answers == {200: REQUESTS}
-            assert under_test.queries["users"] <= most
-            assert under_test.queries["user_sessions"] <= most
-            sent = dict(under_test.queries)
-            assert await under_test.ask(tokens[7]) == 200
-            assert under_test.inner.session.email == "7@x.y"
-            assert under_test.queries == sent
-
-    asyncio.run(main())
+async def test_fifty_thousand_old_tokens_cost_few_queries(postgres_url: str, subjects: int, most: int) -> None:
+    async with deployment(postgres_url, subjects) as under_test:
+        tokens = under_test.tokens(range(subjects))
+        answers = await under_test.by_many(tokens * (REQUESTS // subjects))
+        assert answers == {200: REQUESTS}
+        assert under_test.queries["users"] <= most
+        assert under_test.queries["user_sessions"] <= most
+        sent = dict(under_test.queries)
+        assert await under_test.ask(tokens[7]) == 200
+        assert under_test.inner.session.email == "7@x.y"
+        assert under_test.queries == sent
 
 
-def test_a_thousand_cold_requests_for_one_user_are_one_query_and_the_first_may_leave(postgres_url: str) -> None:
-    async def main() -> None:
-        async with deployment(postgres_url, 1, total=1_000) as under_test:
-            (token,) = under_test.tokens([0])
-            tasks = [asyncio.create_task(under_test.ask(token)) for _ in range(1_000)]
-            async with asyncio.timeout(60):
-                while not under_test.queries["users"]:
-                    await asyncio.sleep(0)
-            tasks[0].cancel()
-            answers = await asyncio.gather(*tasks, return_exceptions=True)
-            assert isinstance(answers[0], asyncio.CancelledError)
-            assert answers[1:] == [200] * 999
-            assert under_test.queries == {"users": 1, "user_sessions": 1}
-
-    asyncio.run(main())
+async def test_a_thousand_cold_requests_for_one_user_are_one_query_and_the_first_may_leave(postgres_url: str) -> None:
+    async with deployment(postgres_url, 1, total=1_000) as under_test:
+        (token,) = under_test.tokens([0])
+        tasks = [asyncio.create_task(under_test.ask(token)) for _ in range(1_000)]
+        async with asyncio.timeout(60):
+            while not under_test.queries["users"]:
+                await asyncio.sleep(0)
+        tasks[0].cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(answers[0], asyncio.CancelledError)
+        assert answers[1:] == [200] * 999
+        assert under_test.queries == {"users": 1, "user_sessions": 1}

@@ -6,7 +6,6 @@ and the SQL statements. Nothing personal is in any of it.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -329,61 +328,52 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_http(case: Case, database_url: str) -> None:
-    async def main() -> None:
-        async with world(database_url, strict=case.strict, down=case.down) as around:
-            headers = await case.headers(around)
-            around.forget_statements()
-            before = around.signals.values()
-            with capture_logs() as logs:
-                if case.slow:
-                    async with around.slow():
-                        response = await around.get(case.path, headers)
-                else:
+async def test_http(case: Case, database_url: str) -> None:
+    async with world(database_url, strict=case.strict, down=case.down) as around:
+        headers = await case.headers(around)
+        around.forget_statements()
+        before = around.signals.values()
+        with capture_logs() as logs:
+            if case.slow:
+                async with around.slow():
                     response = await around.get(case.path, headers)
-            assert response.status_code == case.status
-            assert decoded(response.text) == case.body
-            assert around.seen == ([] if case.session is None else [case.session])
-            expect(around, case, logs, before)
-            expect_nothing_personal(around, logs, response.text, headers)
-
-    asyncio.run(main())
+            else:
+                response = await around.get(case.path, headers)
+        assert response.status_code == case.status
+        assert decoded(response.text) == case.body
+        assert around.seen == ([] if case.session is None else [case.session])
+        expect(around, case, logs, before)
+        expect_nothing_personal(around, logs, response.text, headers)
 
 
 @pytest.mark.parametrize("name", ["new cookie", "old cookie", "database down, with a default"])
-def test_a_websocket_gets_the_same_session(name: str, database_url: str) -> None:
+async def test_a_websocket_gets_the_same_session(name: str, database_url: str) -> None:
     case = CASES[name]
 
-    async def main() -> None:
-        async with world(database_url, down=case.down) as around:
-            headers = await case.headers(around)
-            around.forget_statements()
-            before = around.signals.values()
-            with capture_logs() as logs:
-                sent = await around.websocket(headers)
-            assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
-            assert around.seen == [case.session]
-            expect(around, case, logs, before)
-
-    asyncio.run(main())
+    async with world(database_url, down=case.down) as around:
+        headers = await case.headers(around)
+        around.forget_statements()
+        before = around.signals.values()
+        with capture_logs() as logs:
+            sent = await around.websocket(headers)
+        assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+        assert around.seen == [case.session]
+        expect(around, case, logs, before)
 
 
 @pytest.mark.parametrize("name", ["expired", "forged", "no token"])
-def test_a_websocket_without_a_session_is_closed_before_it_is_accepted(name: str, database_url: str) -> None:
+async def test_a_websocket_without_a_session_is_closed_before_it_is_accepted(name: str, database_url: str) -> None:
     case = CASES[name]
 
-    async def main() -> None:
-        async with world(database_url) as around:
-            headers = await case.headers(around)
-            around.forget_statements()
-            before = around.signals.values()
-            with capture_logs() as logs:
-                sent = await around.websocket(headers)
-            assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
-            assert around.seen == []
-            expect(around, case, logs, before)
-
-    asyncio.run(main())
+    async with world(database_url) as around:
+        headers = await case.headers(around)
+        around.forget_statements()
+        before = around.signals.values()
+        with capture_logs() as logs:
+            sent = await around.websocket(headers)
+        assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
+        assert around.seen == []
+        expect(around, case, logs, before)
 
 
 def decoded(text: str) -> object:

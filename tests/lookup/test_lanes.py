@@ -41,25 +41,22 @@ def test_a_resource_has_one_lane_in_each_loop() -> None:
     assert asyncio.run(of(first)) is not asyncio.run(of(first))
 
 
-def test_draining_waits_until_no_place_of_this_loop_is_taken() -> None:
-    async def main() -> None:
-        lanes, gone = Lanes(), list[int]()
-        await lanes.drain()  # nothing was ever asked for
-        busy, idle = lanes.of(busy_one := object()), lanes.of(object())
-        for number in range(3):
-            busy.ask(lambda number=number: gone.append(number))  # type: ignore[misc] # a default binds the variable
-        draining = asyncio.create_task(lanes.drain())
-        for left in (2, 2, 1):
-            await turns()
-            assert busy.busy == left
-            assert not draining.done()
-            busy.leave()
-        await draining
-        assert gone == [0, 1, 2]
-        assert (busy.busy, idle.busy) == (0, 0)
-        assert lanes.of(busy_one) is busy
-
-    asyncio.run(main())
+async def test_draining_waits_until_no_place_of_this_loop_is_taken() -> None:
+    lanes, gone = Lanes(), list[int]()
+    await lanes.drain()  # nothing was ever asked for
+    busy, idle = lanes.of(busy_one := object()), lanes.of(object())
+    for number in range(3):
+        busy.ask(lambda number=number: gone.append(number))  # type: ignore[misc] # a default binds the variable
+    draining = asyncio.create_task(lanes.drain())
+    for left in (2, 2, 1):
+        await turns()
+        assert busy.busy == left
+        assert not draining.done()
+        busy.leave()
+    await draining
+    assert gone == [0, 1, 2]
+    assert (busy.busy, idle.busy) == (0, 0)
+    assert lanes.of(busy_one) is busy
 
 
 def test_draining_waits_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:

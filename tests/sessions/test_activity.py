@@ -89,82 +89,70 @@ async def accepted(authority: Any, token: str) -> None:
     assert (await authority.authenticate(bearer(token))).result == "accepted"
 
 
-def test_a_session_in_use_is_listed_with_its_latest_activity_once_that_is_written(database_url: str) -> None:
-    async def main() -> None:
-        engine = create_async_engine(database_url)
-        store = SQLAlchemySessionStore(engine)
-        await store.create_all()
-        authority = authority_of(store=store)
-        issued = await authority.issue(Session(user_id="7"))
-        (before,) = await authority.sessions_of("7")
-        await accepted(authority, issued.token)
-        assert await authority.sessions_of("7") == [before]  # not on the request's path
-        await authority.aclose()
-        (after,) = await authority.sessions_of("7")
-        assert before.last_activity_at < after.last_activity_at <= moment(authority.clock.now())
-        await engine.dispose()
-
-    asyncio.run(main())
+async def test_a_session_in_use_is_listed_with_its_latest_activity_once_that_is_written(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    store = SQLAlchemySessionStore(engine)
+    await store.create_all()
+    authority = authority_of(store=store)
+    issued = await authority.issue(Session(user_id="7"))
+    (before,) = await authority.sessions_of("7")
+    await accepted(authority, issued.token)
+    assert await authority.sessions_of("7") == [before]  # not on the request's path
+    await authority.aclose()
+    (after,) = await authority.sessions_of("7")
+    assert before.last_activity_at < after.last_activity_at <= moment(authority.clock.now())
+    await engine.dispose()
 
 
-def test_many_requests_of_a_session_are_one_row_of_one_write_with_the_latest_moment() -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        store = Written(clock=clock)
-        authority = authority_of(store=store, clock=clock)
-        issued = [await authority.issue(Session(user_id=str(user))) for user in range(3)]
-        for _ in range(50):
-            clock.advance(1)
-            for each in issued:
-                await accepted(authority, each.token)
-        assert store.batches == []
-        latest = moment(clock.now())
-        await authority.aclose()
-        (batch,) = store.batches
-        assert set(batch) == {each.session_id for each in issued}
-        assert all(latest - timedelta(seconds=2.5) <= at <= latest for at in batch.values())
-
-    asyncio.run(main())
+async def test_many_requests_of_a_session_are_one_row_of_one_write_with_the_latest_moment() -> None:
+    clock = FakeClock()
+    store = Written(clock=clock)
+    authority = authority_of(store=store, clock=clock)
+    issued = [await authority.issue(Session(user_id=str(user))) for user in range(3)]
+    for _ in range(50):
+        clock.advance(1)
+        for each in issued:
+            await accepted(authority, each.token)
+    assert store.batches == []
+    latest = moment(clock.now())
+    await authority.aclose()
+    (batch,) = store.batches
+    assert set(batch) == {each.session_id for each in issued}
+    assert all(latest - timedelta(seconds=2.5) <= at <= latest for at in batch.values())
 
 
 @pytest.mark.parametrize("staleness", [timedelta(seconds=5), timedelta(hours=1)])
-def test_plain_hits_note_nothing_and_a_session_is_noted_at_least_once_a_minute(staleness: timedelta) -> None:
+async def test_plain_hits_note_nothing_and_a_session_is_noted_at_least_once_a_minute(staleness: timedelta) -> None:
     """However long the store's answer is believed: an entry of `seen` holds a minute at most."""
 
-    async def main() -> None:
-        clock = FakeClock()
-        store = Written(clock=clock)
-        authority = authority_of(store=store, clock=clock, revocation=Revocation(max_staleness=staleness))
-        issued = await authority.issue(Session(user_id="7"))
+    clock = FakeClock()
+    store = Written(clock=clock)
+    authority = authority_of(store=store, clock=clock, revocation=Revocation(max_staleness=staleness))
+    issued = await authority.issue(Session(user_id="7"))
+    await accepted(authority, issued.token)
+    await authority.parts.activity.aclose()
+    store.batches.clear()
+    for _ in range(100):
         await accepted(authority, issued.token)
-        await authority.parts.activity.aclose()
-        store.batches.clear()
-        for _ in range(100):
-            await accepted(authority, issued.token)
-        assert len(authority.parts.activity) == 0
-        clock.advance(60)
-        await accepted(authority, issued.token)
-        assert len(authority.parts.activity) == 1
-        await authority.aclose()
-        assert store.batches == [{issued.session_id: moment(clock.now())}]
-
-    asyncio.run(main())
+    assert len(authority.parts.activity) == 0
+    clock.advance(60)
+    await accepted(authority, issued.token)
+    assert len(authority.parts.activity) == 1
+    await authority.aclose()
+    assert store.batches == [{issued.session_id: moment(clock.now())}]
 
 
-def test_requests_without_a_session_note_nothing() -> None:
-    async def main() -> None:
-        store = Written()
-        authority = authority_of(store=store)
-        issued = await authority.issue(Session(user_id="7"))
-        await authority.revoke(issued.session_id)
-        for token in (issued.token, issued.token[:-2] + "AA"):
-            assert (await authority.authenticate(bearer(token))).result == "refused"
-        assert (await authority.authenticate([])).result == "refused"
-        assert len(authority.parts.activity) == 0
-        await authority.aclose()
-        assert store.batches == []
-
-    asyncio.run(main())
+async def test_requests_without_a_session_note_nothing() -> None:
+    store = Written()
+    authority = authority_of(store=store)
+    issued = await authority.issue(Session(user_id="7"))
+    await authority.revoke(issued.session_id)
+    for token in (issued.token, issued.token[:-2] + "AA"):
+        assert (await authority.authenticate(bearer(token))).result == "refused"
+    assert (await authority.authenticate([])).result == "refused"
+    assert len(authority.parts.activity) == 0
+    await authority.aclose()
+    assert store.batches == []
 
 
 def test_without_a_store_there_is_nothing_to_note() -> None:
@@ -173,121 +161,97 @@ def test_without_a_store_there_is_nothing_to_note() -> None:
     asyncio.run(authority.aclose())
 
 
-def test_a_token_of_before_is_noted_under_the_id_its_row_has() -> None:
-    async def main() -> None:
-        store = Written()
-        authority = authority_of(store=store, adoption=Adoption(sessions="marks"))
-        token = old_token(authority, {"userId": "7"}, sid=None, auth_time=None)
-        await accepted(authority, token)
-        await authority.aclose()
-        (batch,) = store.batches
-        assert await authority.end_token(bearer(token))
-        assert set(batch) == set(store._rows)
-
-    asyncio.run(main())
+async def test_a_token_of_before_is_noted_under_the_id_its_row_has() -> None:
+    store = Written()
+    authority = authority_of(store=store, adoption=Adoption(sessions="marks"))
+    token = old_token(authority, {"userId": "7"}, sid=None, auth_time=None)
+    await accepted(authority, token)
+    await authority.aclose()
+    (batch,) = store.batches
+    assert await authority.end_token(bearer(token))
+    assert set(batch) == set(store._rows)
 
 
-def test_a_store_that_fails_costs_no_request_and_is_counted() -> None:
-    async def main() -> None:
-        signals = Signals()
-        store = Written()
-        store.failures = [Unavailable("no")]
-        authority = authority_of(store=store, telemetry=signals.telemetry())
-        issued = await authority.issue(Session(user_id="7"))
-        assert signals.value("telemetry.dropped", event="activity", reason="failed") == 0
-        await accepted(authority, issued.token)
-        await authority.parts.activity.aclose()
-        await accepted(authority, issued.token)
-        assert signals.value("telemetry.dropped", event="activity", reason="failed") == 1
-        await authority.aclose()
-        assert len(store.batches) == 1
-
-    asyncio.run(main())
+async def test_a_store_that_fails_costs_no_request_and_is_counted() -> None:
+    signals = Signals()
+    store = Written()
+    store.failures = [Unavailable("no")]
+    authority = authority_of(store=store, telemetry=signals.telemetry())
+    issued = await authority.issue(Session(user_id="7"))
+    assert signals.value("telemetry.dropped", event="activity", reason="failed") == 0
+    await accepted(authority, issued.token)
+    await authority.parts.activity.aclose()
+    await accepted(authority, issued.token)
+    assert signals.value("telemetry.dropped", event="activity", reason="failed") == 1
+    await authority.aclose()
+    assert len(store.batches) == 1
 
 
-def test_what_was_noted_is_written_by_a_timer_and_the_next_note_sets_the_next_one() -> None:
-    async def main() -> None:
-        noted = Noted(every=0.01)
-        for session_id in ("a", "b"):
-            noted.activity.note(session_id)
-            noted.activity.note(session_id)
-            await noted.store.comes()
-            noted.clock.ticks += 0.01
-        assert [set(batch) for batch in noted.store.batches] == [{"a"}, {"b"}]
-        assert len(noted.activity) == 0
-        await asyncio.sleep(0.03)
-        assert len(noted.store.batches) == 2
-
-    asyncio.run(main())
+async def test_what_was_noted_is_written_by_a_timer_and_the_next_note_sets_the_next_one() -> None:
+    noted = Noted(every=0.01)
+    for session_id in ("a", "b"):
+        noted.activity.note(session_id)
+        noted.activity.note(session_id)
+        await noted.store.comes()
+        noted.clock.ticks += 0.01
+    assert [set(batch) for batch in noted.store.batches] == [{"a"}, {"b"}]
+    assert len(noted.activity) == 0
+    await asyncio.sleep(0.03)
+    assert len(noted.store.batches) == 2
 
 
-def test_a_timer_that_is_early_waits_for_its_turn() -> None:
+async def test_a_timer_that_is_early_waits_for_its_turn() -> None:
     """As where two event loops have timers: together they write a session once a minute."""
 
-    async def main() -> None:
-        noted = Noted(every=0.01)
-        noted.activity._due = noted.clock.ticks + 0.01
-        noted.activity.note("a")
-        await asyncio.sleep(0.05)
-        assert noted.store.batches == []
-        noted.clock.ticks += 0.01
-        await noted.store.comes()
-        assert len(noted.store.batches) == 1
-
-    asyncio.run(main())
+    noted = Noted(every=0.01)
+    noted.activity._due = noted.clock.ticks + 0.01
+    noted.activity.note("a")
+    await asyncio.sleep(0.05)
+    assert noted.store.batches == []
+    noted.clock.ticks += 0.01
+    await noted.store.comes()
+    assert len(noted.store.batches) == 1
 
 
-def test_a_timer_that_finds_nothing_does_nothing() -> None:
-    async def main() -> None:
-        noted = Noted(every=0.01)
-        noted.activity.note("a")
-        await noted.activity.aclose()
-        await asyncio.sleep(0.03)
-        assert len(noted.store.batches) == 1
-
-    asyncio.run(main())
+async def test_a_timer_that_finds_nothing_does_nothing() -> None:
+    noted = Noted(every=0.01)
+    noted.activity.note("a")
+    await noted.activity.aclose()
+    await asyncio.sleep(0.03)
+    assert len(noted.store.batches) == 1
 
 
-def test_a_batch_has_a_thousand_rows_at_most() -> None:
-    async def main() -> None:
-        noted = Noted()
-        for number in range(2 * MOST_ROWS + 1):
-            noted.activity.note(str(number))
-        await noted.activity.aclose()
-        assert [len(batch) for batch in noted.store.batches] == [MOST_ROWS, MOST_ROWS, 1]
-        assert len({session_id for batch in noted.store.batches for session_id in batch}) == 2 * MOST_ROWS + 1
-
-    asyncio.run(main())
+async def test_a_batch_has_a_thousand_rows_at_most() -> None:
+    noted = Noted()
+    for number in range(2 * MOST_ROWS + 1):
+        noted.activity.note(str(number))
+    await noted.activity.aclose()
+    assert [len(batch) for batch in noted.store.batches] == [MOST_ROWS, MOST_ROWS, 1]
+    assert len({session_id for batch in noted.store.batches for session_id in batch}) == 2 * MOST_ROWS + 1
 
 
-def test_after_a_failure_the_rest_waits_for_the_next_time() -> None:
-    async def main() -> None:
-        noted = Noted(every=0.01)
-        noted.store.failures = [RuntimeError("a driver's own")]
-        for number in range(MOST_ROWS + 7):
-            noted.activity.note(str(number))
-        await noted.store.comes()
-        assert len(noted.activity) == 7
-        noted.clock.ticks += 0.01
-        await noted.store.comes()
-        assert [len(batch) for batch in noted.store.batches] == [MOST_ROWS, 7]
-        assert noted.lost("failed") == MOST_ROWS
-
-    asyncio.run(main())
+async def test_after_a_failure_the_rest_waits_for_the_next_time() -> None:
+    noted = Noted(every=0.01)
+    noted.store.failures = [RuntimeError("a driver's own")]
+    for number in range(MOST_ROWS + 7):
+        noted.activity.note(str(number))
+    await noted.store.comes()
+    assert len(noted.activity) == 7
+    noted.clock.ticks += 0.01
+    await noted.store.comes()
+    assert [len(batch) for batch in noted.store.batches] == [MOST_ROWS, 7]
+    assert noted.lost("failed") == MOST_ROWS
 
 
-def test_what_cannot_be_written_at_the_end_is_counted_whole() -> None:
-    async def main() -> None:
-        noted = Noted()
-        noted.store.failures = [Unavailable("no")]
-        for number in range(MOST_ROWS + 7):
-            noted.activity.note(str(number))
-        await noted.activity.aclose()
-        assert len(noted.store.batches) == 1
-        assert noted.lost("failed") == MOST_ROWS + 7
-        assert len(noted.activity) == 0
-
-    asyncio.run(main())
+async def test_what_cannot_be_written_at_the_end_is_counted_whole() -> None:
+    noted = Noted()
+    noted.store.failures = [Unavailable("no")]
+    for number in range(MOST_ROWS + 7):
+        noted.activity.note(str(number))
+    await noted.activity.aclose()
+    assert len(noted.store.batches) == 1
+    assert noted.lost("failed") == MOST_ROWS + 7
+    assert len(noted.activity) == 0
 
 
 def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,38 +266,32 @@ def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
     asyncio.run(main())
 
 
-def test_memory_is_bounded_and_what_is_beyond_it_is_counted() -> None:
-    async def main() -> None:
-        noted = Noted(limit=2)
-        for session_id in ("a", "b", "c", "a", "d"):
-            noted.clock.wall += 1
-            noted.activity.note(session_id)
-        assert noted.lost("rate_limited") == 2
-        latest = moment(noted.clock.wall - 1)
-        await noted.activity.aclose()
-        (batch,) = noted.store.batches
-        assert set(batch) == {"a", "b"}
-        assert batch["a"] == latest
-
-    asyncio.run(main())
+async def test_memory_is_bounded_and_what_is_beyond_it_is_counted() -> None:
+    noted = Noted(limit=2)
+    for session_id in ("a", "b", "c", "a", "d"):
+        noted.clock.wall += 1
+        noted.activity.note(session_id)
+    assert noted.lost("rate_limited") == 2
+    latest = moment(noted.clock.wall - 1)
+    await noted.activity.aclose()
+    (batch,) = noted.store.batches
+    assert set(batch) == {"a", "b"}
+    assert batch["a"] == latest
 
 
-def test_closing_waits_for_the_write_in_flight_and_writes_the_rest() -> None:
-    async def main() -> None:
-        noted = Noted(every=0.01)
-        noted.store.holds = asyncio.Event()
-        noted.activity.note("a")
-        await noted.store.comes()
-        noted.activity.note("b")
-        closing = asyncio.create_task(noted.activity.aclose())
-        await asyncio.sleep(0)
-        assert not closing.done()
-        noted.store.holds.set()
-        await closing
-        assert [set(batch) for batch in noted.store.batches] == [{"a"}, {"b"}]
-        assert noted.lost("failed") == 0
-
-    asyncio.run(main())
+async def test_closing_waits_for_the_write_in_flight_and_writes_the_rest() -> None:
+    noted = Noted(every=0.01)
+    noted.store.holds = asyncio.Event()
+    noted.activity.note("a")
+    await noted.store.comes()
+    noted.activity.note("b")
+    closing = asyncio.create_task(noted.activity.aclose())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    noted.store.holds.set()
+    await closing
+    assert [set(batch) for batch in noted.store.batches] == [{"a"}, {"b"}]
+    assert noted.lost("failed") == 0
 
 
 def test_a_loop_that_ends_in_the_middle_of_a_write_loses_it_and_says_so() -> None:
@@ -398,17 +356,14 @@ def test_nothing_keeps_a_loop_or_an_authority_alive() -> None:
     asyncio.run(main())
 
 
-def test_a_timer_outlives_its_authority_without_harm() -> None:
-    async def main() -> None:
-        noted = Noted(every=0.01)
-        store = noted.store
-        noted.activity.note("a")
-        del noted
-        gc.collect()
-        await asyncio.sleep(0.03)
-        assert store.batches == []
-
-    asyncio.run(main())
+async def test_a_timer_outlives_its_authority_without_harm() -> None:
+    noted = Noted(every=0.01)
+    store = noted.store
+    noted.activity.note("a")
+    del noted
+    gc.collect()
+    await asyncio.sleep(0.03)
+    assert store.batches == []
 
 
 FORKING = """
@@ -477,60 +432,51 @@ def test_lifespan_writes_what_waits_before_the_app_shuts_down() -> None:
     assert seen_by_the_app == [1]
 
 
-def test_revoked_while_its_activity_waits_stays_revoked() -> None:
+async def test_revoked_while_its_activity_waits_stays_revoked() -> None:
     """200 sessions that are used and revoked, here or elsewhere, before their activity is written, or meanwhile."""
 
-    async def main() -> None:
-        store = Written()
-        authority = authority_of(store=store)
-        tokens = [await authority.issue(Session(user_id="7")) for _ in range(200)]
-        for number, issued in enumerate(tokens):
-            await accepted(authority, issued.token)
-            revoking = (authority if number % 2 else store).revoke(issued.session_id)
-            await asyncio.gather(*([authority.parts.activity.aclose(), revoking][:: 1 if number % 3 else -1]))
-        assert not any(row.is_active for row in store._rows.values())
-        assert await authority.sessions_of("7") == []
-        await authority.aclose()
-
-    asyncio.run(main())
+    store = Written()
+    authority = authority_of(store=store)
+    tokens = [await authority.issue(Session(user_id="7")) for _ in range(200)]
+    for number, issued in enumerate(tokens):
+        await accepted(authority, issued.token)
+        revoking = (authority if number % 2 else store).revoke(issued.session_id)
+        await asyncio.gather(*([authority.parts.activity.aclose(), revoking][:: 1 if number % 3 else -1]))
+    assert not any(row.is_active for row in store._rows.values())
+    assert await authority.sessions_of("7") == []
+    await authority.aclose()
 
 
-def test_purging_keeps_what_the_settings_may_need() -> None:
-    async def main() -> None:
-        clock = FakeClock()
-        store = MemorySessionStore(clock=clock)
-        authority = authority_of(store=store, clock=clock, window=timedelta(days=7))
-        issued = await authority.issue(Session(user_id="7"))
-        await authority.issue(Session(user_id="8"))
-        await authority.revoke(issued.session_id)
-        await authority.revoke_user("7")
-        clock.advance(timedelta(days=7, seconds=29).total_seconds())
-        assert await authority.purge(expired=timedelta(0)) == (0, 0)
-        clock.advance(3)
-        assert await authority.purge(expired=timedelta(0)) == (1, 1)
-        assert await authority.purge() == (0, 0)
-        clock.advance(timedelta(days=7).total_seconds())
-        assert await authority.purge() == (1, 0)
-        await authority.aclose()
-
-    asyncio.run(main())
+async def test_purging_keeps_what_the_settings_may_need() -> None:
+    clock = FakeClock()
+    store = MemorySessionStore(clock=clock)
+    authority = authority_of(store=store, clock=clock, window=timedelta(days=7))
+    issued = await authority.issue(Session(user_id="7"))
+    await authority.issue(Session(user_id="8"))
+    await authority.revoke(issued.session_id)
+    await authority.revoke_user("7")
+    clock.advance(timedelta(days=7, seconds=29).total_seconds())
+    assert await authority.purge(expired=timedelta(0)) == (0, 0)
+    clock.advance(3)
+    assert await authority.purge(expired=timedelta(0)) == (1, 1)
+    assert await authority.purge() == (0, 0)
+    clock.advance(timedelta(days=7).total_seconds())
+    assert await authority.purge() == (1, 0)
+    await authority.aclose()
 
 
-def test_marks_and_revoked_rows_stay_while_tokens_without_iat_are_adopted() -> None:
+async def test_marks_and_revoked_rows_stay_while_tokens_without_iat_are_adopted() -> None:
     """Nobody knows how long such a token lives, and what is deleted would revive it."""
 
-    async def main() -> None:
-        clock = FakeClock()
-        store = MemorySessionStore(clock=clock)
-        authority = authority_of(store=store, clock=clock, adoption=Adoption(iat_required=False, sessions="marks"))
-        issued = await authority.issue(Session(user_id="7"))
-        await authority.revoke(issued.session_id)
-        await authority.revoke_user("7")
-        clock.advance(timedelta(days=700).total_seconds())
-        assert await authority.purge() == (0, 0)
-        await authority.aclose()
-
-    asyncio.run(main())
+    clock = FakeClock()
+    store = MemorySessionStore(clock=clock)
+    authority = authority_of(store=store, clock=clock, adoption=Adoption(iat_required=False, sessions="marks"))
+    issued = await authority.issue(Session(user_id="7"))
+    await authority.revoke(issued.session_id)
+    await authority.revoke_user("7")
+    clock.advance(timedelta(days=700).total_seconds())
+    assert await authority.purge() == (0, 0)
+    await authority.aclose()
 
 
 def test_purging_needs_a_store() -> None:

@@ -88,84 +88,66 @@ class World:
         return next(count for metric, _, count in self.counters.series() if metric is names.REVOCATION_STALE)
 
 
-def test_an_answer_is_believed_within_the_bound_and_asked_for_again_past_it() -> None:
-    async def main() -> None:
-        world = World()
-        assert [await world.ask() for _ in range(3)] == ["passes"] * 3
-        world.clock.advance(4.9)
-        assert await world.ask() == "passes"
-        assert world.queries == 1
-        world.store.status[KEY] = REVOKED
-        world.clock.advance(5.1)
-        assert await world.ask() == Reason.SESSION_REVOKED
-        assert world.queries == 2
-
-    asyncio.run(main())
+async def test_an_answer_is_believed_within_the_bound_and_asked_for_again_past_it() -> None:
+    world = World()
+    assert [await world.ask() for _ in range(3)] == ["passes"] * 3
+    world.clock.advance(4.9)
+    assert await world.ask() == "passes"
+    assert world.queries == 1
+    world.store.status[KEY] = REVOKED
+    world.clock.advance(5.1)
+    assert await world.ask() == Reason.SESSION_REVOKED
+    assert world.queries == 2
 
 
-def test_until_half_the_bound_the_answer_need_not_be_looked_at_again() -> None:
-    async def main() -> None:
-        world = World()
-        asked_at = world.clock.monotonic()
-        assert await world.view.check(KEY, BEGAN, listed=True) == asked_at + 5.0
-        world.clock.advance(1.0)
-        assert world.view.check_now(KEY, BEGAN, listed=True) == asked_at + 5.0
-
-    asyncio.run(main())
+async def test_until_half_the_bound_the_answer_need_not_be_looked_at_again() -> None:
+    world = World()
+    asked_at = world.clock.monotonic()
+    assert await world.view.check(KEY, BEGAN, listed=True) == asked_at + 5.0
+    world.clock.advance(1.0)
+    assert world.view.check_now(KEY, BEGAN, listed=True) == asked_at + 5.0
 
 
-def test_from_half_the_bound_on_it_is_checked_in_the_background_once() -> None:
-    async def main() -> None:
-        world = World()
-        await world.ask()
-        world.clock.advance(5.0)
-        world.store.status[KEY] = REVOKED
-        assert [await world.ask() for _ in range(5)] == ["passes"] * 5  # no request waits
-        await turns()
-        assert world.queries == 2
-        assert await world.ask() == Reason.SESSION_REVOKED
-        assert world.queries == 2
-
-    asyncio.run(main())
+async def test_from_half_the_bound_on_it_is_checked_in_the_background_once() -> None:
+    world = World()
+    await world.ask()
+    world.clock.advance(5.0)
+    world.store.status[KEY] = REVOKED
+    assert [await world.ask() for _ in range(5)] == ["passes"] * 5  # no request waits
+    await turns()
+    assert world.queries == 2
+    assert await world.ask() == Reason.SESSION_REVOKED
+    assert world.queries == 2
 
 
-def test_an_answer_is_as_old_as_its_query() -> None:
-    async def main() -> None:
-        world = World()
-        gate = asyncio.Event()
-        world.store.gates = [gate]
-        asking = asyncio.create_task(world.ask())
-        await turns()
-        world.clock.advance(9.0)
-        gate.set()
-        assert await asking == "passes"
-        world.clock.advance(1.0)
-        await world.ask()
-        assert world.queries == 2
-
-    asyncio.run(main())
+async def test_an_answer_is_as_old_as_its_query() -> None:
+    world = World()
+    gate = asyncio.Event()
+    world.store.gates = [gate]
+    asking = asyncio.create_task(world.ask())
+    await turns()
+    world.clock.advance(9.0)
+    gate.set()
+    assert await asking == "passes"
+    world.clock.advance(1.0)
+    await world.ask()
+    assert world.queries == 2
 
 
-def test_a_bound_of_zero_asks_for_each_request() -> None:
-    async def main() -> None:
-        world = World(staleness=0.0)
-        assert [await world.ask() for _ in range(3)] == ["passes"] * 3
-        assert world.queries == 3
-
-    asyncio.run(main())
+async def test_a_bound_of_zero_asks_for_each_request() -> None:
+    world = World(staleness=0.0)
+    assert [await world.ask() for _ in range(3)] == ["passes"] * 3
+    assert world.queries == 3
 
 
-def test_joining_a_query_that_left_before_the_bound_is_not_enough() -> None:
-    async def main() -> None:
-        world = World(staleness=1.0)
-        world.store.joined_at = world.clock.monotonic() - 1.5
-        assert await world.ask() == "passes"
-        assert world.store.asked == [(KEY, False), (KEY, True)]
-        world.store.joined_at = world.clock.monotonic() - 0.5
-        assert await world.ask(SessionKey(session_id="t", user_id="7"), listed=False) == "passes"
-        assert world.queries == 3
-
-    asyncio.run(main())
+async def test_joining_a_query_that_left_before_the_bound_is_not_enough() -> None:
+    world = World(staleness=1.0)
+    world.store.joined_at = world.clock.monotonic() - 1.5
+    assert await world.ask() == "passes"
+    assert world.store.asked == [(KEY, False), (KEY, True)]
+    world.store.joined_at = world.clock.monotonic() - 0.5
+    assert await world.ask(SessionKey(session_id="t", user_id="7"), listed=False) == "passes"
+    assert world.queries == 3
 
 
 @pytest.mark.parametrize(
@@ -185,344 +167,274 @@ def test_joining_a_query_that_left_before_the_bound_is_not_enough() -> None:
         (SessionStatus(known=False, active=False, not_before=BEGAN - 1), False, "passes"),
     ],
 )
-def test_what_a_row_and_a_mark_say(status: SessionStatus | None, listed: bool, verdict: str) -> None:
-    async def main() -> None:
-        world = World()
-        world.store.status = {} if status is None else {KEY: status}
-        assert await world.ask(listed=listed) == verdict
-        assert await world.ask(listed=listed) == verdict
-        assert world.queries == 1
-
-    asyncio.run(main())
+async def test_what_a_row_and_a_mark_say(status: SessionStatus | None, listed: bool, verdict: str) -> None:
+    world = World()
+    world.store.status = {} if status is None else {KEY: status}
+    assert await world.ask(listed=listed) == verdict
+    assert await world.ask(listed=listed) == verdict
+    assert world.queries == 1
 
 
-def test_without_a_beginning_any_mark_revokes() -> None:
-    async def main() -> None:
-        world = World()
-        world.store.status[KEY] = SessionStatus(known=False, active=False, not_before=1.0)
-        assert await world.ask(began=float("-inf"), listed=False) == Reason.SESSION_REVOKED
-
-    asyncio.run(main())
+async def test_without_a_beginning_any_mark_revokes() -> None:
+    world = World()
+    world.store.status[KEY] = SessionStatus(known=False, active=False, not_before=1.0)
+    assert await world.ask(began=float("-inf"), listed=False) == Reason.SESSION_REVOKED
 
 
-def test_while_the_store_is_down_the_last_answer_stands_within_the_bound_and_the_grace() -> None:
-    async def main() -> None:
-        world = World(stale_if_error=timedelta(seconds=20))
-        await world.ask()
-        world.store.down = True
-        for seconds, verdict in ((9.9, "passes"), (0.2, "passes"), (19.8, "passes"), (0.2, "sessions_unavailable")):
-            world.clock.advance(seconds)
-            assert await world.ask() == verdict
-            await turns()
-        assert world.stale == 2  # past the bound
-        world.store.down = False
-        assert await world.ask() == "passes"
-
-    asyncio.run(main())
-
-
-def test_without_a_grace_a_store_that_is_down_refuses_past_the_bound() -> None:
-    async def main() -> None:
-        world = World()
-        await world.ask()
-        world.store.down = True
-        world.clock.advance(9.0)
-        assert await world.ask() == "passes"
+async def test_while_the_store_is_down_the_last_answer_stands_within_the_bound_and_the_grace() -> None:
+    world = World(stale_if_error=timedelta(seconds=20))
+    await world.ask()
+    world.store.down = True
+    for seconds, verdict in ((9.9, "passes"), (0.2, "passes"), (19.8, "passes"), (0.2, "sessions_unavailable")):
+        world.clock.advance(seconds)
+        assert await world.ask() == verdict
         await turns()
-        world.clock.advance(1.0)
-        assert await world.ask() == Reason.SESSIONS_UNAVAILABLE
-        assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == Reason.SESSIONS_UNAVAILABLE
-        assert world.stale == 0
-
-    asyncio.run(main())
+    assert world.stale == 2  # past the bound
+    world.store.down = False
+    assert await world.ask() == "passes"
 
 
-def test_allow_lets_pass_and_counts() -> None:
-    async def main() -> None:
-        world = World(on_unavailable="allow")
-        await world.ask()
-        world.store.down = True
-        world.clock.advance(1_000.0)
-        assert await world.ask() == "passes"
-        assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == "passes"
-        assert world.stale == 2
-        assert await world.view.check(KEY, BEGAN, listed=True) == STALE
+async def test_without_a_grace_a_store_that_is_down_refuses_past_the_bound() -> None:
+    world = World()
+    await world.ask()
+    world.store.down = True
+    world.clock.advance(9.0)
+    assert await world.ask() == "passes"
+    await turns()
+    world.clock.advance(1.0)
+    assert await world.ask() == Reason.SESSIONS_UNAVAILABLE
+    assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == Reason.SESSIONS_UNAVAILABLE
+    assert world.stale == 0
 
-    asyncio.run(main())
+
+async def test_allow_lets_pass_and_counts() -> None:
+    world = World(on_unavailable="allow")
+    await world.ask()
+    world.store.down = True
+    world.clock.advance(1_000.0)
+    assert await world.ask() == "passes"
+    assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == "passes"
+    assert world.stale == 2
+    assert await world.view.check(KEY, BEGAN, listed=True) == STALE
 
 
 @pytest.mark.parametrize("policy", ["refuse", "allow"])
 @pytest.mark.parametrize("status", [REVOKED, NO_ROW, SessionStatus(known=True, active=True, not_before=BEGAN)])
-def test_what_was_revoked_stays_revoked_whatever_the_store_does(policy: str, status: SessionStatus) -> None:
-    async def main() -> None:
-        world = World(on_unavailable=policy, stale_if_error=timedelta(days=1))
-        world.store.status[KEY] = status
-        verdict = await world.ask()
-        assert verdict in ("session_revoked", "session_unknown")
-        world.store.down = True
-        world.clock.advance(100_000.0)
-        assert await world.ask() == verdict
-
-    asyncio.run(main())
+async def test_what_was_revoked_stays_revoked_whatever_the_store_does(policy: str, status: SessionStatus) -> None:
+    world = World(on_unavailable=policy, stale_if_error=timedelta(days=1))
+    world.store.status[KEY] = status
+    verdict = await world.ask()
+    assert verdict in ("session_revoked", "session_unknown")
+    world.store.down = True
+    world.clock.advance(100_000.0)
+    assert await world.ask() == verdict
 
 
 @pytest.mark.parametrize(
     "revoked", [{"session_id": "s"}, {"user_id": "7"}, {"user_id": "7", "keep": "another"}, {}], ids=str
 )
 @pytest.mark.parametrize("known", [True, False])
-def test_what_was_revoked_here_is_not_revived_by_an_outage(revoked: dict[str, Any], known: bool) -> None:
-    async def main() -> None:
-        world = World(on_unavailable="allow")
-        if known:
-            await world.ask()
-        world.view.revoked_here(**revoked)
-        world.store.down = True
-        assert await world.ask() == Reason.SESSION_REVOKED
-        assert await world.ask(SessionKey(session_id="t", user_id="8")) == ("passes" if revoked else "session_revoked")
-
-    asyncio.run(main())
+async def test_what_was_revoked_here_is_not_revived_by_an_outage(revoked: dict[str, Any], known: bool) -> None:
+    world = World(on_unavailable="allow")
+    if known:
+        await world.ask()
+    world.view.revoked_here(**revoked)
+    world.store.down = True
+    assert await world.ask() == Reason.SESSION_REVOKED
+    assert await world.ask(SessionKey(session_id="t", user_id="8")) == ("passes" if revoked else "session_revoked")
 
 
-def test_the_kept_one_and_a_login_after_the_mark_stand_during_an_outage() -> None:
-    async def main() -> None:
-        world = World(on_unavailable="allow")
-        world.view.revoked_here(user_id="7", keep="s")
-        world.store.down = True
-        assert await world.ask() == "passes"
-        assert await world.ask(SessionKey(session_id="t", user_id="7"), began=world.clock.now() + 1.0) == "passes"
-        assert await world.ask(SessionKey(session_id="u", user_id="7")) == Reason.SESSION_REVOKED
-
-    asyncio.run(main())
+async def test_the_kept_one_and_a_login_after_the_mark_stand_during_an_outage() -> None:
+    world = World(on_unavailable="allow")
+    world.view.revoked_here(user_id="7", keep="s")
+    world.store.down = True
+    assert await world.ask() == "passes"
+    assert await world.ask(SessionKey(session_id="t", user_id="7"), began=world.clock.now() + 1.0) == "passes"
+    assert await world.ask(SessionKey(session_id="u", user_id="7")) == Reason.SESSION_REVOKED
 
 
-def test_an_answer_after_the_revocation_stands_in_an_outage() -> None:
-    async def main() -> None:
-        world = World(stale_if_error=timedelta(seconds=20))
-        world.view.revoked_here(user_id="7")  # the store's clock knows better: this login was later
-        assert await world.ask() == "passes"
-        world.store.down = True
-        world.clock.advance(15.0)
-        assert await world.ask() == "passes"
-
-    asyncio.run(main())
+async def test_an_answer_after_the_revocation_stands_in_an_outage() -> None:
+    world = World(stale_if_error=timedelta(seconds=20))
+    world.view.revoked_here(user_id="7")  # the store's clock knows better: this login was later
+    assert await world.ask() == "passes"
+    world.store.down = True
+    world.clock.advance(15.0)
+    assert await world.ask() == "passes"
 
 
 @pytest.mark.parametrize("revoked", [{"session_id": "s"}, {"user_id": "7"}, {}], ids=str)
-def test_the_next_request_sees_what_was_revoked_here(revoked: dict[str, Any]) -> None:
-    async def main() -> None:
-        world = World()
-        await world.ask()
-        world.store.status[KEY] = REVOKED
-        world.view.revoked_here(**revoked)
-        assert await world.ask() == Reason.SESSION_REVOKED
-        assert world.queries == 2
-
-    asyncio.run(main())
+async def test_the_next_request_sees_what_was_revoked_here(revoked: dict[str, Any]) -> None:
+    world = World()
+    await world.ask()
+    world.store.status[KEY] = REVOKED
+    world.view.revoked_here(**revoked)
+    assert await world.ask() == Reason.SESSION_REVOKED
+    assert world.queries == 2
 
 
-def test_what_was_revoked_here_of_others_costs_nothing() -> None:
-    async def main() -> None:
-        world = World()
-        await world.ask()
-        world.view.revoked_here(session_id="t")
-        world.view.revoked_here(user_id="8")
-        assert await world.ask() == "passes"
-        assert world.queries == 1
-
-    asyncio.run(main())
+async def test_what_was_revoked_here_of_others_costs_nothing() -> None:
+    world = World()
+    await world.ask()
+    world.view.revoked_here(session_id="t")
+    world.view.revoked_here(user_id="8")
+    assert await world.ask() == "passes"
+    assert world.queries == 1
 
 
-def test_a_revocation_that_failed_is_asked_about() -> None:
-    async def main() -> None:
-        world = World(on_unavailable="allow")
-        await world.ask()
-        reaches: list[dict[str, Any]] = [{"session_id": "s"}, {"user_id": "7"}, {}]
-        for reach in reaches:
-            world.view.revoked_here(**reach, done=False)
-        assert await world.ask() == "passes"
-        assert world.queries == 2
-        world.view.revoked_here(session_id="s", done=False)
-        world.store.down = True
-        assert await world.ask() == "passes"  # nothing was revoked, and "allow" is what they asked for
-
-    asyncio.run(main())
+async def test_a_revocation_that_failed_is_asked_about() -> None:
+    world = World(on_unavailable="allow")
+    await world.ask()
+    reaches: list[dict[str, Any]] = [{"session_id": "s"}, {"user_id": "7"}, {}]
+    for reach in reaches:
+        world.view.revoked_here(**reach, done=False)
+    assert await world.ask() == "passes"
+    assert world.queries == 2
+    world.view.revoked_here(session_id="s", done=False)
+    world.store.down = True
+    assert await world.ask() == "passes"  # nothing was revoked, and "allow" is what they asked for
 
 
-def test_a_query_that_left_before_the_revocation_fills_nothing() -> None:
-    async def main() -> None:
-        world = World()
-        gate = asyncio.Event()
-        world.store.gates = [gate]
-        asking = asyncio.create_task(world.ask())
-        await turns()  # the row was read: still active
-        world.store.status[KEY] = REVOKED
-        world.view.revoked_here(session_id="s")
-        gate.set()
-        assert await asking == "passes"  # that request came before
-        assert await world.ask() == Reason.SESSION_REVOKED
-
-    asyncio.run(main())
+async def test_a_query_that_left_before_the_revocation_fills_nothing() -> None:
+    world = World()
+    gate = asyncio.Event()
+    world.store.gates = [gate]
+    asking = asyncio.create_task(world.ask())
+    await turns()  # the row was read: still active
+    world.store.status[KEY] = REVOKED
+    world.view.revoked_here(session_id="s")
+    gate.set()
+    assert await asking == "passes"  # that request came before
+    assert await world.ask() == Reason.SESSION_REVOKED
 
 
-def test_a_request_after_the_revocation_does_not_rely_on_a_query_that_left_before() -> None:
-    async def main() -> None:
-        world = World()
-        world.store.joined_at = world.clock.monotonic()
-        world.view.revoked_here(session_id="s")
-        world.store.status[KEY] = REVOKED
-        assert await world.ask() == Reason.SESSION_REVOKED
-        assert world.store.asked == [(KEY, False), (KEY, True)]
-
-    asyncio.run(main())
+async def test_a_request_after_the_revocation_does_not_rely_on_a_query_that_left_before() -> None:
+    world = World()
+    world.store.joined_at = world.clock.monotonic()
+    world.view.revoked_here(session_id="s")
+    world.store.status[KEY] = REVOKED
+    assert await world.ask() == Reason.SESSION_REVOKED
+    assert world.store.asked == [(KEY, False), (KEY, True)]
 
 
-def test_an_older_query_that_is_answered_later_revives_nothing() -> None:
-    async def main() -> None:
-        world = World()
-        gate = asyncio.Event()
-        world.store.gates = [gate]
-        older = asyncio.create_task(world.ask(fresh=True))
-        await turns()  # the row was read: still active
-        world.clock.advance(1.0)
-        world.store.status[KEY] = REVOKED
-        assert await world.ask(fresh=True) == Reason.SESSION_REVOKED
-        gate.set()
-        await older
-        assert await world.ask() == Reason.SESSION_REVOKED
-
-    asyncio.run(main())
+async def test_an_older_query_that_is_answered_later_revives_nothing() -> None:
+    world = World()
+    gate = asyncio.Event()
+    world.store.gates = [gate]
+    older = asyncio.create_task(world.ask(fresh=True))
+    await turns()  # the row was read: still active
+    world.clock.advance(1.0)
+    world.store.status[KEY] = REVOKED
+    assert await world.ask(fresh=True) == Reason.SESSION_REVOKED
+    gate.set()
+    await older
+    assert await world.ask() == Reason.SESSION_REVOKED
 
 
-def test_an_uncached_check_is_never_answered_from_memory() -> None:
-    async def main() -> None:
-        world = World(on_unavailable="allow", stale_if_error=timedelta(days=1))
-        await world.ask()
-        assert await world.ask(fresh=True) == "passes"
-        assert world.store.asked[-1] == (KEY, True)
-        world.store.down = True
-        assert await world.ask(fresh=True) == Reason.SESSIONS_UNAVAILABLE
-        world.store.down = False
-        world.store.status[KEY] = REVOKED
-        assert await world.ask(fresh=True) == Reason.SESSION_REVOKED
-
-    asyncio.run(main())
+async def test_an_uncached_check_is_never_answered_from_memory() -> None:
+    world = World(on_unavailable="allow", stale_if_error=timedelta(days=1))
+    await world.ask()
+    assert await world.ask(fresh=True) == "passes"
+    assert world.store.asked[-1] == (KEY, True)
+    world.store.down = True
+    assert await world.ask(fresh=True) == Reason.SESSIONS_UNAVAILABLE
+    world.store.down = False
+    world.store.status[KEY] = REVOKED
+    assert await world.ask(fresh=True) == Reason.SESSION_REVOKED
 
 
 @pytest.mark.parametrize("status", [ACTIVE, REVOKED])
-def test_what_is_known_is_bounded(status: SessionStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_is_known_is_bounded(status: SessionStatus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status_cache, "MOST_KNOWN", 10)
 
-    async def main() -> None:
-        world = World()
-        keys = [SessionKey(session_id=str(number), user_id="7") for number in range(50)]
-        world.store.status = dict.fromkeys(keys, status)
-        for key in keys:
-            await world.ask(key)
-            assert len(world.view) <= 10
-        for key in keys[-6:]:
-            await world.ask(key)
-        assert world.queries == 50
-
-    asyncio.run(main())
+    world = World()
+    keys = [SessionKey(session_id=str(number), user_id="7") for number in range(50)]
+    world.store.status = dict.fromkeys(keys, status)
+    for key in keys:
+        await world.ask(key)
+        assert len(world.view) <= 10
+    for key in keys[-6:]:
+        await world.ask(key)
+    assert world.queries == 50
 
 
-def test_an_answer_is_forgotten_once_it_is_of_no_use_and_one_that_ended_a_session_never() -> None:
+async def test_an_answer_is_forgotten_once_it_is_of_no_use_and_one_that_ended_a_session_never() -> None:
     ended = SessionKey(session_id="ended", user_id="7")
 
-    async def main() -> None:
-        world = World(stale_if_error=timedelta(seconds=20))
-        world.store.status[ended] = REVOKED
-        assert await world.ask(ended) == Reason.SESSION_REVOKED
-        for number in range(100):
-            assert await world.ask(SessionKey(session_id=str(number), user_id="8"), listed=False) == "passes"
-            world.clock.advance(1.0)
-        assert 30 <= len(world.view) - 1 <= 60, "what is of use, and at most as much again"
-        world.clock.advance(3600.0)
-        world.store.down = True
-        assert await world.ask(ended) == Reason.SESSION_REVOKED
-
-    asyncio.run(main())
+    world = World(stale_if_error=timedelta(seconds=20))
+    world.store.status[ended] = REVOKED
+    assert await world.ask(ended) == Reason.SESSION_REVOKED
+    for number in range(100):
+        assert await world.ask(SessionKey(session_id=str(number), user_id="8"), listed=False) == "passes"
+        world.clock.advance(1.0)
+    assert 30 <= len(world.view) - 1 <= 60, "what is of use, and at most as much again"
+    world.clock.advance(3600.0)
+    world.store.down = True
+    assert await world.ask(ended) == Reason.SESSION_REVOKED
 
 
-def test_where_all_may_pass_in_an_outage_an_answer_is_of_use_for_good() -> None:
+async def test_where_all_may_pass_in_an_outage_an_answer_is_of_use_for_good() -> None:
     """It may be newer than what this process revoked, and then it says that the session stands."""
 
-    async def main() -> None:
-        world = World(on_unavailable="allow")
-        world.view.revoked_here(user_id="7")
-        world.clock.advance(0.1)
-        assert await world.ask(began=world.clock.wall - 1.0) == "passes"  # by the store's clock it is the later one
-        for _ in range(5):
-            world.clock.advance(100.0)
-            await world.ask(SessionKey(session_id="other", user_id="8"), listed=False)
-        world.store.down = True
-        assert await world.ask(began=world.clock.wall - 501.0) == "passes"
-
-    asyncio.run(main())
+    world = World(on_unavailable="allow")
+    world.view.revoked_here(user_id="7")
+    world.clock.advance(0.1)
+    assert await world.ask(began=world.clock.wall - 1.0) == "passes"  # by the store's clock it is the later one
+    for _ in range(5):
+        world.clock.advance(100.0)
+        await world.ask(SessionKey(session_id="other", user_id="8"), listed=False)
+    world.store.down = True
+    assert await world.ask(began=world.clock.wall - 501.0) == "passes"
 
 
-def test_a_session_that_is_asked_about_again_is_remembered_again() -> None:
-    async def main() -> None:
-        world = World()
-        for status, verdict in ((REVOKED, Reason.SESSION_REVOKED), (ACTIVE, "passes"), (REVOKED, "session_revoked")):
-            world.store.status[KEY] = status
-            assert await world.ask(fresh=True) == verdict
-            assert len(world.view) == 1
-
-    asyncio.run(main())
+async def test_a_session_that_is_asked_about_again_is_remembered_again() -> None:
+    world = World()
+    for status, verdict in ((REVOKED, Reason.SESSION_REVOKED), (ACTIVE, "passes"), (REVOKED, "session_revoked")):
+        world.store.status[KEY] = status
+        assert await world.ask(fresh=True) == verdict
+        assert len(world.view) == 1
 
 
-def test_an_answer_for_one_user_is_none_for_another() -> None:
-    async def main() -> None:
-        world = World()
-        assert await world.ask() == "passes"
-        assert await world.ask(SessionKey(session_id="s", user_id="8")) == Reason.SESSION_UNKNOWN
-        assert world.queries == 2
-
-    asyncio.run(main())
+async def test_an_answer_for_one_user_is_none_for_another() -> None:
+    world = World()
+    assert await world.ask() == "passes"
+    assert await world.ask(SessionKey(session_id="s", user_id="8")) == Reason.SESSION_UNKNOWN
+    assert world.queries == 2
 
 
-def test_what_is_known_of_a_session_is_nothing_that_the_garbage_collector_follows() -> None:
-    async def main() -> None:
-        world = World()
-        await world.ask()
-        answer = world.view._answers.of(KEY)
-        assert not gc.is_tracked(answer)
-        assert "7" not in repr(answer)
-
-    asyncio.run(main())
+async def test_what_is_known_of_a_session_is_nothing_that_the_garbage_collector_follows() -> None:
+    world = World()
+    await world.ask()
+    answer = world.view._answers.of(KEY)
+    assert not gc.is_tracked(answer)
+    assert "7" not in repr(answer)
 
 
-def test_what_was_revoked_here_is_bounded_and_what_is_forgotten_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_was_revoked_here_is_bounded_and_what_is_forgotten_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(status_cache, "MOST_REVOKED", 10)
 
-    async def main() -> None:
-        world = World()
-        await world.ask()
-        world.view.revoked_here(session_id="s")
-        world.store.status[KEY] = REVOKED
-        for number in range(20):
-            world.view.revoked_here(session_id=f"other {number}")
-        assert await world.ask() == Reason.SESSION_REVOKED
-        assert len(world.view._here._entries) == 10
-
-    asyncio.run(main())
+    world = World()
+    await world.ask()
+    world.view.revoked_here(session_id="s")
+    world.store.status[KEY] = REVOKED
+    for number in range(20):
+        world.view.revoked_here(session_id=f"other {number}")
+    assert await world.ask() == Reason.SESSION_REVOKED
+    assert len(world.view._here._entries) == 10
 
 
 @pytest.mark.parametrize("failure", [True, ConfigError("another loop")])
-def test_a_background_check_that_fails_harms_nobody_and_is_tried_again(failure: Any) -> None:
-    async def main() -> None:
-        world = World()
-        await world.ask()
-        world.clock.advance(6.0)
-        world.store.down = failure
-        for expected in (2, 3):
-            assert await world.ask() == "passes"
-            await turns()
-            assert world.queries == expected
-        await world.view.aclose()
-
-    asyncio.run(main())
+async def test_a_background_check_that_fails_harms_nobody_and_is_tried_again(failure: Any) -> None:
+    world = World()
+    await world.ask()
+    world.clock.advance(6.0)
+    world.store.down = failure
+    for expected in (2, 3):
+        assert await world.ask() == "passes"
+        await turns()
+        assert world.queries == expected
+    await world.view.aclose()
 
 
 def test_closing_ends_the_checks_in_the_background() -> None:

@@ -119,11 +119,8 @@ def test_ten_thousand_races_of_revoking_and_reissuing_revive_nobody() -> None:
     asyncio.run(Races(Unhurried(chance, clock), chance, clock).run(10_000, at_once=200))
 
 
-def test_races_in_a_database_revive_nobody(database_url: str) -> None:
-    async def test() -> None:
-        chance, clock = random.Random(7), Ahead()
-        races = 150 if database_url.startswith("sqlite") else 500  # its file has one writer at a time
-        async with opened(database_url, clock) as store:
-            await Races(store, chance, clock).run(races, at_once=5)
-
-    asyncio.run(test())
+async def test_races_in_a_database_revive_nobody(database_url: str) -> None:
+    chance, clock = random.Random(7), Ahead()
+    races = 150 if database_url.startswith("sqlite") else 500  # its file has one writer at a time
+    async with opened(database_url, clock) as store:
+        await Races(store, chance, clock).run(races, at_once=5)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -80,44 +79,41 @@ async def fill(engine: AsyncEngine, types: Columns, tokens: dict[str, bool], sub
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_tokens_of_before_keep_their_rows(database_url: str, kind: str) -> None:
+async def test_tokens_of_before_keep_their_rows(database_url: str, kind: str) -> None:
     subject = "7" if kind == "integers" else SUBJECT
     if kind == "uuids" and database_url.startswith("sqlite"):
         subject = subject.replace("-", "")  # how SQLite spells them, and so how the tokens of such an app do
 
-    async def main() -> None:
-        engine = create_async_engine(database_url)
-        try:
-            store = SQLAlchemySessionStore(engine)
-            authority = authority_of(store=store, adoption=Adoption(sessions="marks"))
-            alive, ended, third = (
-                old_token(authority, {"userId": subject, "email": f"{n}@x.y"}, version=2, sid=None, auth_time=None)
-                for n in range(3)
-            )
-            await fill(engine, TABLES[kind], {alive: True, ended: False, third: True}, subject)
-            await documented()["adopt"](engine)
+    engine = create_async_engine(database_url)
+    try:
+        store = SQLAlchemySessionStore(engine)
+        authority = authority_of(store=store, adoption=Adoption(sessions="marks"))
+        alive, ended, third = (
+            old_token(authority, {"userId": subject, "email": f"{n}@x.y"}, version=2, sid=None, auth_time=None)
+            for n in range(3)
+        )
+        await fill(engine, TABLES[kind], {alive: True, ended: False, third: True}, subject)
+        await documented()["adopt"](engine)
 
-            async def reason_of(token: str) -> Reason | None:
-                reason: Reason | None = (
-                    await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
-                ).reason
-                return reason
+        async def reason_of(token: str) -> Reason | None:
+            reason: Reason | None = (
+                await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+            ).reason
+            return reason
 
-            assert [await reason_of(token) for token in (alive, ended, third)] == [None, Reason.SESSION_REVOKED, None]
-            listed = await authority.sessions_of(subject)
-            assert len(listed) == 2
-            assert await authority.revoke(listed[0].id)
-            assert [await reason_of(token) for token in (alive, third)].count(Reason.SESSION_REVOKED) == 1
-            await authority.revoke_user(subject)
-            assert [await reason_of(token) for token in (alive, third)] == [Reason.SESSION_REVOKED] * 2
-            await authority.aclose()
-        finally:
-            await engine.dispose()
-
-    asyncio.run(main())
+        assert [await reason_of(token) for token in (alive, ended, third)] == [None, Reason.SESSION_REVOKED, None]
+        listed = await authority.sessions_of(subject)
+        assert len(listed) == 2
+        assert await authority.revoke(listed[0].id)
+        assert [await reason_of(token) for token in (alive, third)].count(Reason.SESSION_REVOKED) == 1
+        await authority.revoke_user(subject)
+        assert [await reason_of(token) for token in (alive, third)] == [Reason.SESSION_REVOKED] * 2
+        await authority.aclose()
+    finally:
+        await engine.dispose()
 
 
-def test_the_migrated_table_is_the_one_of_a_fresh_database(database_url: str) -> None:
+async def test_the_migrated_table_is_the_one_of_a_fresh_database(database_url: str) -> None:
     async def shape(engine: AsyncEngine) -> Any:
         def inspected(connection: sa.Connection) -> Any:
             inspector = sa.inspect(connection)
@@ -134,18 +130,15 @@ def test_the_migrated_table_is_the_one_of_a_fresh_database(database_url: str) ->
         async with engine.connect() as connection:
             return await connection.run_sync(inspected)
 
-    async def main() -> None:
-        engine = create_async_engine(database_url)
-        try:
-            await fill(engine, TABLES["integers"], {"a.b.c": True}, "7")
-            await documented()["adopt"](engine)
-            migrated = await shape(engine)
-            async with engine.begin() as connection:
-                assert "a.b.c" not in str((await connection.execute(sa.text("SELECT * FROM user_sessions"))).all())
-                await connection.run_sync(metadata.drop_all)
-                await connection.run_sync(metadata.create_all)
-            assert await shape(engine) == migrated
-        finally:
-            await engine.dispose()
-
-    asyncio.run(main())
+    engine = create_async_engine(database_url)
+    try:
+        await fill(engine, TABLES["integers"], {"a.b.c": True}, "7")
+        await documented()["adopt"](engine)
+        migrated = await shape(engine)
+        async with engine.begin() as connection:
+            assert "a.b.c" not in str((await connection.execute(sa.text("SELECT * FROM user_sessions"))).all())
+            await connection.run_sync(metadata.drop_all)
+            await connection.run_sync(metadata.create_all)
+        assert await shape(engine) == migrated
+    finally:
+        await engine.dispose()

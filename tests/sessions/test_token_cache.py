@@ -74,103 +74,87 @@ class Known:
         return sum(count for metric, _, count in counters if metric is names.REVOCATION_STALE)
 
 
-def test_past_the_bound_the_store_is_asked_and_the_token_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        known = Known()
-        await known.begin()
-        monkeypatch.setattr(known.authority.parts.pipeline, "verify", None)
-        for times in (1, 2):
-            known.clock.advance(6.0)
-            outcome = await known.ask()
-            assert (outcome.result, outcome.session, known.store.asked) == ("accepted", ADA, times)
-        assert (await known.ask()).result == "accepted"
-        assert known.store.asked == 2
-        assert counts(known.authority, "requests") == {("2", "accepted"): 4}
-        assert known.recorder.outcomes == [], "nothing about it is new"
-        assert await known.last_activity() == known.clock.wall
+async def test_past_the_bound_the_store_is_asked_and_the_token_is_not_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = Known()
+    await known.begin()
+    monkeypatch.setattr(known.authority.parts.pipeline, "verify", None)
+    for times in (1, 2):
+        known.clock.advance(6.0)
+        outcome = await known.ask()
+        assert (outcome.result, outcome.session, known.store.asked) == ("accepted", ADA, times)
+    assert (await known.ask()).result == "accepted"
+    assert known.store.asked == 2
+    assert counts(known.authority, "requests") == {("2", "accepted"): 4}
+    assert known.recorder.outcomes == [], "nothing about it is new"
+    assert await known.last_activity() == known.clock.wall
 
-    asyncio.run(test())
 
-
-def test_a_minute_after_it_was_read_it_is_read_again() -> None:
-    async def test() -> None:
-        known = Known()
-        await known.begin()
-        for _ in range(9):
-            known.clock.advance(6.0)
-            await known.ask()
-        assert known.recorder.outcomes == []
+async def test_a_minute_after_it_was_read_it_is_read_again() -> None:
+    known = Known()
+    await known.begin()
+    for _ in range(9):
         known.clock.advance(6.0)
         await known.ask()
-        assert [outcome.result for outcome in known.recorder.outcomes] == ["accepted"]
-
-    asyncio.run(test())
-
-
-def test_a_session_that_ended_elsewhere_is_refused_with_all_that_its_token_says() -> None:
-    async def test() -> None:
-        known = Known()
-        await known.begin()
-        await known.store.revoke(known.issued.session_id)
-        known.clock.advance(6.0)
-        outcome = await known.ask()
-        assert (outcome.reason, outcome.payload_version, outcome.key_id, outcome.subject, outcome.token_age) == (
-            Reason.SESSION_REVOKED,
-            "2",
-            "key-1",
-            "1",
-            6.0,
-        )
-        assert (await known.ask()).reason is Reason.SESSION_REVOKED
-        assert known.store.asked == 1
-        assert known.recorder.reasons == ["session_revoked"] * 2
-
-    asyncio.run(test())
+    assert known.recorder.outcomes == []
+    known.clock.advance(6.0)
+    await known.ask()
+    assert [outcome.result for outcome in known.recorder.outcomes] == ["accepted"]
 
 
-def test_a_store_that_is_down_is_asked_once_a_request() -> None:
-    async def test() -> None:
-        known = Known()
-        await known.begin()
-        known.store.down = True
-        known.clock.advance(6.0)
-        outcome = await known.ask()
-        assert (outcome.reason, outcome.payload_version) == (Reason.SESSIONS_UNAVAILABLE, "2")
-        assert known.store.asked == 1
-        known.store.down = False
-        assert (await known.ask()).result == "accepted"
-
-    asyncio.run(test())
-
-
-def test_what_passes_although_the_store_is_down_is_counted_once_and_said() -> None:
-    async def test() -> None:
-        known = Known(revocation=Revocation(on_unavailable="allow"))
-        await known.begin()
-        known.store.down = True
-        known.clock.advance(6.0)
-        outcome = await known.ask()
-        assert (outcome.result, outcome.stale, known.stale, known.store.asked) == ("accepted", True, 1, 1)
-        assert [each.stale for each in known.recorder.outcomes] == [True]
-
-    asyncio.run(test())
+async def test_a_session_that_ended_elsewhere_is_refused_with_all_that_its_token_says() -> None:
+    known = Known()
+    await known.begin()
+    await known.store.revoke(known.issued.session_id)
+    known.clock.advance(6.0)
+    outcome = await known.ask()
+    assert (outcome.reason, outcome.payload_version, outcome.key_id, outcome.subject, outcome.token_age) == (
+        Reason.SESSION_REVOKED,
+        "2",
+        "key-1",
+        "1",
+        6.0,
+    )
+    assert (await known.ask()).reason is Reason.SESSION_REVOKED
+    assert known.store.asked == 1
+    assert known.recorder.reasons == ["session_revoked"] * 2
 
 
-def test_a_revocation_while_the_store_is_asked_lets_nothing_be_remembered() -> None:
-    async def test() -> None:
-        known = Known()
-        await known.begin()
-        known.store.meanwhile = known.authority.revoke_all
-        known.clock.advance(6.0)
-        await known.ask()
-        known.store.meanwhile = None
-        assert len(known.authority.parts.known.seen) == 0
-        assert (await known.ask()).reason is Reason.SESSION_REVOKED
-
-    asyncio.run(test())
+async def test_a_store_that_is_down_is_asked_once_a_request() -> None:
+    known = Known()
+    await known.begin()
+    known.store.down = True
+    known.clock.advance(6.0)
+    outcome = await known.ask()
+    assert (outcome.reason, outcome.payload_version) == (Reason.SESSIONS_UNAVAILABLE, "2")
+    assert known.store.asked == 1
+    known.store.down = False
+    assert (await known.ask()).result == "accepted"
 
 
-def test_a_session_class_that_changes_its_mind_is_asked_on_the_path() -> None:
+async def test_what_passes_although_the_store_is_down_is_counted_once_and_said() -> None:
+    known = Known(revocation=Revocation(on_unavailable="allow"))
+    await known.begin()
+    known.store.down = True
+    known.clock.advance(6.0)
+    outcome = await known.ask()
+    assert (outcome.result, outcome.stale, known.stale, known.store.asked) == ("accepted", True, 1, 1)
+    assert [each.stale for each in known.recorder.outcomes] == [True]
+
+
+async def test_a_revocation_while_the_store_is_asked_lets_nothing_be_remembered() -> None:
+    known = Known()
+    await known.begin()
+    known.store.meanwhile = known.authority.revoke_all
+    known.clock.advance(6.0)
+    await known.ask()
+    known.store.meanwhile = None
+    assert len(known.authority.parts.known.seen) == 0
+    assert (await known.ask()).reason is Reason.SESSION_REVOKED
+
+
+async def test_a_session_class_that_changes_its_mind_is_asked_on_the_path() -> None:
     allowed = {"1"}
 
     @dataclass(kw_only=True)
@@ -181,35 +165,29 @@ def test_a_session_class_that_changes_its_mind_is_asked_on_the_path() -> None:
             if self.user_id not in allowed:
                 raise ValueError
 
-    async def test() -> None:
-        known = Known(Picky, Picky(user_id="1"), schema={"version": 1})
-        await known.begin()
-        allowed.clear()
-        known.clock.advance(6.0)
-        assert (await known.ask()).reason is Reason.PAYLOAD_INVALID
-
-    asyncio.run(test())
+    known = Known(Picky, Picky(user_id="1"), schema={"version": 1})
+    await known.begin()
+    allowed.clear()
+    known.clock.advance(6.0)
+    assert (await known.ask()).reason is Reason.PAYLOAD_INVALID
 
 
-def test_without_a_store_a_token_is_read_again_when_its_minute_is_over() -> None:
-    async def test() -> None:
-        known = Known()
-        known.authority = authority_of(clock=known.clock, observers=[known.recorder])
-        await known.begin()
-        known.clock.advance(59.0)
-        await known.ask()
-        assert known.recorder.outcomes == []
-        known.clock.advance(1.0)
-        await known.ask()
-        assert len(known.recorder.outcomes) == 1
-
-    asyncio.run(test())
+async def test_without_a_store_a_token_is_read_again_when_its_minute_is_over() -> None:
+    known = Known()
+    known.authority = authority_of(clock=known.clock, observers=[known.recorder])
+    await known.begin()
+    known.clock.advance(59.0)
+    await known.ask()
+    assert known.recorder.outcomes == []
+    known.clock.advance(1.0)
+    await known.ask()
+    assert len(known.recorder.outcomes) == 1
 
 
 # Who it is asked for
 
 
-def test_a_later_release_may_spell_the_subject_otherwise_and_nobody_is_logged_out() -> None:
+async def test_a_later_release_may_spell_the_subject_otherwise_and_nobody_is_logged_out() -> None:
     @dataclass(kw_only=True)
     class Today:
         user_id: Annotated[str, Claim("userId")]
@@ -221,17 +199,14 @@ def test_a_later_release_may_spell_the_subject_otherwise_and_nobody_is_logged_ou
         def __post_init__(self) -> None:
             self.user_id = self.user_id.lower()
 
-    async def test() -> None:
-        known = Known(Today, Today(user_id="Ada@X"), schema={"version": 1})
-        await known.begin()
-        known.authority = authority_of(
-            Tomorrow, clock=known.clock, store=known.store, observers=[known.recorder], schema={"version": 1}
-        )
-        for seconds in (0.0, 3.0, 3.0, 6.0, 6.0, 61.0):
-            known.clock.advance(seconds)
-            assert (await known.ask()).result == "accepted"
-
-    asyncio.run(test())
+    known = Known(Today, Today(user_id="Ada@X"), schema={"version": 1})
+    await known.begin()
+    known.authority = authority_of(
+        Tomorrow, clock=known.clock, store=known.store, observers=[known.recorder], schema={"version": 1}
+    )
+    for seconds in (0.0, 3.0, 3.0, 6.0, 6.0, 61.0):
+        known.clock.advance(seconds)
+        assert (await known.ask()).result == "accepted"
 
 
 class Who(Enum):
@@ -239,18 +214,15 @@ class Who(Enum):
 
 
 @pytest.mark.parametrize(("kind", "subject"), [(Who, Who.ADA), (bytes, b"\x01\x02"), (int, 7)])
-def test_a_subject_of_any_type_is_asked_for_as_its_token_spells_it(kind: Any, subject: Any) -> None:
+async def test_a_subject_of_any_type_is_asked_for_as_its_token_spells_it(kind: Any, subject: Any) -> None:
     typed = make_dataclass("Typed", [("user_id", Annotated[kind, Claim("userId")])], kw_only=True)
 
-    async def test() -> None:
-        known = Known(typed, typed(user_id=subject), schema={"version": 1})
-        await known.begin()
-        for seconds in (3.0, 3.0, 6.0):
-            known.clock.advance(seconds)
-            assert (await known.ask()).result == "accepted"
-        assert known.recorder.outcomes == []
-
-    asyncio.run(test())
+    known = Known(typed, typed(user_id=subject), schema={"version": 1})
+    await known.begin()
+    for seconds in (3.0, 3.0, 6.0):
+        known.clock.advance(seconds)
+        assert (await known.ask()).result == "accepted"
+    assert known.recorder.outcomes == []
 
 
 # What may change meanwhile
@@ -258,17 +230,14 @@ def test_a_subject_of_any_type_is_asked_for_as_its_token_spells_it(kind: Any, su
 
 @pytest.mark.parametrize("pause", [3.0, 6.0])
 @pytest.mark.parametrize(("jump", "reason"), [(8 * DAY, "token_expired"), (-3600.0, "token_not_yet_valid")])
-def test_a_wall_clock_that_was_set_is_read_whenever_the_session_is_asked_for(
+async def test_a_wall_clock_that_was_set_is_read_whenever_the_session_is_asked_for(
     pause: float, jump: float, reason: str
 ) -> None:
-    async def test() -> None:
-        known = Known()
-        await known.begin()
-        known.clock.wall += jump
-        known.clock.ticks += pause
-        assert (await known.ask()).reason == reason
-
-    asyncio.run(test())
+    known = Known()
+    await known.begin()
+    known.clock.wall += jump
+    known.clock.ticks += pause
+    assert (await known.ask()).reason == reason
 
 
 def test_a_revocation_by_another_thread_is_seen_by_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -74,65 +73,53 @@ def users(key: Any) -> sa.Table:
     ],
     ids=str,
 )
-def test_a_key_is_found_by_its_one_spelling_and_spoils_no_batch(
+async def test_a_key_is_found_by_its_one_spelling_and_spoils_no_batch(
     database_url: str, key_type: Any, stored: Any, found: str, not_found: list[str]
 ) -> None:
     table = users(key_type)
 
-    async def main() -> None:
-        async with database(database_url, table, {"id": stored, "email": "a@b.c"}) as (engine, sent):
-            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
-            assert await source.fetch([*not_found, found]) == {found: {"email": "a@b.c"}}
-            assert len(sent) == 1
-            assert await source.fetch(not_found) == {}
-
-    asyncio.run(main())
+    async with database(database_url, table, {"id": stored, "email": "a@b.c"}) as (engine, sent):
+        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+        assert await source.fetch([*not_found, found]) == {found: {"email": "a@b.c"}}
+        assert len(sent) == 1
+        assert await source.fetch(not_found) == {}
 
 
-def test_keys_that_nothing_can_spell_ask_nobody(database_url: str) -> None:
+async def test_keys_that_nothing_can_spell_ask_nobody(database_url: str) -> None:
     table = users(sa.Integer())
 
-    async def main() -> None:
-        async with database(database_url, table) as (engine, sent):
-            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
-            assert await source.fetch(["x", "1_0"]) == {}
-            assert sent == []
-
-    asyncio.run(main())
+    async with database(database_url, table) as (engine, sent):
+        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+        assert await source.fetch(["x", "1_0"]) == {}
+        assert sent == []
 
 
-def test_a_thousand_users_are_one_statement(database_url: str) -> None:
+async def test_a_thousand_users_are_one_statement(database_url: str) -> None:
     table = users(sa.Integer())
 
-    async def main() -> None:
-        rows = [{"id": number, "email": f"{number}@x.y"} for number in range(3)]
-        async with database(database_url, table, *rows) as (engine, sent):
-            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
-            found = await source.fetch([str(number) for number in range(1_000)])
-            assert found == {str(row["id"]): {"email": row["email"]} for row in rows}
-            assert len(sent) == 1
-
-    asyncio.run(main())
+    rows = [{"id": number, "email": f"{number}@x.y"} for number in range(3)]
+    async with database(database_url, table, *rows) as (engine, sent):
+        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+        found = await source.fetch([str(number) for number in range(1_000)])
+        assert found == {str(row["id"]): {"email": row["email"]} for row in rows}
+        assert len(sent) == 1
 
 
-def test_a_join_is_a_table_too(database_url: str) -> None:
+async def test_a_join_is_a_table_too(database_url: str) -> None:
     schema = sa.MetaData()
     people = sa.Table("people", schema, sa.Column("id", sa.Integer, primary_key=True), sa.Column("company", sa.Integer))
     companies = sa.Table("companies", schema, sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))
 
-    async def main() -> None:
-        async with database(database_url, people, {"id": 1, "company": 5}) as (engine, _):
-            async with engine.begin() as connection:
-                await connection.execute(sa.insert(companies).values(id=5, name="acme"))
-            source = SQLAlchemyClaims(
-                engine,
-                people.join(companies, people.c.company == companies.c.id),
-                key=people.c.id,
-                columns={"company": sa.func.upper(companies.c.name)},
-            )
-            assert await source.fetch(["1", "2"]) == {"1": {"company": "ACME"}}
-
-    asyncio.run(main())
+    async with database(database_url, people, {"id": 1, "company": 5}) as (engine, _):
+        async with engine.begin() as connection:
+            await connection.execute(sa.insert(companies).values(id=5, name="acme"))
+        source = SQLAlchemyClaims(
+            engine,
+            people.join(companies, people.c.company == companies.c.id),
+            key=people.c.id,
+            columns={"company": sa.func.upper(companies.c.name)},
+        )
+        assert await source.fetch(["1", "2"]) == {"1": {"company": "ACME"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +136,7 @@ class Session:
     tags: Annotated[list[str], Claim(since=2)]
 
 
-def test_values_of_every_type_become_those_of_the_claims(database_url: str) -> None:
+async def test_values_of_every_type_become_those_of_the_claims(database_url: str) -> None:
     table = sa.Table(
         "users",
         sa.MetaData(),
@@ -174,47 +161,41 @@ def test_values_of_every_type_become_those_of_the_claims(database_url: str) -> N
         "tags": ["a", "b"],
     }
 
-    async def main() -> None:
-        async with database(database_url, table, row) as (engine, sent):
-            columns: dict[str, Any] = {name: table.c[name] for name in row if name not in ("id", "joined")}
-            columns |= {"plan_too": table.c.plan, "company_too": table.c.company, "joined": table.c.joined}
-            if engine.dialect.name == "sqlite":  # which forgets the timezone
-                columns["joined"] = sa.literal(joined, sa.DateTime(timezone=True))
-            authority = authority_of(
-                Session,
-                sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns=columns)],
-            )
-            token = old_token(authority, {"userId": UUID_KEY}, version=1)
-            outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
-            assert {claim.claim: claim.outcome.value for claim in outcome.token.filled} == dict.fromkeys(
-                columns, "resolved"
-            )
-            session = outcome.session
-            assert (session.company, session.number, session.plan) == (UUID_KEY, "42", "pro")
-            assert (session.plan_too, session.company_too) == (Plan.PRO, UUID(UUID_KEY))
-            assert (session.size, session.absent, session.tags) == (3, None, ["a", "b"])
-            assert session.joined.replace(tzinfo=UTC) == joined
-            assert len(sent) == 1
-            await authority.aclose()
-
-    asyncio.run(main())
+    async with database(database_url, table, row) as (engine, sent):
+        columns: dict[str, Any] = {name: table.c[name] for name in row if name not in ("id", "joined")}
+        columns |= {"plan_too": table.c.plan, "company_too": table.c.company, "joined": table.c.joined}
+        if engine.dialect.name == "sqlite":  # which forgets the timezone
+            columns["joined"] = sa.literal(joined, sa.DateTime(timezone=True))
+        authority = authority_of(
+            Session,
+            sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns=columns)],
+        )
+        token = old_token(authority, {"userId": UUID_KEY}, version=1)
+        outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+        assert {claim.claim: claim.outcome.value for claim in outcome.token.filled} == dict.fromkeys(
+            columns, "resolved"
+        )
+        session = outcome.session
+        assert (session.company, session.number, session.plan) == (UUID_KEY, "42", "pro")
+        assert (session.plan_too, session.company_too) == (Plan.PRO, UUID(UUID_KEY))
+        assert (session.size, session.absent, session.tags) == (3, None, ["a", "b"])
+        assert session.joined.replace(tzinfo=UTC) == joined
+        assert len(sent) == 1
+        await authority.aclose()
 
 
-def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
-    async def main() -> None:
-        engine = create_async_engine(database_url)
-        table = users(sa.String(50))
-        try:
-            source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
-            with pytest.raises(Unavailable) as failed:  # there is no such table
-                await source.fetch(["ada@example.com"])
-            assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
-            assert failed.value.__suppress_context__
-            assert class_of(failed.value) in ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.ProgrammingError")
-        finally:
-            await engine.dispose()
-
-    asyncio.run(main())
+async def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    table = users(sa.String(50))
+    try:
+        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+        with pytest.raises(Unavailable) as failed:  # there is no such table
+            await source.fetch(["ada@example.com"])
+        assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
+        assert failed.value.__suppress_context__
+        assert class_of(failed.value) in ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.ProgrammingError")
+    finally:
+        await engine.dispose()
 
 
 class Base(DeclarativeBase):
@@ -265,7 +246,7 @@ def test_its_settings_are_kept() -> None:
     assert source.resource is engine
 
 
-def test_a_decimal_is_no_email(database_url: str) -> None:
+async def test_a_decimal_is_no_email(database_url: str) -> None:
     table = sa.Table(
         "users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Numeric(9, 2))
     )
@@ -275,15 +256,12 @@ def test_a_decimal_is_no_email(database_url: str) -> None:
         user_id: Annotated[str, Claim("userId")]
         email: Annotated[list[str], Claim(since=2)]
 
-    async def main() -> None:
-        async with database(database_url, table, {"id": 1, "email": Decimal("1.50")}) as (engine, _):
-            authority = authority_of(
-                Sized, sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})]
-            )
-            token = old_token(authority, {"userId": "1"}, version=1)
-            outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
-            assert outcome.reason == "claims_incomplete"
-            assert [claim.outcome.value for claim in outcome.fallback.claims] == ["invalid"]
-            await authority.aclose()
-
-    asyncio.run(main())
+    async with database(database_url, table, {"id": 1, "email": Decimal("1.50")}) as (engine, _):
+        authority = authority_of(
+            Sized, sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})]
+        )
+        token = old_token(authority, {"userId": "1"}, version=1)
+        outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+        assert outcome.reason == "claims_incomplete"
+        assert [claim.outcome.value for claim in outcome.fallback.claims] == ["invalid"]
+        await authority.aclose()

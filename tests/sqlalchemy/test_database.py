@@ -66,31 +66,28 @@ def test_a_request_in_a_second_loop_is_told_the_mistake_and_not_that_the_databas
         asyncio.run(authority.authenticate([(b"authorization", b"Bearer " + token.encode())]))
 
 
-def test_a_connection_comes_back_when_its_user_is_cancelled(database_url: str) -> None:
-    async def main() -> None:
-        engine = create_async_engine(database_url, poolclass=sa.AsyncAdaptedQueuePool, pool_size=2, max_overflow=0)
-        database = Database(engine)
-        try:
-            inside = asyncio.Event()
+async def test_a_connection_comes_back_when_its_user_is_cancelled(database_url: str) -> None:
+    engine = create_async_engine(database_url, poolclass=sa.AsyncAdaptedQueuePool, pool_size=2, max_overflow=0)
+    database = Database(engine)
+    try:
+        inside = asyncio.Event()
 
-            async def hold() -> None:
-                async with database.begin() as connection:
-                    await connection.execute(sa.text("SELECT 1"))
-                    inside.set()
-                    await asyncio.sleep(3_600)
+        async def hold() -> None:
+            async with database.begin() as connection:
+                await connection.execute(sa.text("SELECT 1"))
+                inside.set()
+                await asyncio.sleep(3_600)
 
-            for _ in range(5):
-                inside.clear()
-                task = asyncio.create_task(hold())
-                await inside.wait()
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                assert task.cancelled()
-                assert checked_out(engine) == 0
-        finally:
-            await engine.dispose()
-
-    asyncio.run(main())
+        for _ in range(5):
+            inside.clear()
+            task = asyncio.create_task(hold())
+            await inside.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert task.cancelled()
+            assert checked_out(engine) == 0
+    finally:
+        await engine.dispose()
 
 
 async def given_up(database: Database, *, again: bool) -> tuple[bool, str]:
@@ -123,37 +120,28 @@ async def given_up(database: Database, *, again: bool) -> tuple[bool, str]:
     return early, ended[0]
 
 
-def test_a_query_of_sqlite_that_is_given_up_goes_on_to_its_end(sqlite_url: str) -> None:
+async def test_a_query_of_sqlite_that_is_given_up_goes_on_to_its_end(sqlite_url: str) -> None:
     """Its driver hangs where a connection that is being closed is cancelled once more, as at the end of a loop."""
 
-    async def main() -> None:
-        database = Database(create_async_engine(sqlite_url))
-        assert await given_up(database, again=False) == (False, "to its end")
-        assert await given_up(database, again=True) == (True, "to its end")
-
-    asyncio.run(main())
+    database = Database(create_async_engine(sqlite_url))
+    assert await given_up(database, again=False) == (False, "to its end")
+    assert await given_up(database, again=True) == (True, "to its end")
 
 
-def test_a_query_of_postgresql_that_is_given_up_is_cancelled() -> None:
-    async def main() -> None:
-        database = Database(create_async_engine("postgresql+asyncpg://nowhere/nothing"))
-        assert await given_up(database, again=False) == (False, "cancelled")
-
-    asyncio.run(main())
+async def test_a_query_of_postgresql_that_is_given_up_is_cancelled() -> None:
+    database = Database(create_async_engine("postgresql+asyncpg://nowhere/nothing"))
+    assert await given_up(database, again=False) == (False, "cancelled")
 
 
-def test_a_query_that_is_not_given_up_says_what_it_found(sqlite_url: str) -> None:
-    async def main() -> None:
-        database = Database(create_async_engine(sqlite_url))
+async def test_a_query_that_is_not_given_up_says_what_it_found(sqlite_url: str) -> None:
+    database = Database(create_async_engine(sqlite_url))
 
-        async def divide(by: int) -> float:
-            return 6 / by
+    async def divide(by: int) -> float:
+        return 6 / by
 
-        assert await database.to_its_end(divide(2)) == 3
-        with pytest.raises(ZeroDivisionError):
-            await database.to_its_end(divide(0))
-
-    asyncio.run(main())
+    assert await database.to_its_end(divide(2)) == 3
+    with pytest.raises(ZeroDivisionError):
+        await database.to_its_end(divide(0))
 
 
 async def fails(engine: AsyncEngine) -> Unavailable:
@@ -190,12 +178,9 @@ def test_what_the_driver_raises_while_connecting_is_unavailable(error: Exception
     asyncio.run(fails(create_async_engine("postgresql+asyncpg://nobody@nowhere/x", async_creator=raising)))
 
 
-def test_a_mistake_in_the_block_is_its_own() -> None:
-    async def main() -> None:
-        engine = create_async_engine("sqlite+aiosqlite://")
-        with pytest.raises(ZeroDivisionError):
-            async with Database(engine).begin():
-                raise ZeroDivisionError
-        await engine.dispose()
-
-    asyncio.run(main())
+async def test_a_mistake_in_the_block_is_its_own() -> None:
+    engine = create_async_engine("sqlite+aiosqlite://")
+    with pytest.raises(ZeroDivisionError):
+        async with Database(engine).begin():
+            raise ZeroDivisionError
+    await engine.dispose()

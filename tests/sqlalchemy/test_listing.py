@@ -128,22 +128,19 @@ def test_users_are_counted_without_what_is_over(url: str) -> None:
 
 
 @pytest.mark.parametrize("where", ["memory", "sqlite"])
-def test_a_mark_counts_to_the_microsecond(where: str, request: pytest.FixtureRequest) -> None:
+async def test_a_mark_counts_to_the_microsecond(where: str, request: pytest.FixtureRequest) -> None:
     clock = FakeClock(wall=1_795_600_000.000001)
 
-    async def main() -> None:
-        async with opened("memory" if where == "memory" else request.getfixturevalue("sqlite_url"), clock) as store:
-            for microseconds in range(5):  # the clock stands still: marks and logins are a microsecond apart
-                before = await log_in(store, "7")
-                await store.revoke_user("7")
-                after = await log_in(store, "7")
-                assert not await stands(store, before)
-                assert await stands(store, after)
-                assert [(user.user_id, user.sessions) for user in await store.active_users(limit=9)] == [("7", 1)]
-                assert [row.id for row in await store.sessions_of("7", limit=9)] == [after[0]]
-                clock.wall += 0.9 + microseconds / 1e6
-
-    asyncio.run(main())
+    async with opened("memory" if where == "memory" else request.getfixturevalue("sqlite_url"), clock) as store:
+        for microseconds in range(5):  # the clock stands still: marks and logins are a microsecond apart
+            before = await log_in(store, "7")
+            await store.revoke_user("7")
+            after = await log_in(store, "7")
+            assert not await stands(store, before)
+            assert await stands(store, after)
+            assert [(user.user_id, user.sessions) for user in await store.active_users(limit=9)] == [("7", 1)]
+            assert [row.id for row in await store.sessions_of("7", limit=9)] == [after[0]]
+            clock.wall += 0.9 + microseconds / 1e6
 
 
 def test_a_session_is_revoked_by_its_user_and_by_no_other(url: str) -> None:

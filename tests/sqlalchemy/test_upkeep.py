@@ -116,81 +116,69 @@ def test_touching_nothing_is_nothing(url: str) -> None:
     run(url, test)
 
 
-def test_a_revoked_row_is_neither_revived_nor_changed(database_url: str) -> None:
-    async def main() -> None:
-        async with created(database_url) as (store, engine):
-            session = await log_in(store)
-            await store.revoke(session[0])
-            await store.touch({session[0]: moment(session[1]) + LATER})
-            assert not await stands(store, session)
-            async with engine.connect() as connection:
-                (row,) = await connection.execute(sa.select(user_sessions.c.last_activity_at))
-            assert row[0].replace(tzinfo=UTC) == moment(session[1])
-
-    asyncio.run(main())
+async def test_a_revoked_row_is_neither_revived_nor_changed(database_url: str) -> None:
+    async with created(database_url) as (store, engine):
+        session = await log_in(store)
+        await store.revoke(session[0])
+        await store.touch({session[0]: moment(session[1]) + LATER})
+        assert not await stands(store, session)
+        async with engine.connect() as connection:
+            (row,) = await connection.execute(sa.select(user_sessions.c.last_activity_at))
+        assert row[0].replace(tzinfo=UTC) == moment(session[1])
 
 
-def test_a_thousand_touches_are_one_statement_on_postgresql(postgres_url: str) -> None:
-    async def main() -> None:
-        async with created(postgres_url) as (store, engine):
-            with statements(engine, "UPDATE") as sent:
-                await store.touch({str(uuid4()): datetime.now(UTC) for _ in range(1_000)})
-            assert len(sent) == 1
-
-    asyncio.run(main())
+async def test_a_thousand_touches_are_one_statement_on_postgresql(postgres_url: str) -> None:
+    async with created(postgres_url) as (store, engine):
+        with statements(engine, "UPDATE") as sent:
+            await store.touch({str(uuid4()): datetime.now(UTC) for _ in range(1_000)})
+        assert len(sent) == 1
 
 
-def test_touching_waits_for_no_row_that_somebody_holds(postgres_url: str) -> None:
+async def test_touching_waits_for_no_row_that_somebody_holds(postgres_url: str) -> None:
     """Else a revocation of many rows and a write of activity could deadlock, and the revocation be the one to fail."""
 
-    async def main() -> None:
-        async with created(postgres_url) as (store, engine):
-            held, free = await log_in(store), await log_in(store)
-            async with engine.begin() as connection:
-                await connection.execute(
-                    sa.update(user_sessions).where(user_sessions.c.id == UUID(held[0])).values(label="x")
-                )
-                await store.touch({id_: moment(began) + LATER for id_, began in (held, free)})
-            used = {row.id: row.last_activity_at for row in await store.sessions_of("7")}
-            assert used == {held[0]: moment(held[1]), free[0]: moment(free[1]) + LATER}
-
-    asyncio.run(main())
+    async with created(postgres_url) as (store, engine):
+        held, free = await log_in(store), await log_in(store)
+        async with engine.begin() as connection:
+            await connection.execute(
+                sa.update(user_sessions).where(user_sessions.c.id == UUID(held[0])).values(label="x")
+            )
+            await store.touch({id_: moment(began) + LATER for id_, began in (held, free)})
+        used = {row.id: row.last_activity_at for row in await store.sessions_of("7")}
+        assert used == {held[0]: moment(held[1]), free[0]: moment(free[1]) + LATER}
 
 
-def test_10_000_touches_against_revocations_revive_nothing(database_url: str) -> None:
+async def test_10_000_touches_against_revocations_revive_nothing(database_url: str) -> None:
     """Each of 10,000 sessions is revoked while it is touched, by the app's call or by plain SQL, in any order."""
 
-    async def main() -> None:
-        async with created(database_url) as (store, engine):
-            rows = [record(str(number % 10)) for number in range(10_000)]
-            async with engine.begin() as connection:
-                await connection.execute(sa.insert(user_sessions), [columns(row) for row in rows])
-            turns = asyncio.Semaphore(8 if engine.dialect.name == "postgresql" else 2)  # SQLite lets writers wait
+    async with created(database_url) as (store, engine):
+        rows = [record(str(number % 10)) for number in range(10_000)]
+        async with engine.begin() as connection:
+            await connection.execute(sa.insert(user_sessions), [columns(row) for row in rows])
+        turns = asyncio.Semaphore(8 if engine.dialect.name == "postgresql" else 2)  # SQLite lets writers wait
 
-            async def touch(part: list[Any], minutes: int) -> None:
-                async with turns:
-                    await store.touch({row.id: row.last_activity_at + timedelta(minutes=minutes) for row in part})
+        async def touch(part: list[Any], minutes: int) -> None:
+            async with turns:
+                await store.touch({row.id: row.last_activity_at + timedelta(minutes=minutes) for row in part})
 
-            async def revoke(part: list[Any]) -> None:
-                async with turns:
-                    await store.revoke(part[0].id)
-                    async with engine.begin() as connection:
-                        ids = [UUID(row.id) for row in part]
-                        await connection.execute(
-                            sa.update(user_sessions).where(user_sessions.c.id.in_(ids)).values(is_active=False)
-                        )
+        async def revoke(part: list[Any]) -> None:
+            async with turns:
+                await store.revoke(part[0].id)
+                async with engine.begin() as connection:
+                    ids = [UUID(row.id) for row in part]
+                    await connection.execute(
+                        sa.update(user_sessions).where(user_sessions.c.id.in_(ids)).values(is_active=False)
+                    )
 
-            work = []
-            for start in range(0, len(rows), 50):
-                part = rows[start : start + 50]
-                work += [touch(part, 1), revoke(part), touch(part, 2)]
-            random.Random(5).shuffle(work)
-            await asyncio.gather(*work)
-            async with engine.connect() as connection:
-                active = sa.select(sa.func.count()).select_from(user_sessions).where(user_sessions.c.is_active)
-                assert (await connection.execute(active)).scalar_one() == 0
-
-    asyncio.run(main())
+        work = []
+        for start in range(0, len(rows), 50):
+            part = rows[start : start + 50]
+            work += [touch(part, 1), revoke(part), touch(part, 2)]
+        random.Random(5).shuffle(work)
+        await asyncio.gather(*work)
+        async with engine.connect() as connection:
+            active = sa.select(sa.func.count()).select_from(user_sessions).where(user_sessions.c.is_active)
+            assert (await connection.execute(active)).scalar_one() == 0
 
 
 def columns(row: Any) -> dict[str, Any]:
@@ -302,45 +290,36 @@ def test_chunks_of_any_size_delete_the_same(url: str, chunk: int) -> None:
     run(url, test)
 
 
-def test_each_chunk_is_a_statement_of_its_own_and_what_stays_is_passed_over_once(database_url: str) -> None:
-    async def main() -> None:
-        async with created(database_url) as (store, engine):
-            for number in range(40):
-                await expired(store, (50 - number) * DAY, is_active=number % 2 == 0)
-            with statements(engine, "DELETE") as sent:
-                assert await store.purge(Retention(longest_token=FOREVER, chunk=5)) == (20, 0)
-            assert len(sent) == 4
-            with statements(engine, "DELETE") as sent:
-                assert await store.purge(Retention(longest_token=FOREVER, chunk=5)) == (0, 0)
-            assert sent == []
-
-    asyncio.run(main())
+async def test_each_chunk_is_a_statement_of_its_own_and_what_stays_is_passed_over_once(database_url: str) -> None:
+    async with created(database_url) as (store, engine):
+        for number in range(40):
+            await expired(store, (50 - number) * DAY, is_active=number % 2 == 0)
+        with statements(engine, "DELETE") as sent:
+            assert await store.purge(Retention(longest_token=FOREVER, chunk=5)) == (20, 0)
+        assert len(sent) == 4
+        with statements(engine, "DELETE") as sent:
+            assert await store.purge(Retention(longest_token=FOREVER, chunk=5)) == (0, 0)
+        assert sent == []
 
 
-def test_two_purges_at_once_delete_each_row_once(database_url: str) -> None:
-    async def main() -> None:
-        async with created(database_url) as (store, _):
-            for _ in range(50):
-                await expired(store, 2 * DAY)
-            both = await asyncio.gather(store.purge(Retention(chunk=10)), store.purge(Retention(chunk=10)))
-            assert sum(purged.sessions for purged in both) == 50
-
-    asyncio.run(main())
+async def test_two_purges_at_once_delete_each_row_once(database_url: str) -> None:
+    async with created(database_url) as (store, _):
+        for _ in range(50):
+            await expired(store, 2 * DAY)
+        both = await asyncio.gather(store.purge(Retention(chunk=10)), store.purge(Retention(chunk=10)))
+        assert sum(purged.sessions for purged in both) == 50
 
 
-def test_a_session_that_is_renewed_while_it_is_purged_stays(postgres_url: str) -> None:
-    async def main() -> None:
-        async with created(postgres_url) as (store, engine):
-            session_id = await expired(store, 2 * DAY)
-            async with engine.begin() as connection:
-                renewing = sa.update(user_sessions).values(expires_at=datetime.now(UTC) + DAY)
-                await connection.execute(renewing)
-                purge = asyncio.create_task(store.purge())
-                await _waits_for_a_lock(engine)
-            assert await purge == (0, 0)
-            assert await known(store, session_id) == [True]
-
-    asyncio.run(main())
+async def test_a_session_that_is_renewed_while_it_is_purged_stays(postgres_url: str) -> None:
+    async with created(postgres_url) as (store, engine):
+        session_id = await expired(store, 2 * DAY)
+        async with engine.begin() as connection:
+            renewing = sa.update(user_sessions).values(expires_at=datetime.now(UTC) + DAY)
+            await connection.execute(renewing)
+            purge = asyncio.create_task(store.purge())
+            await _waits_for_a_lock(engine)
+        assert await purge == (0, 0)
+        assert await known(store, session_id) == [True]
 
 
 async def _waits_for_a_lock(engine: AsyncEngine) -> None:
@@ -354,66 +333,52 @@ async def _waits_for_a_lock(engine: AsyncEngine) -> None:
             await asyncio.sleep(0.01)
 
 
-def test_a_mark_that_is_moved_while_it_is_purged_stays(postgres_url: str) -> None:
-    async def main() -> None:
-        async with created(postgres_url) as (store, engine):
-            await store.revoke_user("7")
-            async with engine.begin() as connection:
-                await connection.execute(
-                    sa.update(session_marks).values(not_before=session_marks.c.not_before + 10**12)
-                )
-                purge = asyncio.create_task(store.purge(Retention(longest_token=timedelta(0))))
-                await _waits_for_a_lock(engine)
-            assert await purge == (0, 0)
-            assert (await status_of(store, None)).not_before is not None
-
-    asyncio.run(main())
+async def test_a_mark_that_is_moved_while_it_is_purged_stays(postgres_url: str) -> None:
+    async with created(postgres_url) as (store, engine):
+        await store.revoke_user("7")
+        async with engine.begin() as connection:
+            await connection.execute(sa.update(session_marks).values(not_before=session_marks.c.not_before + 10**12))
+            purge = asyncio.create_task(store.purge(Retention(longest_token=timedelta(0))))
+            await _waits_for_a_lock(engine)
+        assert await purge == (0, 0)
+        assert (await status_of(store, None)).not_before is not None
 
 
-def test_a_database_that_fails_says_no_more_than_that(database_url: str) -> None:
-    async def main() -> None:
-        engine = create_async_engine(database_url)
-        store = SQLAlchemySessionStore(engine)  # its tables do not exist
-        try:
-            with pytest.raises(Unavailable):
-                await store.touch({str(uuid4()): datetime.now(UTC)})
-            with pytest.raises(Unavailable):
-                await store.purge()
-        finally:
-            await engine.dispose()
-
-    asyncio.run(main())
+async def test_a_database_that_fails_says_no_more_than_that(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    store = SQLAlchemySessionStore(engine)  # its tables do not exist
+    try:
+        with pytest.raises(Unavailable):
+            await store.touch({str(uuid4()): datetime.now(UTC)})
+        with pytest.raises(Unavailable):
+            await store.purge()
+    finally:
+        await engine.dispose()
 
 
-def test_memory_forgets_what_is_over_by_itself() -> None:
+async def test_memory_forgets_what_is_over_by_itself() -> None:
     clock = FakeClock()
 
-    async def main() -> None:
-        store = MemorySessionStore(clock=clock)
-        for _ in range(300):  # ten logins a day, each good for seven days
-            for _ in range(10):
-                auth_time = await store.stamp("7")
-                await store.add(record(began=auth_time))
-            clock.advance(86_400)
-            assert len(await store.sessions_of("7")) <= 70
-        assert len(store._rows) <= 2 * 80
-
-    asyncio.run(main())
-
-
-def test_memory_forgets_nothing_that_is_needed() -> None:
-    clock = FakeClock()
-
-    async def main() -> None:
-        store = MemorySessionStore(clock=clock)
-        session = await log_in(store)
-        await store.revoke(session[0])
-        clock.advance(8 * 86_400 - 1)  # it expired almost a day ago
+    store = MemorySessionStore(clock=clock)
+    for _ in range(300):  # ten logins a day, each good for seven days
         for _ in range(10):
-            await log_in(store)
-        assert (await status_of(store, session[0])).known
+            auth_time = await store.stamp("7")
+            await store.add(record(began=auth_time))
+        clock.advance(86_400)
+        assert len(await store.sessions_of("7")) <= 70
+    assert len(store._rows) <= 2 * 80
 
-    asyncio.run(main())
+
+async def test_memory_forgets_nothing_that_is_needed() -> None:
+    clock = FakeClock()
+
+    store = MemorySessionStore(clock=clock)
+    session = await log_in(store)
+    await store.revoke(session[0])
+    clock.advance(8 * 86_400 - 1)  # it expired almost a day ago
+    for _ in range(10):
+        await log_in(store)
+    assert (await status_of(store, session[0])).known
 
 
 @pytest.mark.parametrize(

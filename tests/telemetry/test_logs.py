@@ -184,40 +184,37 @@ class Gone(MemorySessionStore):
         return await super().statuses(keys)
 
 
-def test_a_pass_on_a_state_that_is_too_old_is_a_warning_and_thinned() -> None:
-    async def main() -> None:
-        signals, clock = Signals(), FakeClock()
-        store = Gone(clock=clock)
-        authority = authority_at(
-            clock, store=store, revocation=Revocation(on_unavailable="allow"), telemetry=signals.telemetry()
-        )
-        token = bearer((await authority.issue(Session(user_id="7", email="x"))).token)
-        with capture_logs() as logs:
-            await authority.authenticate(token)
-            store.gone = True
-            clock.advance(4)
-            await authority.authenticate(token)
-        assert logs == []  # within the bound
+async def test_a_pass_on_a_state_that_is_too_old_is_a_warning_and_thinned() -> None:
+    signals, clock = Signals(), FakeClock()
+    store = Gone(clock=clock)
+    authority = authority_at(
+        clock, store=store, revocation=Revocation(on_unavailable="allow"), telemetry=signals.telemetry()
+    )
+    token = bearer((await authority.issue(Session(user_id="7", email="x"))).token)
+    with capture_logs() as logs:
+        await authority.authenticate(token)
+        store.gone = True
         clock.advance(4)
-        with capture_logs() as logs:
-            for _ in range(15):
-                assert (await authority.authenticate(token)).stale
-        stale = {"event": "jwt_middleware.revocation_stale", "log_level": "warning"}
-        failed = [log["error_type"] for log in logs if log["event"] == names.EVENT_LOOKUP_FAILED]
-        assert set(failed) == {"jwt_middleware.errors.Unavailable"}
-        assert [log for log in logs if log["event"] != names.EVENT_LOOKUP_FAILED] == [
-            {**stale, "carrier": "bearer", "payload_version": "2", "kid": "key-1"}
-        ] * 10
-        assert signals.value("telemetry.dropped", event="revocation_stale", reason="rate_limited") == 5
-        assert signals.value("revocation.stale") == 15
-        store.gone = False
-        clock.advance(4)
-        with capture_logs() as logs:
-            assert not (await authority.authenticate(token)).stale
-        assert logs == []
-        await authority.aclose()
-
-    asyncio.run(main())
+        await authority.authenticate(token)
+    assert logs == []  # within the bound
+    clock.advance(4)
+    with capture_logs() as logs:
+        for _ in range(15):
+            assert (await authority.authenticate(token)).stale
+    stale = {"event": "jwt_middleware.revocation_stale", "log_level": "warning"}
+    failed = [log["error_type"] for log in logs if log["event"] == names.EVENT_LOOKUP_FAILED]
+    assert set(failed) == {"jwt_middleware.errors.Unavailable"}
+    assert [log for log in logs if log["event"] != names.EVENT_LOOKUP_FAILED] == [
+        {**stale, "carrier": "bearer", "payload_version": "2", "kid": "key-1"}
+    ] * 10
+    assert signals.value("telemetry.dropped", event="revocation_stale", reason="rate_limited") == 5
+    assert signals.value("revocation.stale") == 15
+    store.gone = False
+    clock.advance(4)
+    with capture_logs() as logs:
+        assert not (await authority.authenticate(token)).stale
+    assert logs == []
+    await authority.aclose()
 
 
 def test_a_refusal_says_the_reason_and_nothing_about_the_token() -> None:

@@ -45,293 +45,236 @@ def forged(kid: str | None, **header: Any) -> str:
     return ".".join(to_base64url(part).decode() for part in (encode_object(members), b"{}", b"signature"))
 
 
-def test_the_first_request_waits_for_the_set_and_known_keys_need_no_other_fetch() -> None:
-    async def run() -> None:
-        async with Issuer("k1", "k2").serving() as issuer:
-            authority = verifier(remote(issuer))
-            assert await reason(authority, await issuer.token("k1")) is None
-            for kid in ("k1", "k2") * 5:
-                at_once(authority, await issuer.token(kid))
-            assert len(issuer.asked) == 1
-            await authority.aclose()
-
-    asyncio.run(run())
-
-
-def test_requests_that_come_first_together_share_one_fetch() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            tokens = [await issuer.token("k1") for _ in range(50)]
-            assert await asyncio.gather(*(reason(authority, token) for token in tokens)) == [None] * 50
-            assert len(issuer.asked) == 1
-            await authority.aclose()
-
-    asyncio.run(run())
-
-
-def test_an_opened_authority_fetches_before_the_first_request() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer, verifier(remote(issuer)) as authority:
-            token = await issuer.token("k1")
-            await until(lambda: fetches(authority)["ok"] == 1)
-            assert at_once(authority, token).claims["userId"]
-            assert len(issuer.asked) == 1
-
-    asyncio.run(run())
-
-
-def test_a_request_that_is_cancelled_while_it_waits_takes_the_fetch_from_nobody() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            issuer.answer = issuer.stalling
-            authority, token = verifier(remote(issuer)), await issuer.token("k1")
-            gone, waiting = (asyncio.create_task(reason(authority, token)) for _ in range(2))
-            await until(lambda: len(issuer.asked) == 1)
-            gone.cancel()
-            await asyncio.sleep(0)
-            issuer.over.set()
-            assert await waiting is None
-            assert len(issuer.asked) == 1
-            await authority.aclose()
-
-    asyncio.run(run())
-
-
-def test_without_any_set_requests_get_503_and_the_endpoint_is_asked_ever_more_rarely() -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            pass
-        authority = verifier(remote(issuer), clock)
-        token = await issuer.token("k1", clock)
-        for attempt, pause in enumerate([1, 2, 4, 8, 16, 30, 30], start=1):
-            for _ in range(5):
-                assert await reason(authority, token) == "keys_unavailable"
-            assert fetches(authority)["error"] == attempt
-            clock.advance(pause - 0.01)
-            assert await reason(authority, token) == "keys_unavailable"
-            assert fetches(authority)["error"] == attempt
-            clock.advance(0.02)
-        async with issuer.serving():
-            assert await reason(authority, token) is None
+async def test_the_first_request_waits_for_the_set_and_known_keys_need_no_other_fetch() -> None:
+    async with Issuer("k1", "k2").serving() as issuer:
+        authority = verifier(remote(issuer))
+        assert await reason(authority, await issuer.token("k1")) is None
+        for kid in ("k1", "k2") * 5:
+            at_once(authority, await issuer.token(kid))
+        assert len(issuer.asked) == 1
         await authority.aclose()
 
-    asyncio.run(run())
+
+async def test_requests_that_come_first_together_share_one_fetch() -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer))
+        tokens = [await issuer.token("k1") for _ in range(50)]
+        assert await asyncio.gather(*(reason(authority, token) for token in tokens)) == [None] * 50
+        assert len(issuer.asked) == 1
+        await authority.aclose()
 
 
-def test_a_new_key_is_found_by_its_first_token() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            assert await reason(authority, await issuer.token("k1")) is None
-            issuer.rotate("k1", "k2")
-            tokens = [await issuer.token("k2") for _ in range(20)]
-            assert await asyncio.gather(*(reason(authority, token) for token in tokens)) == [None] * 20
-            assert len(issuer.asked) == 2
-            await authority.aclose()
+async def test_an_opened_authority_fetches_before_the_first_request() -> None:
+    async with Issuer("k1").serving() as issuer, verifier(remote(issuer)) as authority:
+        token = await issuer.token("k1")
+        await until(lambda: fetches(authority)["ok"] == 1)
+        assert at_once(authority, token).claims["userId"]
+        assert len(issuer.asked) == 1
 
-    asyncio.run(run())
+
+async def test_a_request_that_is_cancelled_while_it_waits_takes_the_fetch_from_nobody() -> None:
+    async with Issuer("k1").serving() as issuer:
+        issuer.answer = issuer.stalling
+        authority, token = verifier(remote(issuer)), await issuer.token("k1")
+        gone, waiting = (asyncio.create_task(reason(authority, token)) for _ in range(2))
+        await until(lambda: len(issuer.asked) == 1)
+        gone.cancel()
+        await asyncio.sleep(0)
+        issuer.over.set()
+        assert await waiting is None
+        assert len(issuer.asked) == 1
+        await authority.aclose()
+
+
+async def test_without_any_set_requests_get_503_and_the_endpoint_is_asked_ever_more_rarely() -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        pass
+    authority = verifier(remote(issuer), clock)
+    token = await issuer.token("k1", clock)
+    for attempt, pause in enumerate([1, 2, 4, 8, 16, 30, 30], start=1):
+        for _ in range(5):
+            assert await reason(authority, token) == "keys_unavailable"
+        assert fetches(authority)["error"] == attempt
+        clock.advance(pause - 0.01)
+        assert await reason(authority, token) == "keys_unavailable"
+        assert fetches(authority)["error"] == attempt
+        clock.advance(0.02)
+    async with issuer.serving():
+        assert await reason(authority, token) is None
+    await authority.aclose()
+
+
+async def test_a_new_key_is_found_by_its_first_token() -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer))
+        assert await reason(authority, await issuer.token("k1")) is None
+        issuer.rotate("k1", "k2")
+        tokens = [await issuer.token("k2") for _ in range(20)]
+        assert await asyncio.gather(*(reason(authority, token) for token in tokens)) == [None] * 20
+        assert len(issuer.asked) == 2
+        await authority.aclose()
 
 
 @pytest.mark.parametrize("up", [True, False], ids=["up", "down"])
-def test_unknown_kids_cause_one_fetch_in_thirty_seconds(up: bool) -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            authority = verifier(remote(issuer), clock)
-            assert await reason(authority, await issuer.token("k1", clock)) is None
-            if not up:
-                await issuer.cut()
-            for asked in (1, 2, 3):
-                for place in range(20):
-                    assert await reason(authority, forged(f"kid-{place}")) == "key_unknown"
-                clock.advance(29.99)
-                assert await reason(authority, forged("late")) == "key_unknown"
-                assert sum(fetches(authority).values()) == 1 + asked
-                at_once(authority, await issuer.token("k1", clock))
-                clock.advance(0.02)
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_unknown_kids_cause_one_fetch_in_thirty_seconds(up: bool) -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        authority = verifier(remote(issuer), clock)
+        assert await reason(authority, await issuer.token("k1", clock)) is None
+        if not up:
+            await issuer.cut()
+        for asked in (1, 2, 3):
+            for place in range(20):
+                assert await reason(authority, forged(f"kid-{place}")) == "key_unknown"
+            clock.advance(29.99)
+            assert await reason(authority, forged("late")) == "key_unknown"
+            assert sum(fetches(authority).values()) == 1 + asked
+            at_once(authority, await issuer.token("k1", clock))
+            clock.advance(0.02)
+        await authority.aclose()
 
 
-def test_a_process_that_sees_nothing_but_unknown_kids_fetches_once() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            reasons = [await reason(authority, forged(f"kid-{place}")) for place in range(20)]
-            assert set(reasons) == {"key_unknown"}
-            assert len(issuer.asked) == 1
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_a_process_that_sees_nothing_but_unknown_kids_fetches_once() -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer))
+        reasons = [await reason(authority, forged(f"kid-{place}")) for place in range(20)]
+        assert set(reasons) == {"key_unknown"}
+        assert len(issuer.asked) == 1
+        await authority.aclose()
 
 
-def test_a_token_without_kid_is_verified_by_keys_without_kid_alone() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            issuer.pairs["nameless"] = pair(None)
-            authority = verifier(remote(issuer))
-            assert await reason(authority, await issuer.token("nameless")) == "key_unknown"
-            issuer.rotate("k1", "nameless")
-            other = verifier(remote(issuer))
-            assert await reason(other, await issuer.token("nameless")) is None
-            await authority.aclose()
-            await other.aclose()
-
-    asyncio.run(run())
+async def test_a_token_without_kid_is_verified_by_keys_without_kid_alone() -> None:
+    async with Issuer("k1").serving() as issuer:
+        issuer.pairs["nameless"] = pair(None)
+        authority = verifier(remote(issuer))
+        assert await reason(authority, await issuer.token("nameless")) == "key_unknown"
+        issuer.rotate("k1", "nameless")
+        other = verifier(remote(issuer))
+        assert await reason(other, await issuer.token("nameless")) is None
+        await authority.aclose()
+        await other.aclose()
 
 
-def test_the_algorithm_is_the_key_s() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            assert await reason(authority, forged("k1", alg="HS256")) == "algorithm_mismatch"
-            assert await reason(authority, forged("k1")) == "signature_invalid"
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_the_algorithm_is_the_key_s() -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer))
+        assert await reason(authority, forged("k1", alg="HS256")) == "algorithm_mismatch"
+        assert await reason(authority, forged("k1")) == "signature_invalid"
+        await authority.aclose()
 
 
-def test_what_a_token_says_of_where_its_key_is_opens_no_connection() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer, Issuer("evil").serving() as listener:
-            authority = verifier(remote(issuer))
-            key = public(listener.pairs["evil"])
-            for header in ({"jku": listener.url}, {"x5u": listener.url}, {"jwk": key}, {"jku": issuer.url, "jwk": key}):
-                assert await reason(authority, forged("evil", **header)) == "key_unknown"
-            assert listener.asked == []
-            assert len(issuer.asked) == 1
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_what_a_token_says_of_where_its_key_is_opens_no_connection() -> None:
+    async with Issuer("k1").serving() as issuer, Issuer("evil").serving() as listener:
+        authority = verifier(remote(issuer))
+        key = public(listener.pairs["evil"])
+        for header in ({"jku": listener.url}, {"x5u": listener.url}, {"jwk": key}, {"jku": issuer.url, "jwk": key}):
+            assert await reason(authority, forged("evil", **header)) == "key_unknown"
+        assert listener.asked == []
+        assert len(issuer.asked) == 1
+        await authority.aclose()
 
 
-def test_a_set_that_is_due_is_renewed_beside_requests_that_do_not_wait() -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            authority = verifier(remote(issuer), clock)
-            tokens = [await issuer.token("k1", clock) for _ in range(10)]
-            assert await reason(authority, tokens.pop()) is None
-            clock.advance(299)
-            at_once(authority, tokens.pop())
+async def test_a_set_that_is_due_is_renewed_beside_requests_that_do_not_wait() -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        authority = verifier(remote(issuer), clock)
+        tokens = [await issuer.token("k1", clock) for _ in range(10)]
+        assert await reason(authority, tokens.pop()) is None
+        clock.advance(299)
+        at_once(authority, tokens.pop())
+        await asyncio.sleep(0)
+        assert len(issuer.asked) == 1
+        issuer.answer = issuer.stalling
+        clock.advance(2)
+        for token in tokens:
+            at_once(authority, token)
             await asyncio.sleep(0)
-            assert len(issuer.asked) == 1
-            issuer.answer = issuer.stalling
-            clock.advance(2)
-            for token in tokens:
-                at_once(authority, token)
-                await asyncio.sleep(0)
-            await until(lambda: len(issuer.asked) == 2)
-            issuer.over.set()
-            await until(lambda: fetches(authority)["ok"] == 2)
-            await authority.aclose()
-
-    asyncio.run(run())
+        await until(lambda: len(issuer.asked) == 2)
+        issuer.over.set()
+        await until(lambda: fetches(authority)["ok"] == 2)
+        await authority.aclose()
 
 
-def test_without_requests_the_set_is_renewed_too() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer, verifier(remote(issuer, refresh_every=SOON)) as authority:
-            await until(lambda: len(issuer.asked) == 3)
-            assert fetches(authority)["ok"] >= 2
-            assert fetches(authority)["error"] == 0
-
-    asyncio.run(run())
+async def test_without_requests_the_set_is_renewed_too() -> None:
+    async with Issuer("k1").serving() as issuer, verifier(remote(issuer, refresh_every=SOON)) as authority:
+        await until(lambda: len(issuer.asked) == 3)
+        assert fetches(authority)["ok"] >= 2
+        assert fetches(authority)["error"] == 0
 
 
-def test_a_set_is_renewed_after_half_of_the_time_it_is_usable() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer, verifier(remote(issuer, usable_for=2 * SOON)) as authority:
-            await until(lambda: len(issuer.asked) == 3)
-            assert fetches(authority)["ok"] >= 2
-            assert fetches(authority)["error"] == 0
-
-    asyncio.run(run())
+async def test_a_set_is_renewed_after_half_of_the_time_it_is_usable() -> None:
+    async with Issuer("k1").serving() as issuer, verifier(remote(issuer, usable_for=2 * SOON)) as authority:
+        await until(lambda: len(issuer.asked) == 3)
+        assert fetches(authority)["ok"] >= 2
+        assert fetches(authority)["error"] == 0
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["a cached token", "a new token"])
-def test_while_the_endpoint_is_down_the_set_is_used_for_an_hour(cached: bool) -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            authority = verifier(remote(issuer), clock)
-            first, second, third = [await issuer.token("k1", clock) for _ in range(3)]
-            assert (await authority.authenticate(bearer(first))).result == "accepted"
-        clock.advance(HOUR - 1)
+async def test_while_the_endpoint_is_down_the_set_is_used_for_an_hour(cached: bool) -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        authority = verifier(remote(issuer), clock)
+        first, second, third = [await issuer.token("k1", clock) for _ in range(3)]
+        assert (await authority.authenticate(bearer(first))).result == "accepted"
+    clock.advance(HOUR - 1)
+    assert (await authority.authenticate(bearer(second))).result == "accepted"
+    clock.advance(1)
+    refused = await authority.authenticate(bearer(second if cached else third))
+    assert (refused.result, refused.reason) == ("refused", "keys_unavailable")
+    async with issuer.serving():
+        clock.advance(30)
         assert (await authority.authenticate(bearer(second))).result == "accepted"
-        clock.advance(1)
-        refused = await authority.authenticate(bearer(second if cached else third))
-        assert (refused.result, refused.reason) == ("refused", "keys_unavailable")
-        async with issuer.serving():
-            clock.advance(30)
-            assert (await authority.authenticate(bearer(second))).result == "accepted"
-            await authority.aclose()
-
-    asyncio.run(run())
-
-
-def test_the_hour_is_a_setting() -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            authority = verifier(remote(issuer, usable_for=timedelta(hours=5)), clock)
-            token = await issuer.token("k1", clock)
-            assert await reason(authority, token) is None
-        clock.advance(5 * HOUR - 1)
-        assert await reason(authority, token) is None
-        clock.advance(2)
-        assert await reason(authority, token) == "keys_unavailable"
         await authority.aclose()
 
-    asyncio.run(run())
+
+async def test_the_hour_is_a_setting() -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        authority = verifier(remote(issuer, usable_for=timedelta(hours=5)), clock)
+        token = await issuer.token("k1", clock)
+        assert await reason(authority, token) is None
+    clock.advance(5 * HOUR - 1)
+    assert await reason(authority, token) is None
+    clock.advance(2)
+    assert await reason(authority, token) == "keys_unavailable"
+    await authority.aclose()
 
 
-def test_a_key_that_left_the_set_verifies_nothing_from_then_on_cached_tokens_included() -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1", "k2")
-        async with issuer.serving():
-            authority = verifier(remote(issuer), clock)
-            leaving, staying = await issuer.token("k1", clock), await issuer.token("k2", clock)
-            for token in (leaving, staying):
-                assert (await authority.authenticate(bearer(token))).result == "accepted"
-            issuer.rotate("k2", "k3")
-            assert await reason(authority, await issuer.token("k3", clock)) is None
-            assert (await authority.authenticate(bearer(leaving))).reason == "key_unknown"
-            assert (await authority.authenticate(bearer(staying))).result == "accepted"
-            await authority.aclose()
-
-    asyncio.run(run())
-
-
-def test_a_key_that_was_replaced_under_its_kid_is_gone_too() -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            authority = verifier(remote(issuer), clock)
-            token = await issuer.token("k1", clock)
+async def test_a_key_that_left_the_set_verifies_nothing_from_then_on_cached_tokens_included() -> None:
+    clock, issuer = FakeClock(), Issuer("k1", "k2")
+    async with issuer.serving():
+        authority = verifier(remote(issuer), clock)
+        leaving, staying = await issuer.token("k1", clock), await issuer.token("k2", clock)
+        for token in (leaving, staying):
             assert (await authority.authenticate(bearer(token))).result == "accepted"
-            issuer.pairs["k1"] = pair("k1")
-            assert await reason(authority, forged("other")) == "key_unknown"
-            assert (await authority.authenticate(bearer(token))).reason == "signature_invalid"
-            await authority.aclose()
+        issuer.rotate("k2", "k3")
+        assert await reason(authority, await issuer.token("k3", clock)) is None
+        assert (await authority.authenticate(bearer(leaving))).reason == "key_unknown"
+        assert (await authority.authenticate(bearer(staying))).result == "accepted"
+        await authority.aclose()
 
-    asyncio.run(run())
+
+async def test_a_key_that_was_replaced_under_its_kid_is_gone_too() -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        authority = verifier(remote(issuer), clock)
+        token = await issuer.token("k1", clock)
+        assert (await authority.authenticate(bearer(token))).result == "accepted"
+        issuer.pairs["k1"] = pair("k1")
+        assert await reason(authority, forged("other")) == "key_unknown"
+        assert (await authority.authenticate(bearer(token))).reason == "signature_invalid"
+        await authority.aclose()
 
 
-def test_a_key_that_is_added_clears_nothing() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            assert (await authority.authenticate(bearer(await issuer.token("k1")))).result == "accepted"
-            issuer.rotate("k2", "k1")
-            assert await reason(authority, await issuer.token("k2")) is None
-            assert len(authority.parts.known.seen) == 1
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_a_key_that_is_added_clears_nothing() -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer))
+        assert (await authority.authenticate(bearer(await issuer.token("k1")))).result == "accepted"
+        issuer.rotate("k2", "k1")
+        assert await reason(authority, await issuer.token("k2")) is None
+        assert len(authority.parts.known.seen) == 1
+        await authority.aclose()
 
 
 @pytest.mark.parametrize(
@@ -350,31 +293,25 @@ def test_a_key_that_is_added_clears_nothing() -> None:
     ],
     ids=["html", "not json", "empty", "secret", "huge", "redirect", "503", "no http", "nothing", "torn"],
 )
-def test_an_answer_that_is_no_key_set_changes_nothing(answer: bytes, outcome: str) -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            assert await reason(authority, await issuer.token("k1")) is None
-            issuer.saying(answer)
-            assert await reason(authority, forged("unknown")) == "key_unknown"
-            assert fetches(authority) == {**dict.fromkeys(FETCH_OUTCOMES, 0), "ok": 1, outcome: 1}
-            at_once(authority, await issuer.token("k1"))
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_an_answer_that_is_no_key_set_changes_nothing(answer: bytes, outcome: str) -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer))
+        assert await reason(authority, await issuer.token("k1")) is None
+        issuer.saying(answer)
+        assert await reason(authority, forged("unknown")) == "key_unknown"
+        assert fetches(authority) == {**dict.fromkeys(FETCH_OUTCOMES, 0), "ok": 1, outcome: 1}
+        at_once(authority, await issuer.token("k1"))
+        await authority.aclose()
 
 
 @pytest.mark.parametrize("how", ["stalling", "trickling"])
-def test_a_fetch_as_a_whole_has_a_time_limit(how: str) -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority, token = verifier(remote(issuer, timeout=timedelta(seconds=0.05))), await issuer.token("k1")
-            issuer.answer = getattr(issuer, how)
-            assert await reason(authority, token) == "keys_unavailable"
-            await until(lambda: fetches(authority)["timeout"] == 1)
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_a_fetch_as_a_whole_has_a_time_limit(how: str) -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority, token = verifier(remote(issuer, timeout=timedelta(seconds=0.05))), await issuer.token("k1")
+        issuer.answer = getattr(issuer, how)
+        assert await reason(authority, token) == "keys_unavailable"
+        await until(lambda: fetches(authority)["timeout"] == 1)
+        await authority.aclose()
 
 
 def test_one_authority_serves_one_event_loop_after_the_other() -> None:
@@ -444,23 +381,20 @@ def test_a_forked_process_goes_on_with_the_set_and_fetches_for_itself() -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_fetch_that_its_event_loop_left_behind_is_given_up() -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            issuer.answer = issuer.stalling
-            authority, token = verifier(remote(issuer), clock), await issuer.token("k1", clock)
-            behind = asyncio.create_task(reason(authority, token))
-            await until(lambda: len(issuer.asked) == 1)
-            clock.advance(21)
-            issuer.answer = issuer.honest
-            assert await reason(authority, token) is None
-            assert len(issuer.asked) == 2
-            issuer.over.set()
-            assert await behind is None
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_a_fetch_that_its_event_loop_left_behind_is_given_up() -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        issuer.answer = issuer.stalling
+        authority, token = verifier(remote(issuer), clock), await issuer.token("k1", clock)
+        behind = asyncio.create_task(reason(authority, token))
+        await until(lambda: len(issuer.asked) == 1)
+        clock.advance(21)
+        issuer.answer = issuer.honest
+        assert await reason(authority, token) is None
+        assert len(issuer.asked) == 2
+        issuer.over.set()
+        assert await behind is None
+        await authority.aclose()
 
 
 def test_outside_an_event_loop_nothing_is_fetched_and_a_known_key_is_found() -> None:
@@ -486,36 +420,30 @@ def test_outside_an_event_loop_nothing_is_fetched_and_a_known_key_is_found() -> 
     assert verifier(keys, clock).window
 
 
-def test_closing_ends_the_fetch_and_requests_that_wait_are_answered() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            issuer.answer = issuer.stalling
-            keys = remote(issuer)
-            authority, token = verifier(keys), await issuer.token("k1")
-            waiting = asyncio.create_task(reason(authority, token))
-            await until(lambda: len(issuer.asked) == 1)
-            await authority.aclose()
-            assert await waiting == "keys_unavailable"
-            assert fetches(authority) == dict.fromkeys(FETCH_OUTCOMES, 0)
-            assert [task for task in asyncio.all_tasks() if "RemoteKeys" in repr(task)] == []
-            issuer.answer = issuer.honest
-            assert await reason(authority, token) is None
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_closing_ends_the_fetch_and_requests_that_wait_are_answered() -> None:
+    async with Issuer("k1").serving() as issuer:
+        issuer.answer = issuer.stalling
+        keys = remote(issuer)
+        authority, token = verifier(keys), await issuer.token("k1")
+        waiting = asyncio.create_task(reason(authority, token))
+        await until(lambda: len(issuer.asked) == 1)
+        await authority.aclose()
+        assert await waiting == "keys_unavailable"
+        assert fetches(authority) == dict.fromkeys(FETCH_OUTCOMES, 0)
+        assert [task for task in asyncio.all_tasks() if "RemoteKeys" in repr(task)] == []
+        issuer.answer = issuer.honest
+        assert await reason(authority, token) is None
+        await authority.aclose()
 
 
-def test_closing_ends_a_fetch_that_has_not_begun() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            keys = remote(issuer)
-            keys.open()
-            await keys.aclose()
-            assert await keys.refresh("k1")
-            assert len(issuer.asked) == 1
-            await keys.aclose()
-
-    asyncio.run(run())
+async def test_closing_ends_a_fetch_that_has_not_begun() -> None:
+    async with Issuer("k1").serving() as issuer:
+        keys = remote(issuer)
+        keys.open()
+        await keys.aclose()
+        assert await keys.refresh("k1")
+        assert len(issuer.asked) == 1
+        await keys.aclose()
 
 
 def test_closing_twice_or_from_another_event_loop_is_no_error() -> None:
@@ -531,82 +459,65 @@ def test_closing_twice_or_from_another_event_loop_is_no_error() -> None:
     asyncio.run(asyncio.run(run()).aclose())
 
 
-def test_after_closing_nothing_is_fetched_in_the_background() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            keys = remote(issuer, refresh_every=SOON)
-            assert await keys.refresh("k1")
-            await keys.aclose()
-            asked = len(issuer.asked)
-            await asyncio.sleep(5 * SOON.total_seconds())
-            assert len(issuer.asked) == asked
-
-    asyncio.run(run())
+async def test_after_closing_nothing_is_fetched_in_the_background() -> None:
+    async with Issuer("k1").serving() as issuer:
+        keys = remote(issuer, refresh_every=SOON)
+        assert await keys.refresh("k1")
+        await keys.aclose()
+        asked = len(issuer.asked)
+        await asyncio.sleep(5 * SOON.total_seconds())
+        assert len(issuer.asked) == asked
 
 
-def test_a_timer_keeps_no_keys_alive() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            keys: RemoteKeys | None = remote(issuer, refresh_every=30 * SOON)
-            assert keys is not None
-            assert await keys.refresh("k1")
-            await asyncio.sleep(0)  # the fetch that has just ended lets go of them
-            keys = None
-            gc.collect()
-            await asyncio.sleep(33 * SOON.total_seconds())
-            assert len(issuer.asked) == 1
-
-    asyncio.run(run())
+async def test_a_timer_keeps_no_keys_alive() -> None:
+    async with Issuer("k1").serving() as issuer:
+        keys: RemoteKeys | None = remote(issuer, refresh_every=30 * SOON)
+        assert keys is not None
+        assert await keys.refresh("k1")
+        await asyncio.sleep(0)  # the fetch that has just ended lets go of them
+        keys = None
+        gc.collect()
+        await asyncio.sleep(33 * SOON.total_seconds())
+        assert len(issuer.asked) == 1
 
 
-def test_an_opened_authority_whose_set_is_fresh_renews_it_when_it_is_due() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            keys = remote(issuer, refresh_every=10 * SOON)
-            assert await keys.refresh("k1")
-            await keys.aclose()
-            async with verifier(keys):
-                await until(lambda: len(issuer.asked) == 2)
-
-    asyncio.run(run())
+async def test_an_opened_authority_whose_set_is_fresh_renews_it_when_it_is_due() -> None:
+    async with Issuer("k1").serving() as issuer:
+        keys = remote(issuer, refresh_every=10 * SOON)
+        assert await keys.refresh("k1")
+        await keys.aclose()
+        async with verifier(keys):
+            await until(lambda: len(issuer.asked) == 2)
 
 
-def test_fetches_and_the_age_of_the_set_are_measured() -> None:
-    async def run() -> None:
-        clock, issuer = FakeClock(), Issuer("k1")
-        async with issuer.serving():
-            keys = remote(issuer)
-            authority, sharing = verifier(keys, clock), verifier(keys, clock)
-            (gauge,) = [
-                read for metric, _, read in authority.parts.counters.gauges() if metric is names.JWKS_LAST_SUCCESS
-            ]
-            assert fetches(authority) == fetches(sharing) == dict.fromkeys(FETCH_OUTCOMES, 0)
-            assert gauge() is None
-            assert await reason(authority, await issuer.token("k1", clock)) is None
-            began = clock.now()
-            await issuer.cut()
-            clock.advance(400)
-            assert await reason(sharing, forged("unknown")) == "key_unknown"
-            assert fetches(authority) == {"ok": 1, "invalid": 0, "timeout": 0, "error": 1}
-            assert fetches(sharing) == dict.fromkeys(FETCH_OUTCOMES, 0)
-            assert gauge() == began
-            await authority.aclose()
-            await sharing.aclose()
-
-    asyncio.run(run())
+async def test_fetches_and_the_age_of_the_set_are_measured() -> None:
+    clock, issuer = FakeClock(), Issuer("k1")
+    async with issuer.serving():
+        keys = remote(issuer)
+        authority, sharing = verifier(keys, clock), verifier(keys, clock)
+        (gauge,) = [read for metric, _, read in authority.parts.counters.gauges() if metric is names.JWKS_LAST_SUCCESS]
+        assert fetches(authority) == fetches(sharing) == dict.fromkeys(FETCH_OUTCOMES, 0)
+        assert gauge() is None
+        assert await reason(authority, await issuer.token("k1", clock)) is None
+        began = clock.now()
+        await issuer.cut()
+        clock.advance(400)
+        assert await reason(sharing, forged("unknown")) == "key_unknown"
+        assert fetches(authority) == {"ok": 1, "invalid": 0, "timeout": 0, "error": 1}
+        assert fetches(sharing) == dict.fromkeys(FETCH_OUTCOMES, 0)
+        assert gauge() == began
+        await authority.aclose()
+        await sharing.aclose()
 
 
-def test_an_authority_that_is_gone_is_told_of_no_key_that_left() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            keys = remote(issuer)
-            assert await reason(verifier(keys), await issuer.token("k1")) is None
-            gc.collect()
-            issuer.rotate("k2")
-            assert await reason(verifier(keys), await issuer.token("k2")) is None
-            await keys.aclose()
-
-    asyncio.run(run())
+async def test_an_authority_that_is_gone_is_told_of_no_key_that_left() -> None:
+    async with Issuer("k1").serving() as issuer:
+        keys = remote(issuer)
+        assert await reason(verifier(keys), await issuer.token("k1")) is None
+        gc.collect()
+        issuer.rotate("k2")
+        assert await reason(verifier(keys), await issuer.token("k2")) is None
+        await keys.aclose()
 
 
 def test_without_remote_keys_there_are_no_metrics_of_them() -> None:
@@ -621,26 +532,20 @@ def test_remote_keys_need_an_issuer_and_an_audience(given: dict[str, Any]) -> No
         authority_of(keys=RemoteKeys("https://issuer.example/jwks.json"), **given)
 
 
-def test_the_audience_is_checked() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            assert await reason(authority, await issuer.token("k1", audience="another shop")) == "audience_mismatch"
-            assert await reason(authority, await issuer.token("k1", issuer="https://another")) == "issuer_mismatch"
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_the_audience_is_checked() -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer))
+        assert await reason(authority, await issuer.token("k1", audience="another shop")) == "audience_mismatch"
+        assert await reason(authority, await issuer.token("k1", issuer="https://another")) == "issuer_mismatch"
+        await authority.aclose()
 
 
-def test_who_mints_too_signs_with_a_key_of_its_own() -> None:
-    async def run() -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer, signing=Key.jwk(issuer.pairs["k1"])))
-            issued = await authority.issue(Session(user_id="u1"))
-            assert (await authority.verify(issued.token)).key_id == "k1"
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_who_mints_too_signs_with_a_key_of_its_own() -> None:
+    async with Issuer("k1").serving() as issuer:
+        authority = verifier(remote(issuer, signing=Key.jwk(issuer.pairs["k1"])))
+        issued = await authority.issue(Session(user_id="u1"))
+        assert (await authority.verify(issued.token)).key_id == "k1"
+        await authority.aclose()
 
 
 def test_who_has_no_key_to_sign_with_mints_nothing() -> None:

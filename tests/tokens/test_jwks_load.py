@@ -53,22 +53,19 @@ def rotating(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("worst", [cut, slow, trickling, lying, rotating], ids=lambda worst: worst.__name__)
-def test_known_keys_go_on_verifying_at_once(worst: Callable[[Issuer], None]) -> None:
-    async def run() -> None:
-        async with Issuer("known").serving() as issuer:
-            keys = remote(issuer, refresh_every=timedelta(milliseconds=20), timeout=timedelta(milliseconds=500))
-            authority = verifier(keys)
-            tokens = [await issuer.token("known") for _ in range(REQUESTS)]
-            assert await reason(authority, await issuer.token("known")) is None
-            before = fetches(authority)
-            worst(issuer)
-            strangers = set()
-            for place, token in enumerate(tokens):
-                at_once(authority, token)
-                strangers.add(asyncio.create_task(reason(authority, forged(f"stranger-{place}"))))
-                await asyncio.sleep(1 / A_SECOND)
-            assert {await stranger for stranger in strangers} == {"key_unknown"}
-            await until(lambda: fetches(authority) != before)
-            await authority.aclose()
-
-    asyncio.run(run())
+async def test_known_keys_go_on_verifying_at_once(worst: Callable[[Issuer], None]) -> None:
+    async with Issuer("known").serving() as issuer:
+        keys = remote(issuer, refresh_every=timedelta(milliseconds=20), timeout=timedelta(milliseconds=500))
+        authority = verifier(keys)
+        tokens = [await issuer.token("known") for _ in range(REQUESTS)]
+        assert await reason(authority, await issuer.token("known")) is None
+        before = fetches(authority)
+        worst(issuer)
+        strangers = set()
+        for place, token in enumerate(tokens):
+            at_once(authority, token)
+            strangers.add(asyncio.create_task(reason(authority, forged(f"stranger-{place}"))))
+            await asyncio.sleep(1 / A_SECOND)
+        assert {await stranger for stranger in strangers} == {"key_unknown"}
+        await until(lambda: fetches(authority) != before)
+        await authority.aclose()

@@ -93,66 +93,54 @@ RINGS = {
 
 
 @pytest.mark.parametrize(("this", "next_"), [("before", "publish"), ("publish", "sign"), ("sign", "retire")])
-def test_neighbouring_steps_of_a_rotation_run_side_by_side(this: str, next_: str) -> None:
+async def test_neighbouring_steps_of_a_rotation_run_side_by_side(this: str, next_: str) -> None:
     """Instances are replaced one after the other: what either step mints, the other reads; save what is retired."""
 
-    async def read() -> None:
-        clock = FakeClock()
-        ours, theirs = (authority_of(keys=RINGS[step](), clock=clock) for step in (this, next_))
-        for minting, reading in ((ours, theirs), (theirs, ours)):
-            token = (await minting.issue(Session(user_id="7"))).token
-            assert (await reading.verify(token)).claims["userId"] == "7"
-
-    asyncio.run(read())
+    clock = FakeClock()
+    ours, theirs = (authority_of(keys=RINGS[step](), clock=clock) for step in (this, next_))
+    for minting, reading in ((ours, theirs), (theirs, ours)):
+        token = (await minting.issue(Session(user_id="7"))).token
+        assert (await reading.verify(token)).claims["userId"] == "7"
 
 
-def test_a_key_that_signed_once_more_after_the_change_is_read_until_its_end() -> None:
-    async def drain() -> None:
-        clock = FakeClock()
-        token = (await authority_of(keys=RINGS["publish"](), clock=clock).issue(Session(user_id="7"))).token
-        recorder = Recorder()
-        authority = authority_of(keys=RINGS["sign"](), clock=clock, observers=[recorder])
-        headers = [(b"authorization", f"Bearer {token}".encode())]
-        clock.advance(7 * 86_400 - 1)
-        assert (await authority.authenticate(headers)).result == "accepted"
-        clock.advance(31)
-        assert (await authority.authenticate(headers)).reason in (Reason.KEY_UNKNOWN, Reason.TOKEN_EXPIRED)
-
-    asyncio.run(drain())
+async def test_a_key_that_signed_once_more_after_the_change_is_read_until_its_end() -> None:
+    clock = FakeClock()
+    token = (await authority_of(keys=RINGS["publish"](), clock=clock).issue(Session(user_id="7"))).token
+    recorder = Recorder()
+    authority = authority_of(keys=RINGS["sign"](), clock=clock, observers=[recorder])
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    clock.advance(7 * 86_400 - 1)
+    assert (await authority.authenticate(headers)).result == "accepted"
+    clock.advance(31)
+    assert (await authority.authenticate(headers)).reason in (Reason.KEY_UNKNOWN, Reason.TOKEN_EXPIRED)
 
 
-def test_a_retired_key_is_refused_at_once_also_where_its_token_was_cached() -> None:
+async def test_a_retired_key_is_refused_at_once_also_where_its_token_was_cached() -> None:
     """The end of a key ends what was cached from it: the deadline of an entry never passes it."""
     until = datetime.fromtimestamp(EPOCH + 20, UTC)
 
     async def page(request: Request) -> JSONResponse:
         return JSONResponse({"user": request.state.session.user_id})
 
-    async def requests() -> None:
-        clock, recorder = FakeClock(), Recorder()
-        minting = authority_of(keys=RINGS["before"](), clock=clock)
-        token = (await minting.issue(Session(user_id="7", email="a@b.c"))).token
-        keys = KeyRing([Key.hmac(NEW, kid="new"), Key.hmac(OLD, kid="old", verify_only=True, until=until)])
-        authority = authority_of(keys=keys, clock=clock, observers=[recorder])
-        app = JWTSessionMiddleware(Starlette(routes=[Route("/", page)]), authority=authority)
-        async with client(app, headers={"authorization": f"Bearer {token}"}) as http:
-            assert (await http.get("/")).status_code == 200
-            clock.advance(19.9)
-            assert (await http.get("/")).status_code == 200
-            assert recorder.reasons == [None]  # the second came from the cache
-            clock.advance(0.1)
-            assert (await http.get("/")).status_code == 401
-        assert recorder.reasons == [None, "key_unknown"]
-
-    asyncio.run(requests())
+    clock, recorder = FakeClock(), Recorder()
+    minting = authority_of(keys=RINGS["before"](), clock=clock)
+    token = (await minting.issue(Session(user_id="7", email="a@b.c"))).token
+    keys = KeyRing([Key.hmac(NEW, kid="new"), Key.hmac(OLD, kid="old", verify_only=True, until=until)])
+    authority = authority_of(keys=keys, clock=clock, observers=[recorder])
+    app = JWTSessionMiddleware(Starlette(routes=[Route("/", page)]), authority=authority)
+    async with client(app, headers={"authorization": f"Bearer {token}"}) as http:
+        assert (await http.get("/")).status_code == 200
+        clock.advance(19.9)
+        assert (await http.get("/")).status_code == 200
+        assert recorder.reasons == [None]  # the second came from the cache
+        clock.advance(0.1)
+        assert (await http.get("/")).status_code == 401
+    assert recorder.reasons == [None, "key_unknown"]
 
 
-def test_an_authority_without_the_key_refuses_its_tokens() -> None:
-    async def verify() -> None:
-        clock = FakeClock()
-        token = (await authority_of(keys=RINGS["publish"](), clock=clock).issue(Session(user_id="7"))).token
-        with pytest.raises(Refusal) as caught:
-            await authority_of(keys=RINGS["retire"](), clock=clock).verify(token)
-        assert caught.value.reason is Reason.KEY_UNKNOWN
-
-    asyncio.run(verify())
+async def test_an_authority_without_the_key_refuses_its_tokens() -> None:
+    clock = FakeClock()
+    token = (await authority_of(keys=RINGS["publish"](), clock=clock).issue(Session(user_id="7"))).token
+    with pytest.raises(Refusal) as caught:
+        await authority_of(keys=RINGS["retire"](), clock=clock).verify(token)
+    assert caught.value.reason is Reason.KEY_UNKNOWN
