@@ -1,16 +1,19 @@
-"""All counts of one authority: plain integers in one list, raised on the path, read by telemetry at collection.
+"""All counters of one authority: plain integers in one list, incremented by requests, read by telemetry at collection.
 
-A step declares its cells when it is constructed, keeps the integers, and raises ``cells[i] += 1`` on the path. That
-statement is one the interpreter does not interrupt (CPython looks for a thread switch at calls and backward jumps
-only), costs 0.1 µs, and needs no lock. Declared is zero: a first event is visible to ``rate()``.
+A part declares its counters when it is constructed, keeps their indexes, and runs ``counts[i] += 1`` on the path of a
+request. The interpreter does not interrupt that statement (CPython looks for a thread switch at calls and backward
+jumps only); it costs 0.1 µs and needs no lock. A declared counter starts at zero, so that ``rate()`` sees its first
+event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from .names import Metric
+from .protocols import Clock, Observer
 
 Attributes = tuple[tuple[str, str], ...]
 """Attribute names and values, sorted; values are always strings."""
@@ -19,7 +22,7 @@ Gauge = Callable[[], float | None]
 
 
 class Counters:
-    """The counters, and the gauges that are asked only when somebody collects."""
+    """The counters, and the gauges that are read only at a collection."""
 
     def __init__(self) -> None:
         self.counts: Final[list[int]] = []
@@ -40,7 +43,7 @@ class Counters:
         self._gauges[metric, _sorted(attributes)] = read
 
     def series(self) -> Iterable[tuple[Metric, Attributes, int]]:
-        """Every counter series as it stands; a copy, safe to iterate on another thread."""
+        """Every counter series with its count; a copy, safe to iterate on another thread."""
         return [(metric, attributes, self.counts[index]) for (metric, attributes), index in list(self._series.items())]
 
     def gauges(self) -> Iterable[tuple[Metric, Attributes, Gauge]]:
@@ -48,7 +51,7 @@ class Counters:
         return [(metric, attributes, read) for (metric, attributes), read in list(self._gauges.items())]
 
     def withdraw_gauges(self) -> None:
-        """Forget the gauges: what they describe is closed. Counts stay."""
+        """Remove the gauges, because what they describe is closed. Counts stay."""
         self._gauges.clear()
 
     def reset(self) -> None:
@@ -58,3 +61,12 @@ class Counters:
 
 def _sorted(attributes: Mapping[str, object] | None) -> Attributes:
     return tuple(sorted((name, str(value)) for name, value in (attributes or {}).items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What every part of one authority shares: what it tells time by, counts with and reports to."""
+
+    clock: Clock
+    counters: Counters
+    observer: Observer

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import time
-from collections.abc import Collection, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -33,6 +36,20 @@ class SystemClock:
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+
+
+def call_weakly_later(seconds: float, method: Callable[[], None]) -> asyncio.TimerHandle:
+    """Call a bound method later in the running loop; the timer does not keep its object alive.
+
+    The call runs in an empty context: it belongs to no request's trace.
+    """
+    weak = weakref.WeakMethod(method)
+
+    def call() -> None:
+        if (alive := weak()) is not None:
+            alive()
+
+    return asyncio.get_running_loop().call_later(seconds, call, context=contextvars.Context())
 
 
 class ClaimsSource(Protocol):

@@ -6,6 +6,7 @@ comes out of a token or a table is kept out of ``repr``: reprs end in logs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -325,3 +326,11 @@ class Mark:
 
     not_before: int
     kept: str | None = None
+
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def is_identifier(value: object) -> bool:
+    """True for text that may name a subject, a session or a user: 1 to 255 characters, no control characters."""
+    return isinstance(value, str) and 0 < len(value) <= 255 and (value.isprintable() or _CONTROL.search(value) is None)

@@ -13,7 +13,8 @@ from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import moment
 from tests.support.administration import ADMIN, Page, Stage, Visit
-from tests.support.world import EPOCH, SECRET, FakeClock, Session, checked_out
+from tests.support.databases import checked_out
+from tests.support.world import EPOCH, SECRET, FakeClock, Session
 
 
 async def stands(visit: Visit) -> bool:

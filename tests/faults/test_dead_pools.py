@@ -21,9 +21,10 @@ from jwt_middleware.sqlalchemy import sessions as stores
 from jwt_middleware.sqlalchemy.pool_probe import SUSPICIOUS
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import SessionKey
+from tests.support.databases import checked_out
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.stores import record
-from tests.support.world import Session, authority_of, checked_out
+from tests.support.world import Session, authority_of
 
 POOL = 20
 OUTAGE = 3.0

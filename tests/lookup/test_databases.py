@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jwt_middleware import LookupLimits, Revocation, SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
-from tests.support.world import Session, authority_of, checked_out
+from tests.support.databases import checked_out
+from tests.support.world import Session, authority_of
 
 USERS = 5_000
 AT_ONCE = 256

@@ -14,7 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from jwt_middleware import SQLAlchemySessionStore
 from jwt_middleware.errors import ConfigError, Unavailable
 from jwt_middleware.sqlalchemy.database import Database
-from tests.support.world import Session, authority_of, checked_out
+from tests.support.databases import checked_out
+from tests.support.world import Session, authority_of
 
 
 def pool(engine: AsyncEngine) -> Any:

@@ -23,8 +23,8 @@ from jwt_middleware.errors import Unavailable
 from jwt_middleware.sqlalchemy import pool_probe as weeding
 from jwt_middleware.sqlalchemy.database import Database
 from jwt_middleware.sqlalchemy.pool_probe import probe_of
+from tests.support.databases import checked_out
 from tests.support.proxy import Proxy, proxied
-from tests.support.world import checked_out
 
 ROOT = Path(__file__).parents[2]
 POOL = 8

@@ -15,7 +15,7 @@ from jwt_middleware import MemorySessionStore, SessionStore
 from jwt_middleware.protocols import Clock, SystemClock
 from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
 from jwt_middleware.types import SessionKey, SessionRecord, SessionStatus, moment
-from tests.support.world import checked_out
+from tests.support.databases import checked_out
 
 
 @asynccontextmanager

@@ -1,15 +1,43 @@
-"""What many tests share: clocks that stand still, an observer that writes down, a session class, an authority."""
+"""The one world of the tests: a clock that stands still, a session class, users to look up, an authority, an app.
+
+``World()`` is a whole small deployment. A test that needs less takes ``authority_of()``, or ``bearer(token)`` alone.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from hashlib import sha256
 from typing import Annotated, Any
 
-from jwt_middleware import Claim, Key, KeyRing, Outcome, SessionAuthority, SessionSchema, SilentObserver
+import httpx
+from starlette.types import ASGIApp
+
+from jwt_middleware import (
+    Claim,
+    JWTSessionMiddleware,
+    Key,
+    KeyRing,
+    LookupLimits,
+    MemorySessionStore,
+    Outcome,
+    SessionAuthority,
+    SessionSchema,
+    SilentObserver,
+    VerifiedToken,
+    source,
+)
+from jwt_middleware.testing import old_token
+from tests.support.asgi import Echo, ask, counts
 
 SECRET = "0123456789abcdef0123456789abcdef-tests"
 EPOCH = 1_795_600_000.0
 """A moment in November 2026."""
+DAY = 86_400
+WEEK = 7 * DAY
+PATIENT = LookupLimits(timeout=timedelta(seconds=30))
+"""No result of a test depends on how fast the machine is."""
 
 
 @dataclass
@@ -46,6 +74,8 @@ class Recorder(SilentObserver):
 
 @dataclass(slots=True, kw_only=True)
 class Session:
+    """Version 2 added the email, which has a default."""
+
     user_id: Annotated[str, Claim("userId")]
     company_id: Annotated[str, Claim("companyId")] = "none"
     role: str = "user"
@@ -53,12 +83,125 @@ class Session:
     permissions: list[str] = field(default_factory=lambda: ["read"])
 
 
-def checked_out(engine: Any) -> int:
-    """Connections that are not back in the pool; before SQLAlchemy 2.1 SQLite's had none."""
-    return int(getattr(engine.pool, "checkedout", lambda: 0)())
-
-
 def authority_of(cls: type[Any] = Session, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
     """An authority of version 2 with one HMAC key and whatever else is given."""
     versions = {"version": 2, "subject": "userId", **(schema or {})}
     return SessionAuthority(SessionSchema(cls, **versions), **{"keys": KeyRing([Key.hmac(SECRET)]), **settings})
+
+
+def bearer(token: str | bytes) -> list[tuple[bytes, bytes]]:
+    """The headers of a request with a Bearer token."""
+    return [(b"authorization", b"Bearer " + (token.encode() if isinstance(token, str) else token))]
+
+
+def cookie(token: str | bytes, name: str = "__Host-session") -> list[tuple[bytes, bytes]]:
+    """The headers of a request with a cookie."""
+    return [(b"cookie", name.encode() + b"=" + (token.encode() if isinstance(token, str) else token))]
+
+
+def cookie_of(response: httpx.Response, name: str = "__Host-session") -> str | None:
+    """The token that the response sets, if any."""
+    values = [value for value in response.headers.get_list("set-cookie") if value.startswith(f"{name}=")]
+    assert len(values) <= 1
+    return values[0].partition(";")[0].partition("=")[2] if values else None
+
+
+def digest(token: str) -> str:
+    """The value of ``user_sessions.session_token``."""
+    return sha256(token.encode()).hexdigest()
+
+
+@dataclass
+class Users:
+    """A table of users that counts its queries, and can be down."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=lambda: {"1": {"email": "ada@example.com"}})
+    asked: int = 0
+    down: bool = False
+
+    @property
+    def source(self) -> Any:
+        @source("email")
+        async def emails(keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+            self.asked += 1
+            if self.down:
+                raise OSError("down")
+            return {key: self.rows[key] for key in keys if key in self.rows}
+
+        return emails
+
+
+class World:
+    """A deployment: its clock, its users, its store, an authority, and an app behind the middleware.
+
+    Args:
+        cls: The session class.
+        headers: The response headers of the built-in app, :class:`Echo`.
+        app: Makes another app from the authority.
+        middleware: Keyword arguments of :class:`JWTSessionMiddleware`.
+        settings: Keyword arguments of :func:`authority_of`; a store in memory and ``users`` as a source by default.
+    """
+
+    def __init__(
+        self,
+        cls: type[Any] = Session,
+        *,
+        headers: Sequence[tuple[bytes, bytes]] = (),
+        app: Callable[[Any], ASGIApp] | None = None,
+        middleware: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.clock = settings.setdefault("clock", FakeClock())
+        self.users = Users()
+        self.recorder = Recorder()
+        self.echo = Echo(headers)
+        settings.setdefault("store", MemorySessionStore(clock=self.clock))
+        settings.setdefault("sources", [self.users.source])
+        settings.setdefault("lookups", PATIENT)
+        settings["observers"] = [self.recorder, *settings.get("observers", ())]
+        self.store = settings["store"]
+        self.authority = authority_of(cls, **settings)
+        inner = self.echo if app is None else app(self.authority)
+        self.app: ASGIApp = JWTSessionMiddleware(inner, authority=self.authority, **(middleware or {}))
+
+    async def log_in(self, user_id: str = "1", **claims: Any) -> tuple[str, str]:
+        """A token of today's payload, and the id of its session."""
+        issued = await self.authority.issue(self.authority.schema.cls(user_id=user_id, **claims))
+        return issued.token, issued.session_id
+
+    async def old(self, claims: Mapping[str, Any] | None = None, *, version: int | None = None, **envelope: Any) -> str:
+        """A token of an earlier release, minted two days ago, whose session has its row."""
+        now = self.clock.now()
+        self.clock.wall = now - 2 * DAY
+        _, session_id = await self.log_in()
+        self.clock.wall = now
+        settings: dict[str, Any] = {"sid": session_id, "age": timedelta(days=2), **envelope}
+        return old_token(self.authority, {"userId": "1", **(claims or {})}, version=version, **settings)
+
+    async def get(self, token: str, path: str = "/", **settings: Any) -> httpx.Response:
+        """One request with the token in the cookie."""
+        return await ask(self.app, path, cookie=f"{self.authority.cookie.name}={token}", **settings)
+
+    async def reason(self, token: str) -> str | None:
+        """Why the token is refused; None where it is accepted."""
+        outcome = await self.authority.authenticate(bearer(token))
+        return None if outcome.reason is None else str(outcome.reason.value)
+
+    async def claims(self, token: str) -> dict[str, Any]:
+        """The verified payload."""
+        verified: VerifiedToken = await self.authority.verify(token)
+        return dict(verified.claims)
+
+    def counts(self, metric: str) -> dict[tuple[str, ...], int]:
+        """The series of one counter that are not zero."""
+        return counts(self.authority, metric)
+
+    @property
+    def reissued(self) -> dict[tuple[str, ...], int]:
+        """The tokens that no log-in minted."""
+        return {key: count for key, count in self.counts("tokens.issued").items() if key[1] != "start"}
+
+    async def row(self, user_id: str = "1") -> Any:
+        """The only active session of the user."""
+        (row,) = await self.store.sessions_of(user_id)
+        return row
