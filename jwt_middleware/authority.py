@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from .tokens.jwks import RemoteKeys
 
 
-RawHeaders = Iterable[tuple[bytes, bytes]]
+_RawHeaders = Iterable[tuple[bytes, bytes]]
 """Headers as ASGI has them: lower-case names and values as bytes, repeated headers repeated."""
 
 
@@ -79,7 +79,7 @@ class Reader(Generic[S]):
         raw = RawToken(value=value, carrier=Carrier.BEARER)
         return await self.parts.pipeline.verify(raw, digest(value))
 
-    async def authenticate(self, headers: RawHeaders, *, optional: bool = False) -> Outcome[S]:
+    async def authenticate(self, headers: _RawHeaders, *, optional: bool = False) -> Outcome[S]:
         """The whole path without ASGI; cross-site rules are the caller's.
 
         Args:
@@ -265,7 +265,7 @@ class SessionAuthority(Reader[S]):
         if failure is not None:
             raise failure
 
-    async def end_token(self, headers: RawHeaders) -> list[str]:
+    async def end_token(self, headers: _RawHeaders) -> list[str]:
         """As :meth:`end`, for other frameworks: the Set-Cookie values to send.
 
         Raises:
@@ -386,7 +386,7 @@ class SessionAuthority(Reader[S]):
         self.parts.counters.withdraw_gauges()
 
 
-def _presented(headers: RawHeaders) -> list[list[tuple[bytes, bytes]]]:
+def _presented(headers: _RawHeaders) -> list[list[tuple[bytes, bytes]]]:
     """The headers as they came, and the cookies alone where an Authorization header hides them."""
     sent = list(headers)
     cookies = [header for header in sent if header[0] != b"authorization"]

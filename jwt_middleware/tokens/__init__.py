@@ -1,1 +1,1 @@
-"""Bytes to verified claims, and back."""
+"""Bytes to verified claims, and back: reading a token from a request, verifying, signing, and the keys for both."""

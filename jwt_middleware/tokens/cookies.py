@@ -1,8 +1,7 @@
-"""Raw header bytes to a token, and back: the one place that knows cookies (RFC 6265) and Bearer (RFC 6750).
+"""The session cookie (RFC 6265): the Set-Cookie values that set and clear it, and its value in a Cookie header.
 
-Nothing is decoded, unquoted or forgiven: a name matches byte for byte, space and tab around it are trimmed, and what
-is there twice is ambiguous. Cookie names are tried in order and the first that is present decides; a token refused
-from one place is never retried from another.
+Reading is exact, so that no sibling site can slip in a cookie that another parser would take for ours: names match byte
+for byte, only space and tab are trimmed, values are neither unquoted nor decoded, and a repeated name is ambiguous.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from ..types import Carrier
 MAX_SET_COOKIE: Final = 4096
 """Bytes of a whole Set-Cookie value that every browser keeps (RFC 6265 section 6.1)."""
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-_ATTRIBUTE: Final = re.compile(r"/[\x20-\x3a\x3c-\x7e]*")
+_PATH: Final = re.compile(r"/[\x20-\x3a\x3c-\x7e]*")
 _DOMAIN: Final = re.compile(r"[A-Za-z0-9.\-]+")
 
 
 class Unreadable(Refusal):
-    """Refused before there was a token; says where it stood."""
+    """A request whose token could not be read; ``carrier`` is where it was sent."""
 
     def __init__(self, reason: Reason, carrier: Carrier) -> None:
         super().__init__(reason)
@@ -30,17 +29,17 @@ class Unreadable(Refusal):
 
 
 class SessionCookie:
-    """How the cookie is named and set. It is always HttpOnly.
+    """How the session cookie is named and set. It is always HttpOnly.
 
     Args:
-        name: Default ``__Host-session``, or ``session`` where ``secure`` is False, ``path`` or ``domain`` set.
-        secure: False serves ``http://localhost`` and nothing else.
+        name: Default ``__Host-session``; ``session`` if ``secure`` is False, or ``path`` or ``domain`` is set.
+        secure: False is for ``http://localhost`` only.
         samesite: RFC 6265bis section 4.1.2.7; ``none`` needs ``secure``.
-        path, domain: Where the browser sends it.
-        also_read: Older names, read after the own one and cleared at log-in and log-out.
+        path, domain: Where the browser sends the cookie.
+        also_read: Older names. They are read after ``name``, and cleared at log-in and log-out.
 
     Raises:
-        ConfigError: A browser would not keep it.
+        ConfigError: A browser would drop the cookie; the message says how to fix it.
     """
 
     def __init__(
@@ -56,64 +55,68 @@ class SessionCookie:
         host_bound = secure and path == "/" and domain is None
         self.name: Final = name if name is not None else "__Host-session" if host_bound else "session"
         if isinstance(also_read, str):
-            raise ConfigError(f"also_read is a list of names: also_read=[{also_read!r}]")
+            raise ConfigError(f"also_read must be a list of cookie names, got str; use also_read=[{also_read!r}]")
         self.also_read: Final = tuple(also_read)
-        self._secure: Final = secure
+        self._refuse_names(host_bound=host_bound, secure=secure)
         if samesite not in ("lax", "strict", "none"):
-            raise ConfigError('samesite must be "lax", "strict" or "none"')
+            raise ConfigError(f'samesite must be "lax", "strict" or "none", got {samesite!r}')
         if samesite == "none" and not secure:
             raise ConfigError('samesite="none" needs secure=True, or browsers drop the cookie')
-        if not _ATTRIBUTE.fullmatch(path) or (domain is not None and not _DOMAIN.fullmatch(domain)):
-            raise ConfigError("path must begin with / and hold no ';' or control character, domain must be a host name")
-        if len({self.name, *self.also_read}) != 1 + len(self.also_read):
-            raise ConfigError("a cookie name stands twice among name and also_read")
-        for each in (self.name, *self.also_read):
-            if not _NAME.fullmatch(each):
-                raise ConfigError(f"cookie name {each!r} is no token of RFC 6265: use letters, digits, - and _")
-        if self.name.lower().startswith("__host-") and not host_bound:
-            raise ConfigError('a "__Host-" cookie needs secure=True, path="/" and no domain')
-        if self.name.lower().startswith("__secure-") and not secure:
-            raise ConfigError('a "__Secure-" cookie needs secure=True')
+        if not _PATH.fullmatch(path):
+            raise ConfigError(f"path must begin with / and hold no ';' or control character, got {path!r}")
+        if domain is not None and not _DOMAIN.fullmatch(domain):
+            raise ConfigError(f"domain must be a host name, got {domain!r}")
+        self._secure: Final = secure
         self._scope: Final = f"; Path={path}" + (f"; Domain={domain}" if domain else "")
-        self._flags: Final = "; HttpOnly" + f"; SameSite={samesite.capitalize()}"
+        self._flags: Final = f"; HttpOnly; SameSite={samesite.capitalize()}"
 
     def set_header(self, token: str, *, max_age: int) -> str:
         """The Set-Cookie value (RFC 6265 section 4.1) for a token that lives ``max_age`` more seconds.
 
         Raises:
-            MintError: It exceeds 4,096 bytes, and browsers would drop it silently.
+            MintError: It exceeds 4,096 bytes; browsers would drop it silently.
         """
         header = self._header(self.name, token, max_age)
         if len(header) > MAX_SET_COOKIE:
-            raise MintError(
-                f"the cookie would have {len(header)} bytes, and browsers keep {MAX_SET_COOKIE}: mint fewer claims"
-            )
+            raise MintError(f"the cookie has {len(header)} bytes, browsers keep {MAX_SET_COOKIE}; mint fewer claims")
         return header
 
     def clear_headers(self) -> list[str]:
-        """The Set-Cookie values that delete the cookie under every name it is read by."""
+        """The Set-Cookie values that clear the cookie under all of its names."""
         return [self._header(self.name, "", 0), *self.clear_also_read()]
 
     def clear_also_read(self) -> list[str]:
-        """Those that delete the older names only."""
+        """The Set-Cookie values that clear the cookie under its older names only."""
         return [self._header(name, "", 0) for name in self.also_read]
 
     def _header(self, name: str, value: str, max_age: int) -> str:
-        secure = "; Secure" if self._secure or name.lower().startswith(("__host-", "__secure-")) else ""
-        scope = (
-            "; Path=/" if name.lower().startswith("__host-") else self._scope
-        )  # or browsers ignore that it is cleared
+        prefix = name.lower()
+        secure = "; Secure" if self._secure or prefix.startswith(("__host-", "__secure-")) else ""
+        # Browsers ignore a Set-Cookie that breaks the rules of its prefix, even if it only clears an older name.
+        scope = "; Path=/" if prefix.startswith("__host-") else self._scope
         return f"{name}={value}; Max-Age={max_age}{scope}{secure}{self._flags}"
+
+    def _refuse_names(self, *, host_bound: bool, secure: bool) -> None:
+        names = (self.name, *self.also_read)
+        if len(set(names)) != len(names):
+            raise ConfigError(f"name and also_read repeat a cookie name: {', '.join(names)}; remove one")
+        for name in names:
+            if not _NAME.fullmatch(name):
+                raise ConfigError(f"invalid cookie name {name!r}; use letters, digits, - and _ (RFC 6265)")
+        if self.name.lower().startswith("__host-") and not host_bound:
+            raise ConfigError('a "__Host-" cookie needs secure=True, path="/" and no domain')
+        if self.name.lower().startswith("__secure-") and not secure:
+            raise ConfigError('a "__Secure-" cookie needs secure=True')
 
 
 def cookie_value(name: bytes, header: bytes) -> bytes | None:
-    """The value of the cookie of that very name.
+    """The value of the cookie of exactly that name, or None.
 
     Raises:
-        Unreadable: ``token_ambiguous`` where there are two.
+        Unreadable: ``token_ambiguous`` if there are two.
     """
     values = []
-    if header.count(name) == 1:  # spares the other cookies a look
+    if header.count(name) == 1:  # usual: cut its pair out, and skip splitting the other cookies
         at = header.index(name)
         header = header[header.rfind(b";", 0, at) + 1 :].partition(b";")[0]
     for pair in header.split(b";"):

@@ -1,7 +1,7 @@
-"""Keys that live at a URL, read from a snapshot and fetched beside the requests.
+"""The keys of a remote issuer: verified from a snapshot, which is fetched in the background.
 
-PyJWT's own client blocks the event loop and forgets good keys when a fetch fails. Here a request waits only where no
-usable snapshot exists yet, or where its ``kid`` is new; whatever a fetch brings that is no key set changes nothing.
+PyJWT's own client blocks the event loop and drops good keys when a fetch fails. Here a request waits for a fetch only
+if there is no usable snapshot or its ``kid`` is unknown, and a fetch that brings no usable key set changes nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import ssl
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from math import inf
@@ -20,36 +21,56 @@ from typing import Final
 from .. import names
 from ..counters import Counters
 from ..errors import ConfigError, Reason, Refusal, refuse_numbers
-from ..protocols import Clock, SystemClock
-from .jwks_fetch import KeySet, NoKeySet, download, location, read, trust
+from ..protocols import Clock, SystemClock, call_weakly_later
+from .jwks_fetch import KeySet, NoKeySet, create_tls, download, parse_key_set, parse_url
 from .keys import Key
 
 FETCH_OUTCOMES: Final = ("ok", "invalid", "timeout", "error")
-"""A key set; an answer that is none; none in time; none at all."""
-ASK_EVERY: Final = 30.0
+"""A key set; a response that is not one; no response in time; no response at all."""
+UNKNOWN_KID_INTERVAL: Final = 30.0
 """Seconds between two fetches that an unknown ``kid`` may cause."""
-_LONGEST_PAUSE: Final = 30.0
+_MAX_PAUSE: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """A key set, and when its fetch began by both clocks."""
+
+    key_set: KeySet
+    monotonic: float
+    wall: float
+
+
+@dataclass(frozen=True)
+class _Timer:
+    """A ``call_later`` that ends when it is dropped, unlike a handle also from the thread of another event loop."""
+
+    start_fetch: Callable[[float], object]
+    clock: Clock
+
+    def ring(self) -> None:
+        self.start_fetch(self.clock.monotonic())
 
 
 class RemoteKeys:
-    """The keys of an issuer elsewhere. The authority needs ``issuer`` and ``audience`` too: many may trust that issuer.
+    """The keys that an issuer publishes. The authority needs ``issuer`` and ``audience`` too: they sign for other apps.
 
-    Known keys answer at once, from a snapshot that is renewed in the background. A key that left the set verifies
-    nothing from the moment the set without it arrives. Secrets, private keys, keys meant for encryption and keys that
-    are too weak are passed over, as is every key after the first of the same ``kid``.
+    Tokens are verified from a snapshot, which is renewed in the background. A key that left the set verifies nothing
+    once the new set has arrived. Secrets, private keys, keys for encryption and weak keys are skipped, as is every key
+    after the first with the same ``kid``.
 
     Args:
-        url: https, or http to this machine; redirects are not followed and proxies of the environment not used.
-        signing: A key pair with a ``kid``, for who mints too; its public half must be in the set.
+        url: https, or http to this machine. Redirects are not followed; proxies of the environment are not used.
+        signing: A key pair with a ``kid``, if the app mints too; its public half must be in the set.
         refresh_every: How often the set is fetched, and how long before its first use a new key should be published.
-        usable_for: How long a snapshot is used while nothing newer can be had; after that 503. It is renewed at the
-            latest after half of this.
-        timeout: Of a whole fetch; a request without a usable snapshot waits no longer.
+        usable_for: How long a snapshot is used if no newer one can be fetched; after that requests get 503. It is
+            renewed at the latest after half of this.
+        timeout: Total time of one fetch; a request without a usable snapshot waits no longer.
         rsa_alg: The algorithm of RSA keys that name none.
-        tls: Instead of the certificate authorities httpx brings.
+        tls: In place of the certificate authorities that httpx brings.
 
     Raises:
-        ConfigError: The message says how to mend it.
+        ConfigError: A setting cannot work; the message says how to fix it.
     """
 
     def __init__(
@@ -65,172 +86,159 @@ class RemoteKeys:
     ) -> None:
         refuse_numbers(refresh_every=refresh_every, usable_for=usable_for, timeout=timeout)
         if min(refresh_every, usable_for, timeout) <= timedelta(0):
-            raise ConfigError("refresh_every, usable_for and timeout must be positive: 5 min, 1 h and 5 s are usual")
+            raise ConfigError("refresh_every, usable_for and timeout must be positive; 5 min, 1 h and 5 s are usual")
         if signing is not None and (not signing.can_sign or signing.symmetric or signing.kid is None):
-            raise ConfigError("signing is a private key with the kid of its public half: Key.pem(…, kid=…)")
+            raise ConfigError(f"signing must be a private key with a kid, got {signing!r}; use Key.pem(…, kid=…)")
         if rsa_alg not in {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}:
-            raise ConfigError("rsa_alg is the algorithm of RSA keys that name none: use RS256 to PS512")
+            raise ConfigError(f"rsa_alg must be one of RS256 to PS512, got {rsa_alg!r}")
         self.signing: Final = signing
-        self._url: Final = location(url)
-        self._every: Final = min(refresh_every, usable_for / 2).total_seconds()
+        self._url: Final = parse_url(url)
+        self._interval: Final = min(refresh_every, usable_for / 2).total_seconds()
         self._usable_for: Final = usable_for.total_seconds()
         self._timeout: Final = timeout.total_seconds()
         self._rsa_alg: Final = rsa_alg
-        self._tls: Final = tls or trust()
+        self._tls: Final = tls or create_tls()
         self._clock: Clock = SystemClock()
-        self._set: KeySet | None = None
-        self._asked_at = -inf
-        """The monotonic moment at which the fetch of that set began."""
-        self._dated: float | None = None
-        """The same moment by the wall clock."""
+        self._counters: tuple[list[int], Mapping[str, int]] | None = None
+        self._listeners: Final[list[weakref.WeakMethod[Callable[[], None]]]] = []
+        self._snapshot: _Snapshot | None = None
         self._failures = 0
-        self._due = self._ask_at = -inf
-        self._fetching: Future[None] | None = None
-        self._given_up_at = -inf
+        self._fetch_due = self._unknown_kid_due = -inf
+        self._in_flight: Future[None] | None = None
+        self._abandoned_at = -inf
         self._task: asyncio.Task[None] | None = None
-        self._timer: object = None
-        self._fetches: tuple[list[int], Mapping[str, int]] | None = None
-        self._forget: Final[list[weakref.WeakMethod[Callable[[], None]]]] = []
+        self._timer: _Timer | None = None
 
     @property
     def keys(self) -> Sequence[Key]:
-        """The usable keys of the set as it was last seen."""
-        return () if self._set is None else self._set.ring.keys
+        """The usable keys of the snapshot."""
+        return () if self._snapshot is None else self._snapshot.key_set.ring.keys
 
     @property
     def usable_until(self) -> float:
         """The monotonic moment until which the snapshot may be used."""
-        return self._asked_at + self._usable_for
+        return -inf if self._snapshot is None else self._snapshot.monotonic + self._usable_for
 
     def find(self, kid: str | None, alg: str) -> Sequence[Key]:
-        """The keys that may have signed a token with this header, from the snapshot.
+        """The keys that may have signed a token with this header, from the snapshot; never blocks.
 
         Raises:
-            Refusal: ``key_unknown``, ``algorithm_mismatch``, or ``keys_unavailable`` where no snapshot is usable.
+            Refusal: ``key_unknown``, ``algorithm_mismatch``, or ``keys_unavailable`` if there is no usable snapshot.
         """
         now = self._clock.monotonic()
-        if now >= self._due:
-            self._start(now)
-        if self._set is None or now >= self.usable_until:
+        if now >= self._fetch_due:
+            self._start_fetch(now)
+        if self._snapshot is None or now >= self.usable_until:
             raise Refusal(Reason.KEYS_UNAVAILABLE)
-        return self._set.ring.find(kid, alg)
+        return self._snapshot.key_set.ring.find(kid, alg)
 
     async def refresh(self, kid: str | None) -> bool:
-        """Wait for a fetch, and start one where it is allowed; True where a newer set came."""
-        before, now = self._set, self._clock.monotonic()
-        fetch, usable = self._running(now), now < self.usable_until
-        if fetch is None and now >= (self._ask_at if usable else self._due):
-            fetch = self._start(now)
+        """Wait for a fetch, started now if one is allowed; True if it brought a newer set."""
+        before, now = self._snapshot, self._clock.monotonic()
+        fetch, usable = self._current_fetch(now), now < self.usable_until
+        if fetch is None and now >= (self._unknown_kid_due if usable else self._fetch_due):
+            fetch = self._start_fetch(now)
             if usable:
-                self._ask_at = now + ASK_EVERY
+                self._unknown_kid_due = now + UNKNOWN_KID_INTERVAL
         if fetch is not None:
             await asyncio.wait([asyncio.wrap_future(fetch)], timeout=self._timeout)
             if all(key.kid != kid for key in self.keys):
-                self._ask_at = now + ASK_EVERY
-        return self._set is not before
+                self._unknown_kid_due = now + UNKNOWN_KID_INTERVAL
+        return self._snapshot is not before
 
     def attach(self, *, clock: Clock, counters: Counters, forget: Callable[[], None]) -> None:
-        """An authority verifies with these keys from now on; where several share them, the first one's clock rules.
+        """Serve an authority from now on. If several share these keys, the first one's clock and counters are used.
 
-        Args:
-            clock: Of the authority.
-            counters: Declare the metrics; fetches are counted by the first authority alone.
-            forget: A bound method, held weakly; called after a key left, to clear what was cached from it.
+        ``forget``, a bound method, is held weakly. It is called after a key left the set, to clear what was cached.
         """
-        cells = {outcome: counters.counter(names.JWKS_FETCHES, {names.OUTCOME: outcome}) for outcome in FETCH_OUTCOMES}
-        if self._fetches is None:
-            self._fetches, self._clock = (counters.counts, cells), clock
-        counters.gauge(names.JWKS_LAST_SUCCESS, lambda: self._dated)
-        self._forget.append(weakref.WeakMethod(forget))
+        indexes = {name: counters.counter(names.JWKS_FETCHES, {names.OUTCOME: name}) for name in FETCH_OUTCOMES}
+        if self._counters is None:
+            self._counters, self._clock = (counters.counts, indexes), clock
+        counters.gauge(names.JWKS_LAST_SUCCESS, lambda: None if self._snapshot is None else self._snapshot.wall)
+        self._listeners.append(weakref.WeakMethod(forget))
 
     def open(self) -> None:
         """Fetch in the background from now on, so that the first request need not wait; a no-op outside event loops."""
         now = self._clock.monotonic()
-        if now >= self._due:
-            self._start(now)
+        if now >= self._fetch_due:
+            self._start_fetch(now)
         else:
             with contextlib.suppress(RuntimeError):
                 self._set_timer(now)
 
     async def aclose(self) -> None:
-        """End what runs in the background; whoever uses the keys afterwards starts it again."""
+        """Stop fetching in the background; the next use of the keys starts it again."""
         self._timer = None
         task = self._task
         if task is not None and task.get_loop() is asyncio.get_running_loop():
             task.cancel()
             await asyncio.wait([task])
 
-    def _running(self, now: float) -> Future[None] | None:
-        """The fetch in flight; one that a dead event loop, or the parent of this process, left behind is none."""
-        return self._fetching if now < self._given_up_at else None
+    def _current_fetch(self, now: float) -> Future[None] | None:
+        """The fetch in flight. One that a dead event loop, or the parent of this process, left behind is abandoned."""
+        return self._in_flight if now < self._abandoned_at else None
 
-    def _start(self, now: float) -> Future[None] | None:
-        """The fetch in flight, begun now if there was none; None outside an event loop."""
-        fetch = self._running(now)
+    def _start_fetch(self, now: float) -> Future[None] | None:
+        """The fetch in flight, started now if there was none; None outside an event loop."""
+        fetch = self._current_fetch(now)
         if fetch is None:
             with contextlib.suppress(RuntimeError):
                 loop = asyncio.get_running_loop()
-                fetch = self._fetching = Future()
-                fetch.set_running_or_notify_cancel()  # a request that ends while it waits does not cancel it
-                self._given_up_at = now + 2 * self._timeout
+                # A Future of concurrent.futures: requests of other event loops wait for the same fetch.
+                fetch = self._in_flight = Future()
+                fetch.set_running_or_notify_cancel()  # a request that ends while it waits must not cancel it
+                self._abandoned_at = now + 2 * self._timeout
                 self._task = loop.create_task(self._fetch(now))
-                self._task.add_done_callback(partial(self._settle, fetch))
+                self._task.add_done_callback(partial(self._end_fetch, fetch))
         return fetch
 
     async def _fetch(self, now: float) -> None:
-        """One fetch. The errors of httpx, TLS and DNS end here: they may quote what was sent, the count says enough."""
+        """Fetch once. Errors of httpx, TLS and DNS end here: they may quote what was sent, and are counted only."""
         try:
             async with asyncio.timeout(self._timeout):
                 body = await download(self._url, self._tls)
-            self._adopt(read(body, self._rsa_alg), now)
+            self._replace(parse_key_set(body, self._rsa_alg), now)
         except TimeoutError:
-            self._ended("timeout")
+            self._schedule("timeout")
         except NoKeySet:
-            self._ended("invalid")
+            self._schedule("invalid")
         except Exception:
-            self._ended("error")
+            self._schedule("error")
         else:
-            self._ended("ok")
+            self._schedule("ok")
 
-    def _settle(self, fetch: Future[None], _: asyncio.Task[None]) -> None:
-        """The fetch is over, and if it was cancelled before it began."""
-        if self._fetching is fetch:
-            self._fetching = None
+    def _end_fetch(self, fetch: Future[None], _: asyncio.Task[None]) -> None:
+        """Wake the requests that wait. A done callback, since a task that is cancelled early never runs."""
+        if self._in_flight is fetch:
+            self._in_flight = None
         fetch.set_result(None)
 
-    def _adopt(self, found: KeySet, now: float) -> None:
-        before, self._set = self._set, found
-        self._asked_at = now
-        self._dated = self._clock.now() - (self._clock.monotonic() - now)
-        if before is not None and not found.keeps(before):
-            for method in self._forget:
+    def _replace(self, key_set: KeySet, now: float) -> None:
+        before, wall = self._snapshot, self._clock.now() - (self._clock.monotonic() - now)
+        self._snapshot = _Snapshot(key_set=key_set, monotonic=now, wall=wall)
+        if before is not None and not key_set.keeps(before.key_set):
+            for method in self._listeners:
                 if (forget := method()) is not None:
                     forget()
 
-    def _ended(self, outcome: str) -> None:
-        """Count it, and say when the next one is due: after failures in 1, 2, 4 … 30 s, unless the set is fresh."""
-        if self._fetches is not None:
-            cells, places = self._fetches
-            cells[places[outcome]] += 1
-        now, fresh_until = self._clock.monotonic(), self._asked_at + self._every
+    def _schedule(self, outcome: str) -> None:
+        """Count a fetch and schedule the next: after failures in 1, 2, 4 … 30 s, but not before the set is due."""
+        if self._counters is not None:
+            counts, indexes = self._counters
+            counts[indexes[outcome]] += 1
+        now = self._clock.monotonic()
+        renewal = -inf if self._snapshot is None else self._snapshot.monotonic + self._interval
         if outcome == "ok":
-            self._failures, self._due = 0, fresh_until
+            self._failures, self._fetch_due = 0, renewal
         else:
-            pause = min(2.0 ** min(self._failures, 10), _LONGEST_PAUSE)
-            self._failures, self._due = self._failures + 1, max(fresh_until, now + pause)
+            pause = min(2.0 ** min(self._failures, 10), _MAX_PAUSE)
+            self._failures, self._fetch_due = self._failures + 1, max(renewal, now + pause)
         self._set_timer(now)
 
     def _set_timer(self, now: float) -> None:
-        """Fetch again when it is due, while this loop runs; only the newest timer does anything, and none keeps us."""
-        self._timer = timer = object()
-        rung = weakref.WeakMethod(self._rung)
-        asyncio.get_running_loop().call_later(
-            max(0.0, self._due - now), lambda: None if (fetch := rung()) is None else fetch(timer)
-        )
-
-    def _rung(self, timer: object) -> None:
-        if timer is self._timer:
-            self._start(self._clock.monotonic())
+        """Fetch again when it is due, as long as this event loop runs and these keys are in use."""
+        self._timer = _Timer(self._start_fetch, self._clock)
+        call_weakly_later(max(0.0, self._fetch_due - now), self._timer.ring)
 
     def __repr__(self) -> str:
         return f"RemoteKeys({self._url.scheme}://{self._url.netloc.decode()}{self._url.path})"

@@ -1,7 +1,7 @@
-"""The path of one request, from a raw token to a session: each step is named after its module.
+"""The syntax of a token (RFC 7515), stricter than PyJWT: base64url, JSON, the header, and the digest of a token.
 
-``run`` is every request but a plain hit. It leaves one :class:`Outcome` behind, unless the token is a plain one of
-which only the session had to be asked for (see ``remembered``).
+Each token has exactly one spelling and each payload exactly one reading, so that no two parsers can disagree about
+what was signed. This module checks no signature and knows no claim; it is fuzzed on its own.
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ import msgspec
 
 from ..errors import Reason, Refusal
 
+# Base64url
+
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_STANDARD: Final = bytes(octet if octet in _ALPHABET else 0x21 for octet in range(256)).translate(
     bytes.maketrans(b"-_", b"+/")
 )
-"""base64url to base64; whatever is neither becomes ``!``, which the decoder refuses."""
+"""base64url to base64. Every other byte becomes ``!``, which the decoder refuses: ``+`` and ``/`` too."""
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 _PADDING: Final = (b'"', b'"', b'=="', b'="')
-"""By length modulo 4, what a segment lacks to be a JSON string of padded base64: msgspec's decoder is the fastest."""
+"""By length modulo 4: the end of a JSON string of padded base64. msgspec decodes such a string faster than binascii."""
 _LAST: Final = (_ALPHABET, b"", b"AQgw", b"AEIMQUYcgkosw048")
-"""By length modulo 4, the characters a segment may end with: others carry bits that decode to nothing."""
+"""By length modulo 4: the last characters that leave no unused bits set, which a decoder would drop silently."""
 _decode_base64: Final = msgspec.json.Decoder(bytes).decode
 
 
 def from_base64url(segment: bytes) -> bytes:
-    """Decode what is base64url, unpadded and in its one spelling (RFC 4648 section 3.5).
+    """Decode base64url without padding, in its only canonical spelling (RFC 4648 section 3.5).
 
     Raises:
         Refusal: ``token_malformed``.
     """
-    spare = len(segment) & 3
-    if segment[-1:] not in _LAST[spare]:
+    remainder = len(segment) & 3
+    if segment[-1:] not in _LAST[remainder]:
         raise Refusal(Reason.TOKEN_MALFORMED)
     try:
-        return _decode_base64(b'"' + segment.translate(_TO_STANDARD) + _PADDING[spare])
+        return _decode_base64(b'"' + segment.translate(_TO_STANDARD) + _PADDING[remainder])
     except msgspec.MsgspecError:
         raise Refusal(Reason.TOKEN_MALFORMED) from None
 
@@ -52,31 +54,117 @@ def to_base64url(octets: bytes) -> bytes:
 
 
 def is_base64url(text: bytes) -> bool:
-    """Whether :func:`from_base64url` would decode it."""
+    """True if :func:`from_base64url` would decode the text."""
     return not text.translate(None, _ALPHABET) and text[-1:] in _LAST[len(text) & 3]
 
 
-MAX_TOKEN: Final = 8192
-"""Bytes of a whole token."""
+# Strict JSON
+
 MAX_DEPTH: Final = 32
-"""Nested objects and arrays, the outermost counted."""
-UNPROVEN: Final = 256
-"""Octets of a header that is looked at whole before the signature is checked: a longer one could cost too much."""
-MAX_MARKS: Final = 256
-"""Commas, brackets and backslashes of any header: they say how much there is to read."""
+"""Nested objects and arrays, the outermost included."""
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
-"""A JSON string in text that is known to be JSON; possessive, so that no text costs more than one pass."""
-_NESTS: Final = (dict, list)
-_NO_MARK: Final = bytes(octet for octet in range(256) if octet not in b",[{\\")
+"""A string in valid JSON. Possessive quantifiers: no input makes the pattern read a byte twice."""
+_CONTAINERS: Final = (dict, list)
+_NOT_OPENING: Final = bytes(octet for octet in range(256) if octet not in b"[{")
 _DIGITS: Final = bytes(0x30 if 0x30 <= octet <= 0x39 else 0x20 for octet in range(256))
 _LONG: Final = b"0" * 19
-"""As many digits as the shortest integer beyond 64 bit: text without them needs no second look at its numbers."""
+"""The shortest integer beyond 64 bits has 19 digits: only text with as many in a row needs its numbers checked."""
+_decode: Final = msgspec.json.Decoder().decode
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def parse_object(raw: bytes, reason: Reason) -> dict[str, Any]:
+    """Parse a JSON object (RFC 8259) of strict UTF-8, whose members are unique at every depth.
+
+    Raises:
+        Refusal: With ``reason``: the text is not such an object, is deeper than 32, or holds an integer beyond 64 bits,
+            a number that is not finite, a lone surrogate or a NUL.
+    """
+    try:
+        value = _decode(raw)
+        if type(value) is not dict:
+            raise Refusal(reason)
+        # Compact JSON without a duplicate encodes to the same bytes: one comparison, and nearly every token is done.
+        # All other text is checked by counting: a duplicate leaves one colon more than the parsed value has members.
+        compact = _encode(value) == raw
+        if not compact or len(raw.translate(None, _NOT_OPENING)) > MAX_DEPTH:
+            members = _count_members(value, 1)
+            if not compact and _STRING.sub(b"", raw).count(b":") != members:
+                raise Refusal(reason)
+        if (b"\\" in raw and b"\\u0000" in raw) or _LONG in raw.translate(_DIGITS):
+            _refuse_bad_values(value)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        raise Refusal(reason) from None
+    return value
+
+
+def encode_object(value: dict[str, Any]) -> bytes:
+    """Encode compact UTF-8 JSON that :func:`parse_object` reads back.
+
+    Raises:
+        ValueError: JSON cannot carry the value, or :func:`parse_object` would refuse it. The error has no text.
+    """
+    try:
+        _refuse_bad_values(value)
+        encoded = _encode(value)
+        parse_object(encoded, Reason.CLAIMS_INVALID)
+    except (ValueError, TypeError, RecursionError, Refusal):
+        raise ValueError from None
+    return encoded
+
+
+def _count_members(value: Mapping[str, Any] | Sequence[Any], depth: int) -> int:
+    """Count the members of all objects in ``value``; ValueError if it nests too deeply."""
+    if depth > MAX_DEPTH:
+        raise ValueError
+    items: Iterable[Any] = value
+    members = 0
+    if isinstance(value, dict):
+        members, items = len(value), value.values()
+    for item in items:
+        if type(item) in _CONTAINERS:
+            members += _count_members(item, depth + 1)
+    return members
+
+
+def _refuse_bad_values(value: object) -> None:
+    """Apply the rules that JSON parsers leave open to each name and value; ValueError if one breaks them."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_bad_values(name)
+            _refuse_bad_values(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _refuse_bad_values(item)
+    elif not _is_scalar(value):
+        raise ValueError
+
+
+def _is_scalar(value: object) -> bool:
+    if isinstance(value, str):
+        if not value.isascii():
+            value.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
+        return "\0" not in value
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**64
+    return isfinite(value) if isinstance(value, float) else value is None
+
+
+# The token and its header
+
+MAX_TOKEN: Final = 8192
+"""Bytes of a whole token."""
+SHORT_HEADER: Final = 256
+"""Bytes of a header that is parsed strictly before the signature is verified; a longer one could cost too much."""
+MAX_PUNCTUATION: Final = 256
+"""Commas, brackets and backslashes in any header. They limit the work of reading it."""
+_NOT_PUNCTUATION: Final = bytes(octet for octet in range(256) if octet not in b",[{\\")
 _KID: Final = re.compile(r"[A-Za-z0-9._~:/+=@-]{1,128}")
-"""The characters of URLs and of both base64 alphabets; a ``kid`` is a dictionary key and nothing else."""
+"""The characters of URLs and of both base64 alphabets. A ``kid`` is only ever used as a dictionary key."""
 
 
 class _Header(msgspec.Struct, frozen=True, gc=False):
-    """What is read of a header (RFC 7515 section 4.1; RFC 7797 section 3)."""
+    """The members of a header that are read (RFC 7515 section 4.1; RFC 7797 section 3)."""
 
     alg: str
     typ: str = "JWT"
@@ -85,17 +173,15 @@ class _Header(msgspec.Struct, frozen=True, gc=False):
     b64: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
-_decode: Final = msgspec.json.Decoder().decode
 _decode_header: Final = msgspec.json.Decoder(_Header).decode
-_encode: Final = msgspec.json.Encoder().encode
 
 
 def split(token: bytes) -> tuple[bytes, bytes, bytes]:
-    """Header and payload of a compact serialisation (RFC 7515 section 3.1) as they are encoded, and the signature.
+    """Split a compact serialisation (RFC 7515 section 3.1): header and payload still encoded, the signature decoded.
 
     Raises:
-        Refusal: ``token_oversize``, or ``token_malformed`` for anything but three parts, the latter two of canonical
-            base64url; the header's is looked at where it is decoded.
+        Refusal: ``token_oversize``, or ``token_malformed`` if there are not three parts, or the payload or signature
+            is not canonical base64url. :func:`parse_header` checks the header.
     """
     if len(token) > MAX_TOKEN:
         raise Refusal(Reason.TOKEN_OVERSIZE)
@@ -106,128 +192,53 @@ def split(token: bytes) -> tuple[bytes, bytes, bytes]:
     return header, payload, from_base64url(signature)
 
 
-def is_kid(value: object) -> bool:
-    """Whether it may name a key (RFC 7515 section 4.1.4)."""
-    return isinstance(value, str) and _KID.fullmatch(value) is not None
-
-
-def encode_object(value: dict[str, Any]) -> bytes:
-    """Compact UTF-8 JSON that :func:`parse_object` reads back.
-
-    Raises:
-        ValueError: Something in it is no JSON, or would be refused when it is read. It has no text.
-    """
-    try:
-        _check(value)
-        encoded = _encode(value)
-        parse_object(encoded, Reason.CLAIMS_INVALID)
-    except (ValueError, TypeError, RecursionError, Refusal):
-        raise ValueError from None
-    return encoded
-
-
-def parse_object(raw: bytes, reason: Reason) -> dict[str, Any]:
-    """A JSON object (RFC 8259) in strict UTF-8 with unique members at every depth.
-
-    Raises:
-        Refusal: With ``reason``: not such an object, deeper than 32, an integer beyond 64 bit, a number that is not
-            finite, a lone surrogate or a NUL in a string.
-    """
-    try:
-        value = _decode(raw)
-        if type(value) is not dict:
-            raise Refusal(reason)
-        plain = _encode(value) == raw
-        if not plain or raw.count(b"{") + raw.count(b"[") > MAX_DEPTH:
-            members = _members(value, 1)
-            if not plain and _STRING.sub(b"", raw).count(b":") != members:
-                raise Refusal(reason)
-        if (b"\\" in raw and b"\\u0000" in raw) or _LONG in raw.translate(_DIGITS):
-            _check(value)
-    except (ValueError, RecursionError, msgspec.MsgspecError):
-        raise Refusal(reason) from None
-    return value
-
-
-def header_of(header: bytes, *, signed: bool = False) -> tuple[str, str | None]:
-    """``alg`` and ``kid``; where keys might be fetched from is never looked at (RFC 8725 section 3.10).
+def parse_header(header: bytes, *, signed: bool = False) -> tuple[str, str | None]:
+    """Read ``alg`` and ``kid``. ``jku``, ``jwk``, ``x5u`` and ``x5c`` are ignored (RFC 8725 section 3.10).
 
     Args:
-        header: As it is encoded.
-        signed: The signature holds. Then a long header, too, is looked at whole: until somebody has proved something,
-            what is not needed is skipped, and costs next to nothing whatever it is.
+        header: Still encoded.
+        signed: The signature is valid, so a long header is parsed strictly too. Before that, msgspec skips the members
+            that are not needed; they cost next to nothing, whatever they hold.
 
     Raises:
         Refusal: ``token_malformed``.
     """
     octets = from_base64url(header)
-    if len(octets.translate(None, _NO_MARK)) > MAX_MARKS:
+    if len(octets.translate(None, _NOT_PUNCTUATION)) > MAX_PUNCTUATION:
         raise Refusal(Reason.TOKEN_MALFORMED)
-    if signed or len(octets) <= UNPROVEN:
+    if signed or len(octets) <= SHORT_HEADER:
         parse_object(octets, Reason.TOKEN_MALFORMED)
     try:
-        found = _decode_header(octets)
+        members = _decode_header(octets)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         raise Refusal(Reason.TOKEN_MALFORMED) from None
-    kid = None if found.kid is msgspec.UNSET else found.kid
+    kid = None if members.kid is msgspec.UNSET else members.kid
     if (
-        found.typ.upper() != "JWT"
+        members.typ.upper() != "JWT"
         or not (kid is None or is_kid(kid))
-        or found.crit is not msgspec.UNSET
-        or found.b64 is not msgspec.UNSET
+        or members.crit is not msgspec.UNSET
+        or members.b64 is not msgspec.UNSET
     ):
         raise Refusal(Reason.TOKEN_MALFORMED)
-    return found.alg, kid
+    return members.alg, kid
 
 
-def _members(value: Mapping[str, Any] | Sequence[Any], depth: int) -> int:
-    """How many members all its objects have; the text of a duplicate has one more."""
-    if depth > MAX_DEPTH:
-        raise ValueError
-    items: Iterable[Any] = value
-    found = 0
-    if isinstance(value, dict):
-        found, items = len(value), value.values()
-    for item in items:
-        if type(item) in _NESTS:
-            found += _members(item, depth + 1)
-    return found
-
-
-def _check(value: object) -> None:
-    """The rules about single values, which JSON parsers leave open."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _check(name)
-            _check(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _check(item)
-    elif not _is_scalar(value):
-        raise ValueError
-
-
-def _is_scalar(value: object) -> bool:
-    if isinstance(value, str):
-        if not value.isascii():
-            value.encode()  # raises for a lone surrogate
-        return "\0" not in value
-    if isinstance(value, int):
-        return -(2**63) <= value < 2**64
-    return isfinite(value) if isinstance(value, float) else value is None
+def is_kid(value: object) -> bool:
+    """True if the value may name a key (RFC 7515 section 4.1.4): 1 to 128 safe characters."""
+    return isinstance(value, str) and _KID.fullmatch(value) is not None
 
 
 EMPTY: Final = sha256().copy
-"""An empty SHA-256. Copied and not made: OpenSSL would look for the algorithm each time, which costs a server 1 µs."""
+"""Returns a new SHA-256. A copy is 1 µs cheaper than ``sha256()``, for which OpenSSL looks the algorithm up."""
 
 
 def digest(token: bytes) -> bytes:
-    """A cryptographic digest of the whole token, 256 bit."""
+    """The SHA-256 of the whole token: the key of every cache."""
     sha = EMPTY()
     sha.update(token)
     return sha.digest()
 
 
 def adopted_session_id(key: bytes) -> str:
-    """The id under which a token without ``sid`` is revoked: half of its digest, spelled as a UUID."""
+    """The id under which a token without ``sid`` is revoked: the first half of its digest, written as a UUID."""
     return str(UUID(bytes=key[:16]))

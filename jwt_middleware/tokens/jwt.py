@@ -1,32 +1,33 @@
-"""From bytes to verified claims, and back: the rules of RFC 7515, 7519 and 8725, the cheapest first.
+"""From bytes to verified claims, and back: the rules of RFC 7515, RFC 7519 and RFC 8725, the cheapest first.
 
-``open`` ends with a signature that holds, ``check`` with claims that hold; between the two the caller learns the
-payload's version, so that whatever ``check`` refuses is counted with it.
+:meth:`Tokens.open` ends with a valid signature, :meth:`Tokens.check` with valid claims. They are two calls because the
+caller reads the payload version in between, and counts under that version whatever ``check`` refuses.
 """
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from math import inf, isfinite
-from typing import Any, Final, Literal
+from math import inf
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .. import names
 from ..counters import Counters
 from ..errors import ConfigError, MintError, Reason, Refusal, refuse_numbers
 from ..protocols import Clock, KeySource, VerificationKey
-from ..types import SignedClaims, VerifiedToken
+from ..types import SignedClaims, VerifiedToken, is_identifier
 from . import jws
 from .jws import from_base64url, to_base64url
 from .keys import Key, KeyRing
 
 
 def is_session(claims: Mapping[str, Any]) -> bool:
-    """The default of ``Adoption.recognise``: neither a refresh, reset or ID token of the same secret."""
+    """The default of ``Adoption.recognise``: False for refresh, reset and ID tokens of the same secret."""
     return not ("purpose" in claims or "nonce" in claims) and all(
         claims.get(name, "session") in ("access", "session") for name in ("type", "token_type", "token_use")
     )
@@ -34,82 +35,68 @@ def is_session(claims: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adoption:
-    """What is forgiven to tokens minted before this package came: to those without ``sid``, and to no others.
+    """What is accepted from older tokens: those without ``sid``, which the app minted before it used this package.
 
     Raises:
-        ConfigError: A value that cannot work.
+        ConfigError: A value cannot work; the message says how to fix it.
     """
 
     iat_required: bool = True
     accepted_lifetime: timedelta | None = None
-    """Instead of the window."""
+    """Longest life of such a token, in place of the window."""
     sessions: Literal["refuse", "marks"] = "refuse"
-    """With a store: whether a token without ``sid`` is refused, or revoked by marks alone."""
+    """With a store: refuse such a token, or accept it until a mark on its user revokes it."""
     recognise: Callable[[Mapping[str, Any]], bool] = is_session
-    """Keeps other tokens of the same secret from becoming sessions; an exception means no."""
+    """True for the claims of a session; an exception means False. Other tokens may be signed with the same secret."""
 
     def __post_init__(self) -> None:
         refuse_numbers(accepted_lifetime=timedelta(0) if self.accepted_lifetime is None else self.accepted_lifetime)
         if self.accepted_lifetime is not None and self.accepted_lifetime <= timedelta(0):
-            raise ConfigError("accepted_lifetime must be positive: the life of the old tokens, as timedelta(days=30)")
+            raise ConfigError(
+                f"accepted_lifetime must be positive, got {self.accepted_lifetime}; use timedelta(days=30)"
+            )
         if self.sessions not in {"refuse", "marks"}:
-            raise ConfigError("sessions says what a token without sid gets: use 'refuse' or 'marks'")
+            raise ConfigError(f"sessions must be 'refuse' or 'marks', got {self.sessions!r}")
         if not callable(self.recognise):
-            raise ConfigError("recognise must be a function from claims to bool")
+            raise ConfigError(f"recognise must be a function from claims to bool, got {type(self.recognise).__name__}")
 
 
 ADOPTION_RULES: Final = ("cookie", "key", "iat", "lifetime", "sid")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NumericDate = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
+"""Seconds since the epoch (RFC 7519 section 2): a finite number, not a bool."""
 
 
-def name_in(claims: Mapping[str, Any], name: str) -> str | None:
-    """A claim of 1 to 255 characters without control characters, or None where it is absent.
+class _RegisteredClaims(msgspec.Struct, frozen=True, gc=False):
+    """The claims that are checked here, with the types of RFC 7519 section 4.1. None is not a value of any."""
 
-    Raises:
-        Refusal: ``claims_invalid``.
-    """
-    if name not in claims:
-        return None
-    value = claims[name]
-    if not isinstance(value, str) or not 0 < len(value) <= 255 or (not value.isprintable() and _CONTROL.search(value)):
+    exp: _NumericDate
+    iat: _NumericDate | UnsetType = UNSET
+    nbf: _NumericDate = -inf
+    auth_time: _NumericDate | UnsetType = UNSET
+    sid: str | UnsetType = UNSET
+    sub: str | UnsetType = UNSET
+    jti: str | UnsetType = UNSET
+    iss: str | UnsetType = UNSET
+    aud: str | Annotated[list[str], msgspec.Meta(min_length=1)] | UnsetType = UNSET
+
+
+def _registered(claims: Mapping[str, Any]) -> _RegisteredClaims:
+    """Read the registered claims; Refusal ``claims_invalid`` if one has another type or cannot name anything."""
+    try:
+        registered = msgspec.convert(claims, _RegisteredClaims)
+    except msgspec.ValidationError:
+        raise Refusal(Reason.CLAIMS_INVALID) from None
+    sid, sub = registered.sid, registered.sub
+    if not (sid is UNSET or is_identifier(sid)) or not (sub is UNSET or is_identifier(sub)):
         raise Refusal(Reason.CLAIMS_INVALID)
-    return value
+    return registered
 
 
-def refuse_types(claims: Mapping[str, Any]) -> None:
-    """``iss``, ``jti`` and ``aud`` have the types of RFC 7519 section 4.1.
-
-    Raises:
-        Refusal: ``claims_invalid``.
-    """
-    if not (isinstance(claims.get("iss", ""), str) and isinstance(claims.get("jti", ""), str)):
-        raise Refusal(Reason.CLAIMS_INVALID)
-    audience = claims.get("aud", "")
-    if not isinstance(audience, str) and not (
-        isinstance(audience, list) and audience and all(isinstance(each, str) for each in audience)
-    ):
-        raise Refusal(Reason.CLAIMS_INVALID)
-
-
-def time_in(claims: Mapping[str, Any], name: str) -> float | None:
-    """A ``NumericDate`` (RFC 7519 section 2), or None where it is absent; a flag or a text is none.
-
-    Raises:
-        Refusal: ``claims_invalid``.
-    """
-    if name not in claims:
-        return None
-    value = claims[name]
-    if type(value) is not int and (type(value) is not float or not isfinite(value)):
-        raise Refusal(Reason.CLAIMS_INVALID)
-    return float(value)
-
-
-_MOST_HEADERS: Final = 256
+_MAX_HEADERS: Final = 256
 
 
 class Unsigned(Refusal):
-    """No key of ours signed the token; ``kid`` is the one it names."""
+    """No key of the ring signed the token; ``kid`` is the one that its header names."""
 
     def __init__(self, reason: Reason, kid: str | None) -> None:
         super().__init__(reason)
@@ -117,10 +104,10 @@ class Unsigned(Refusal):
 
 
 class Tokens:
-    """Verifies and signs. All times in seconds.
+    """Verifies and signs tokens. All times are in seconds.
 
     Raises:
-        ConfigError: A value that cannot work.
+        ConfigError: ``issuer`` or ``audience`` is empty.
     """
 
     def __init__(
@@ -138,16 +125,15 @@ class Tokens:
         counters: Counters,
     ) -> None:
         if issuer == "" or (audience is not None and not (audience and all(audience))):
-            raise ConfigError("issuer and audience are names: leave them out, or give each at least one character")
+            raise ConfigError("issuer and audience must not be empty; use a name of at least one character, or None")
         self._keys: Final = keys
         self._signing: Final = signing
         self._issuer: Final = issuer
-        self._audience: Final = frozenset([audience] if isinstance(audience, str) else audience or ())
-        self._longest: Final = window + leeway
-        self._longest_adopted: Final = (
-            self._longest if adoption.accepted_lifetime is None else adoption.accepted_lifetime.total_seconds() + leeway
-        )
+        self._audiences: Final = frozenset([audience] if isinstance(audience, str) else audience or ())
         self._leeway: Final = leeway
+        self._longest: Final = window + leeway
+        accepted = adoption.accepted_lifetime
+        self._longest_adopted: Final = leeway + (window if accepted is None else accepted.total_seconds())
         self._adoption: Final = adoption
         self._session_required: Final = session_required
         self._clock: Final = clock
@@ -157,29 +143,30 @@ class Tokens:
             for key in (keys.keys if isinstance(keys, KeyRing) else ())
         }
         self._verified_other: Final = counters.counter(names.VERIFICATIONS, {names.KEY_ID: "other"})
+        # Only headers of tokens with a valid signature are cached: there are hardly more of them than keys.
         self._headers: Final[dict[bytes, tuple[str, str | None]]] = {}
 
     def open(self, token: bytes) -> SignedClaims:
-        """Everything up to the signature, then the payload.
+        """Verify the signature, then parse the payload.
 
         Raises:
             Unsigned: ``key_unknown`` or ``keys_unavailable`` (worth another try after ``keys.refresh``),
                 ``algorithm_mismatch``, ``signature_invalid``.
-            Refusal: ``token_oversize``, ``token_malformed``, or ``claims_invalid`` for a payload that is no strict
-                JSON object.
+            Refusal: ``token_oversize``, ``token_malformed``, or ``claims_invalid`` if the payload is not a strict JSON
+                object.
         """
         header, payload, signature = jws.split(token)
-        known = self._headers.get(header)
-        alg, kid = named = known or jws.header_of(header)
+        cached = self._headers.get(header)
+        alg, kid = cached or jws.parse_header(header)
         signing_input = token[: len(header) + 1 + len(payload)]
         try:
             key = self._signer(self._keys.find(kid, alg), signing_input, signature)
         except Refusal as refusal:
             raise Unsigned(refusal.reason, kid) from None
-        if known is None:
-            jws.header_of(header, signed=True)
-            if len(self._headers) < _MOST_HEADERS:  # of tokens that were signed: nearly as few as keys
-                self._headers[header] = named
+        if cached is None:
+            jws.parse_header(header, signed=True)
+            if len(self._headers) < _MAX_HEADERS:
+                self._headers[header] = alg, kid
         self._counts[self._verified.get(key.id, self._verified_other)] += 1
         claims = jws.parse_object(from_base64url(payload), Reason.CLAIMS_INVALID)
         return SignedClaims(
@@ -190,70 +177,62 @@ class Tokens:
         )
 
     def check(self, signed: SignedClaims, *, payload_version: int, adopted_cookie: bool = False) -> VerifiedToken:
-        """The claims themselves.
+        """Check the registered claims. ``adopted_cookie``: the token came in a cookie of ``also_read``.
 
         Raises:
             Refusal: ``claims_invalid``, ``token_expired``, ``token_not_yet_valid``, ``issuer_mismatch``,
-                ``audience_mismatch``, ``lifetime_exceeded``, ``session_unknown`` where it has no ``sid`` and needs one.
+                ``audience_mismatch``, ``lifetime_exceeded``, or ``session_unknown`` if the token needs a ``sid``.
         """
-        claims = signed.claims
-        session_id, _ = name_in(claims, "sid"), name_in(claims, "sub")
-        refuse_types(claims)
-        exp, iat = time_in(claims, "exp"), time_in(claims, "iat")
-        nbf, auth_time = time_in(claims, "nbf"), time_in(claims, "auth_time")
-        adopted = session_id is None
-        if exp is None or (adopted and not self._recognises(claims)):
-            raise Refusal(Reason.CLAIMS_INVALID)
-        if (iat is None and (self._adoption.iat_required or not adopted)) or (
-            auth_time is None and self._session_required and not adopted
-        ):
-            raise Refusal(Reason.CLAIMS_INVALID)
-        now = self._clock.now()
-        self._refuse_times(now, exp=exp, iat=iat, nbf=nbf, auth_time=auth_time)
+        claims, now = _registered(signed.claims), self._clock.now()
+        adopted = claims.sid is UNSET
+        self._refuse_incomplete(claims, signed.claims)
+        self._refuse_times(claims, now)
         self._refuse_parties(claims)
-        lifetime = exp - (now if iat is None else iat)
+        lifetime = claims.exp - (now if claims.iat is UNSET else claims.iat)
         if lifetime > (self._longest_adopted if adopted else self._longest):
             raise Refusal(Reason.LIFETIME_EXCEEDED)
         if adopted and self._session_required and self._adoption.sessions == "refuse":
             raise Refusal(Reason.SESSION_UNKNOWN)
-        if adopted:  # its session began here as far as marks go: those up to ``iat`` + leeway revoke it
+        iat = None if claims.iat is UNSET else claims.iat
+        auth_time = iat if claims.auth_time is UNSET else claims.auth_time
+        if adopted:  # marks count its session as begun that early: every mark up to ``iat`` + leeway revokes it
             auth_time = None if iat is None else iat - self._leeway
         return VerifiedToken(
-            claims=claims,
+            claims=signed.claims,
             key_id=signed.key_id,
             payload_version=payload_version,
             issued_at=iat,
-            expires_at=exp,
-            session_id=session_id,
-            auth_time=iat if auth_time is None else auth_time,
-            valid_until=min(exp + self._leeway, inf if signed.key_until is None else signed.key_until),
-            adopted=self._rules(signed, lifetime, adopted=adopted, cookie=adopted_cookie),
+            expires_at=claims.exp,
+            session_id=None if claims.sid is UNSET else claims.sid,
+            auth_time=auth_time,
+            valid_until=min(claims.exp + self._leeway, inf if signed.key_until is None else signed.key_until),
+            adopted=self._adoption_rules(signed, lifetime, adopted=adopted, cookie=adopted_cookie),
         )
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """A token of these claims, by the first key.
+        """Sign a token of these claims with the first key.
 
         Raises:
             ConfigError: No key can sign.
             MintError: JSON cannot carry the claims, or the token would exceed 8 KiB.
         """
         if self._signing is None:
-            raise ConfigError("no key of the ring can sign: put a secret or a private key first")
+            raise ConfigError("no key of the ring can sign; put a secret or a private key first")
         header = {"alg": self._signing.alg, "typ": "JWT"}
         if self._signing.kid is not None:
             header["kid"] = self._signing.kid
         try:
             payload = jws.encode_object(dict(claims))
         except ValueError:
-            raise MintError("the claims are no strict JSON: no NaN, NUL, lone surrogate, or depth over 32") from None
+            raise MintError("the claims are not strict JSON; remove NaN, NUL, lone surrogates, depth over 32") from None
         signing_input = to_base64url(jws.encode_object(header)) + b"." + to_base64url(payload)
         token = signing_input + b"." + to_base64url(self._signing.sign(signing_input))
         if len(token) > jws.MAX_TOKEN:
-            raise MintError(f"the token would have {len(token)} bytes, over {jws.MAX_TOKEN}: mint fewer claims")
+            raise MintError(f"the token has {len(token)} bytes, the limit is {jws.MAX_TOKEN}; mint fewer claims")
         return token.decode("ascii")
 
     def _signer(self, candidates: Sequence[VerificationKey], signing_input: bytes, signature: bytes) -> VerificationKey:
-        """The key that signed it; one whose end has come is as good as unknown."""
+        """The key that signed the input; a key that has ended counts as unknown."""
         reason = Reason.KEY_UNKNOWN
         for key in candidates:
             if key.until is None or self._clock.now() < key.until:
@@ -262,10 +241,10 @@ class Tokens:
                 reason = Reason.SIGNATURE_INVALID
         raise Refusal(reason)
 
-    def _rules(self, signed: SignedClaims, lifetime: float, *, adopted: bool, cookie: bool) -> tuple[str, ...]:
-        """What of the adoption it needed; nearly always nothing."""
+    def _adoption_rules(self, signed: SignedClaims, lifetime: float, *, adopted: bool, cookie: bool) -> tuple[str, ...]:
+        """The rules of the adoption without which the token would be refused."""
         if not (adopted or cookie or signed.key_adopted):
-            return ()
+            return ()  # nearly every token
         rules = {
             "cookie": cookie,
             "key": signed.key_adopted,
@@ -275,33 +254,40 @@ class Tokens:
         }
         return tuple(rule for rule, needed in rules.items() if needed)
 
+    def _refuse_incomplete(self, registered: _RegisteredClaims, claims: Mapping[str, Any]) -> None:
+        if registered.sid is not UNSET:
+            complete = registered.iat is not UNSET and not (self._session_required and registered.auth_time is UNSET)
+        else:
+            complete = self._recognises(claims) and not (self._adoption.iat_required and registered.iat is UNSET)
+        if not complete:
+            raise Refusal(Reason.CLAIMS_INVALID)
+
     def _recognises(self, claims: Mapping[str, Any]) -> bool:
         try:
             return bool(self._adoption.recognise(claims))
-        except Exception:  # the app's own code, on a payload of whoever held that secret
+        except Exception:  # the app's code, given a payload of any shape
             return False
 
-    def _refuse_times(
-        self, now: float, *, exp: float, iat: float | None, nbf: float | None, auth_time: float | None
-    ) -> None:
-        if max(iat or now, nbf or now) > now + self._leeway:
+    def _refuse_times(self, claims: _RegisteredClaims, now: float) -> None:
+        iat = now if claims.iat is UNSET else claims.iat
+        if max(iat, claims.nbf) > now + self._leeway:
             raise Refusal(Reason.TOKEN_NOT_YET_VALID)
-        if auth_time is not None and auth_time > (now if iat is None else iat) + self._leeway:
+        if claims.auth_time is not UNSET and claims.auth_time > iat + self._leeway:
             raise Refusal(Reason.CLAIMS_INVALID)
-        if now >= exp + self._leeway:
+        if now >= claims.exp + self._leeway:
             raise Refusal(Reason.TOKEN_EXPIRED)
 
-    def _refuse_parties(self, claims: Mapping[str, Any]) -> None:
-        if self._issuer is not None and claims.get("iss") != self._issuer:
+    def _refuse_parties(self, claims: _RegisteredClaims) -> None:
+        if self._issuer is not None and claims.iss != self._issuer:
             raise Refusal(Reason.ISSUER_MISMATCH)
-        named = claims.get("aud")
-        if named is None and not self._audience:
+        if claims.aud is UNSET and not self._audiences:
             return
-        if self._audience.isdisjoint([named] if named is None or isinstance(named, str) else named):
+        named = claims.aud if isinstance(claims.aud, list) else (claims.aud,)
+        if self._audiences.isdisjoint(named):
             raise Refusal(Reason.AUDIENCE_MISMATCH)
 
 
 pack: Final[Callable[[VerifiedToken], bytes]] = msgspec.json.Encoder().encode
-"""A verified token as bytes, which the garbage collector does not look into."""
+"""Encode a verified token for a cache: bytes, which the garbage collector need not traverse."""
 unpack: Final[Callable[[bytes], VerifiedToken]] = msgspec.json.Decoder(VerifiedToken).decode
-"""What ``pack`` packed, a new one each time."""
+"""Decode what ``pack`` encoded, into a new value each time."""

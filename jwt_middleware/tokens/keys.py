@@ -1,4 +1,7 @@
-"""All keys of one authority. The first signs, all verify, the token's ``kid`` chooses."""
+"""The keys of one authority: a key of one algorithm, and a ring of them, of which the first signs and all verify.
+
+A key that cannot work, or that would weaken another one, fails here when it is constructed, and not at the first token.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from typing import Any, Final, TypedDict, Unpack
 
 from ..errors import ConfigError, Reason, Refusal
 from .jws import is_kid
-from .key_material import Material, from_jwk, from_pem, from_secret, quietly
+from .key_material import Material, attempt, from_jwk, from_pem, from_secret
 
 
-class KeyOptions(TypedDict, total=False):
-    """Keyword arguments that every constructor of a :class:`Key` takes; :meth:`Key.hmac` explains them."""
+class _KeyOptions(TypedDict, total=False):
+    """Keyword arguments of :meth:`Key.hmac`, where the kind of key is not known before it is read."""
 
     alg: str | None
     kid: str | None
@@ -34,12 +37,12 @@ class Key:
     """Its name in metrics and logs: the ``kid``, or its place in the ring."""
     kid: str | None
     until: float | None
-    """The end of verification with it, seconds since the epoch."""
+    """When it stops verifying, in seconds since the epoch."""
     can_sign: bool
     adopted: bool
-    """Kept for older tokens: ``allow_short``, or only verifying and with an end."""
+    """Kept for older tokens only: ``allow_short``, or it only verifies and has an end."""
     short: bool
-    """Allowed to be shorter than its hash: nothing it signed is reissued."""
+    """Allowed to be shorter than its hash. Tokens that it signed are never reissued."""
     _material: Material
 
     @classmethod
@@ -58,16 +61,16 @@ class Key:
         Args:
             secret: At least as many bytes as the hash has (RFC 7518 section 3.2); a ``str`` is encoded in UTF-8.
             alg: HS256, HS384 or HS512.
-            kid: Written into what it signs; a token that names a ``kid`` is verified by that key alone.
-            verify_only: It never signs: it is being retired.
-            allow_short: Accept an old secret shorter than the hash; needs ``until``.
-            until: From then on it verifies nothing; an aware datetime.
+            kid: Written into each token it signs. A token that names a ``kid`` is verified by that key alone.
+            verify_only: Never sign with it: it is being retired.
+            allow_short: Accept an older secret that is shorter than the hash; needs ``until``.
+            until: When it stops verifying; an aware datetime.
 
         Raises:
-            ConfigError: The message says how to mend it.
+            ConfigError: The key cannot be used; the message says how to fix it.
         """
         material = from_secret(secret, alg="HS256" if alg is None else alg, allow_short=allow_short)
-        return cls._made(material, kid=kid, verify_only=verify_only, allow_short=allow_short, until=until)
+        return cls._with(material, kid=kid, verify_only=verify_only, allow_short=allow_short, until=until)
 
     @classmethod
     def pem(
@@ -84,89 +87,91 @@ class Key:
 
         Args:
             pem: PKCS#8, PKCS#1 or SEC 1.
-            alg: RS256 to PS512 for RSA, Ed448 for Ed448; of other keys it is known.
+            alg: RS256 to PS512 for an RSA key, Ed448 for an Ed448 key. Other keys have one algorithm each.
             kid: As for :meth:`hmac`.
             verify_only: As for :meth:`hmac`.
             until: As for :meth:`hmac`.
             password: Of an encrypted private key.
 
         Raises:
-            ConfigError: The message says how to mend it.
+            ConfigError: The key cannot be used; the message says how to fix it.
         """
         material = from_pem(pem, alg=alg, password=password)
-        return cls._made(material, kid=kid, verify_only=verify_only, until=until)
+        return cls._with(material, kid=kid, verify_only=verify_only, until=until)
 
     @classmethod
-    def jwk(cls, jwk: Mapping[str, Any], **options: Unpack[KeyOptions]) -> Key:
-        """A JSON Web Key (RFC 7517); what it says of ``alg``, ``kid``, ``use`` and ``key_ops`` holds.
-
-        Raises:
-            ConfigError: The message says how to mend it.
-        """
-        if not isinstance(jwk, Mapping):
-            raise ConfigError("a JWK is an object: use json.loads(…) for its text")
-        alg, kid = _agreed(jwk, "alg", options.get("alg")), _agreed(jwk, "kid", options.get("kid"))
-        allow_short = options.get("allow_short", False)
-        return cls._made(
-            from_jwk(jwk, alg=alg, allow_short=allow_short),
-            kid=kid,
-            verify_only=options.get("verify_only", False),
-            allow_short=allow_short,
-            until=options.get("until"),
-        )
-
-    @classmethod
-    def from_env(cls, name: str, **options: Unpack[KeyOptions]) -> Key:
-        """The key in an environment variable: a PEM, the JSON of a JWK, or else an HMAC secret.
-
-        Raises:
-            ConfigError: The message says how to mend it.
-        """
-        text = os.environ.get(name)
-        if not text:
-            raise ConfigError(f"the environment variable {name} is not set: put a secret, a PEM or a JWK into it")
-        return cls._of(os.fsencode(text), options)
-
-    @classmethod
-    def from_file(cls, path: str | os.PathLike[str], **options: Unpack[KeyOptions]) -> Key:
-        """The key in a file, as for :meth:`from_env`; line breaks at its end are no part of a secret.
-
-        Raises:
-            ConfigError: The message says how to mend it.
-        """
-        octets = quietly(lambda: Path(path).read_bytes())
-        if octets is None:
-            raise ConfigError(f"the key file {os.fspath(path)} cannot be read: check its path and its permissions")
-        return cls._of(octets.rstrip(b"\r\n"), options)
-
-    @classmethod
-    def _of(cls, octets: bytes, options: KeyOptions) -> Key:
-        text = octets.strip()
-        if text.startswith(b"-----BEGIN"):
-            if options.get("allow_short"):
-                raise ConfigError("allow_short is for HMAC secrets: leave it out")
-            named = ("alg", "kid", "verify_only", "until")
-            return cls.pem(text, **{name: options[name] for name in named if name in options})  # type: ignore[literal-required]  # the names are keys of KeyOptions
-        if text.startswith(b"{") and isinstance(jwk := quietly(lambda: json.loads(text)), dict):
-            return cls.jwk(jwk, **options)
-        return cls.hmac(octets, **options)
-
-    @classmethod
-    def _made(
+    def jwk(
         cls,
-        material: Material,
+        jwk: Mapping[str, Any],
         *,
+        alg: str | None = None,
         kid: str | None = None,
         verify_only: bool = False,
         allow_short: bool = False,
         until: datetime | None = None,
     ) -> Key:
+        """A JSON Web Key (RFC 7517); its ``alg``, ``kid``, ``use`` and ``key_ops`` are binding. Else as :meth:`hmac`.
+
+        Raises:
+            ConfigError: The key cannot be used; the message says how to fix it.
+        """
+        if not isinstance(jwk, Mapping):
+            raise ConfigError(f"a JWK must be a mapping, got {type(jwk).__name__}; use json.loads(…) for its text")
+        material = from_jwk(jwk, alg=_member(jwk, "alg", alg), allow_short=allow_short)
+        kid = _member(jwk, "kid", kid)
+        return cls._with(material, kid=kid, verify_only=verify_only, allow_short=allow_short, until=until)
+
+    @classmethod
+    def from_env(cls, name: str, **options: Unpack[_KeyOptions]) -> Key:
+        """The key in an environment variable: a PEM, the JSON of a JWK, or else an HMAC secret.
+
+        Raises:
+            ConfigError: The key cannot be used; the message says how to fix it.
+        """
+        text = os.environ.get(name)
+        if not text:
+            raise ConfigError(f"the environment variable {name} is not set; put a secret, a PEM or a JWK into it")
+        return cls._from_text(os.fsencode(text), options)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **options: Unpack[_KeyOptions]) -> Key:
+        """The key in a file, as for :meth:`from_env`. Line breaks at its end are not part of a secret.
+
+        Raises:
+            ConfigError: The key cannot be used; the message says how to fix it.
+        """
+        octets = attempt(lambda: Path(path).read_bytes())
+        if octets is None:
+            raise ConfigError(f"the key file {os.fspath(path)} cannot be read; check its path and its permissions")
+        return cls._from_text(octets.rstrip(b"\r\n"), options)
+
+    @classmethod
+    def _from_text(cls, octets: bytes, options: _KeyOptions) -> Key:
+        text = octets.strip()
+        if text.startswith(b"-----BEGIN"):
+            if options.pop("allow_short", False):
+                raise ConfigError("allow_short is for HMAC secrets only; remove it")
+            return cls.pem(text, **options)  # type: ignore[misc]  # mypy does not see that allow_short is gone
+        if text.startswith(b"{") and isinstance(jwk := attempt(lambda: json.loads(text)), dict):
+            return cls.jwk(jwk, **options)
+        return cls.hmac(octets, **options)
+
+    @classmethod
+    def _with(
+        cls,
+        material: Material,
+        *,
+        kid: str | None,
+        verify_only: bool,
+        until: datetime | None,
+        allow_short: bool = False,
+    ) -> Key:
         if kid is not None and not is_kid(kid):
-            raise ConfigError("a kid has 1 to 128 characters out of A-Z a-z 0-9 . _ ~ : / + = @ -: choose another one")
+            raise ConfigError("a kid must have 1 to 128 characters out of A-Z a-z 0-9 . _ ~ : / + = @ -")
         if until is not None and (not isinstance(until, datetime) or until.tzinfo is None):
-            raise ConfigError("until is a moment and needs a time zone: use datetime(…, tzinfo=UTC)")
+            raise ConfigError(f"until must be an aware datetime, got {until!r}; use datetime(…, tzinfo=UTC)")
         if allow_short and until is None:
-            raise ConfigError("allow_short needs until=: the moment from which no honest token of that secret is alive")
+            raise ConfigError("allow_short needs until=, the moment when the last valid token of that secret expires")
         can_sign = material.signing is not None and not verify_only
         return cls(
             id=kid or "key",
@@ -180,12 +185,12 @@ class Key:
 
     @property
     def alg(self) -> str:
-        """What it writes into the header of what it signs."""
+        """The ``alg`` of the tokens it signs."""
         return self._material.alg
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The values of the header ``alg`` it answers to."""
+        """The values of ``alg`` in the headers of tokens it verifies."""
         return self._material.names
 
     @property
@@ -193,7 +198,7 @@ class Key:
         return isinstance(self._material.verifying, bytes)
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
-        """Whether the signature is this key's (RFC 7515 section 5.2)."""
+        """True if the signature is this key's (RFC 7515 section 5.2)."""
         material = self._material
         return material.algorithm.verify(signing_input, material.verifying, signature)
 
@@ -204,42 +209,42 @@ class Key:
             ConfigError: The key only verifies.
         """
         if not self.can_sign:
-            raise ConfigError("this key only verifies: sign with one that has a private part and no verify_only")
+            raise ConfigError("this key only verifies; sign with a secret or a private key without verify_only")
         return self._material.algorithm.sign(signing_input, self._material.signing)
 
     def __repr__(self) -> str:
         return f"Key(id={self.id!r}, alg={self.alg!r}, can_sign={self.can_sign})"
 
 
-def _agreed(jwk: Mapping[str, Any], name: str, said: str | None) -> str | None:
-    """What the JWK says, else what the caller does."""
-    found: str | None = jwk.get(name, said)
-    if said is not None and found != said:
-        raise ConfigError(f"{name}= contradicts the JWK: leave it out")
-    return found
+def _member(jwk: Mapping[str, Any], name: str, argument: str | None) -> str | None:
+    """The member of the JWK, else the caller's argument; they must not differ."""
+    value: str | None = jwk.get(name, argument)
+    if argument is not None and value != argument:
+        raise ConfigError(f"{name}= contradicts the JWK; leave it out")
+    return value
 
 
 class KeyRing:
-    """Keys that stand in the configuration. Rotate by putting the new one first and ``verify_only`` on the old one.
+    """The configured keys. To rotate, put the new key first and set ``verify_only`` on the old one.
 
-    A token with a ``kid`` is verified by the key of that name alone, one without tries only keys without.
+    A token with a ``kid`` is verified by the key of that name alone, a token without by the keys without.
 
     Raises:
-        ConfigError: The keys do not go together; the message says how to mend it.
+        ConfigError: The keys do not go together; the message says how to fix it.
     """
 
     def __init__(self, keys: Sequence[Key]) -> None:
         if not isinstance(keys, Sequence) or not keys or not all(isinstance(key, Key) for key in keys):
-            raise ConfigError("a key ring needs at least one key, in a list: KeyRing([Key.hmac(…)])")
+            raise ConfigError("KeyRing needs a list of at least one Key; use KeyRing([Key.hmac(…)])")
         self.keys: Final = tuple(
             key if key.kid else replace(key, id=f"key-{place}") for place, key in enumerate(keys, start=1)
         )
         self._refuse_confusion()
         self.signing: Final = next((key for key in self.keys if key.can_sign), None)
-        """The first key; None where no key of the ring can sign."""
+        """The first key; None if no key of the ring can sign."""
         self.usable_until: Final = inf
         self._kids: Final = frozenset(key.kid for key in self.keys)
-        self._found: Final = {
+        self._candidates: Final = {
             (kid, alg): tuple(key for key in self.keys if key.kid == kid and alg in key.names)
             for kid, alg in {(key.kid, alg) for key in self.keys for alg in key.names}
         }
@@ -248,28 +253,29 @@ class KeyRing:
         """The keys that may have signed a token with this header.
 
         Raises:
-            Refusal: ``key_unknown``, or ``algorithm_mismatch`` where the token names another algorithm than the key.
+            Refusal: ``key_unknown``, or ``algorithm_mismatch`` if the key has another algorithm.
         """
-        found = self._found.get((kid, alg))
-        if found is None:
+        candidates = self._candidates.get((kid, alg))
+        if candidates is None:
             raise Refusal(Reason.ALGORITHM_MISMATCH if kid in self._kids else Reason.KEY_UNKNOWN)
-        return found
+        return candidates
 
     async def refresh(self, kid: str | None) -> bool:
-        """Nothing to fetch: a restart brings new keys."""
+        """False: configured keys change only with a restart."""
         return False
 
     def _refuse_confusion(self) -> None:
         ids = [key.id for key in self.keys]
-        if doubled := next((name for name in ids if ids.count(name) > 1), None):
-            raise ConfigError(f"two keys have the kid {doubled!r}: give each its own")
+        if repeated := next((name for name in ids if ids.count(name) > 1), None):
+            raise ConfigError(f"two keys have the kid {repeated!r}; give each its own")
+        # An attacker chooses alg: next to a secret, a public key could be passed off as one (RFC 8725 section 2.1).
         if len({key.symmetric for key in self.keys if key.kid is None}) > 1:
-            raise ConfigError("without a kid, secrets and key pairs cannot stand side by side: give them a kid each")
+            raise ConfigError("secrets and key pairs must not be mixed without a kid; give each a kid")
         first = self.keys[0]
         if not first.can_sign and any(key.can_sign for key in self.keys):
-            raise ConfigError("the first key signs, and this one only verifies: put the one that signs first")
+            raise ConfigError("the first key signs, and this one only verifies; put the one that signs first")
         if first.can_sign and first.until is not None:
-            raise ConfigError("the first key signs, so it has no end: put its successor first, or leave out until=")
+            raise ConfigError("the first key signs and must not end; put its successor first, or remove until=")
 
     def __repr__(self) -> str:
         return f"KeyRing({list(self.keys)!r})"

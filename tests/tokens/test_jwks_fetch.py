@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from jwt_middleware import ConfigError
-from jwt_middleware.tokens.jwks_fetch import MOST_BYTES, NoKeySet, download, location, trust
+from jwt_middleware.tokens.jwks_fetch import MAX_BYTES, NoKeySet, create_tls, download, parse_url
 from tests.support.issuer import Issuer, reply
 
 
@@ -26,7 +26,7 @@ from tests.support.issuer import Issuer, reply
     ],
 )
 def test_https_and_this_machine_may_be_asked(url: str) -> None:
-    assert str(location(url)) == str(httpx.URL(url))
+    assert str(parse_url(url)) == str(httpx.URL(url))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_https_and_this_machine_may_be_asked(url: str) -> None:
 )
 def test_other_urls_are_errors_of_configuration_that_quote_nothing(url: str) -> None:
     with pytest.raises(ConfigError, match="https") as failed:
-        location(url)
+        parse_url(url)
     assert "password@" not in str(failed.value)
 
 
@@ -56,7 +56,7 @@ def fetched(answer: bytes) -> tuple[bytes, Issuer]:
     async def ask() -> tuple[bytes, Issuer]:
         async with Issuer("k1").serving() as issuer:
             issuer.saying(answer)
-            return await download(httpx.URL(issuer.url), trust()), issuer
+            return await download(httpx.URL(issuer.url), create_tls()), issuer
 
     return asyncio.run(ask())
 
@@ -80,7 +80,7 @@ def test_it_asks_for_an_uncompressed_answer_and_shows_nothing() -> None:
 
 
 def test_the_largest_answer_is_read() -> None:
-    assert len(fetched(reply(b" " * MOST_BYTES))[0]) == MOST_BYTES
+    assert len(fetched(reply(b" " * MAX_BYTES))[0]) == MAX_BYTES
 
 
 @pytest.mark.parametrize(
@@ -93,8 +93,8 @@ def test_the_largest_answer_is_read() -> None:
         reply(b"{}", status="500 Internal Server Error"),
         reply(b"{}", status="206 Partial Content"),
         reply(b"", status="204 No Content"),
-        reply(b" " * (MOST_BYTES + 1)),
-        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (MOST_BYTES + 1),
+        reply(b" " * (MAX_BYTES + 1)),
+        b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (MAX_BYTES + 1),
         reply(gzip.compress(b" " * 10_000_000), more="Content-Encoding: gzip\r\n"),
         reply(b"{}", more="Content-Encoding: br\r\n"),
     ],
@@ -110,7 +110,7 @@ def test_a_redirect_is_not_followed() -> None:
         async with Issuer("k1").serving() as elsewhere, Issuer("k1").serving() as issuer:
             issuer.saying(reply(b"", status="302 Found", more=f"Location: {elsewhere.url}\r\n"))
             with pytest.raises(NoKeySet):
-                await download(httpx.URL(issuer.url), trust())
+                await download(httpx.URL(issuer.url), create_tls())
             return len(elsewhere.asked)
 
     assert asyncio.run(ask()) == 0
@@ -124,6 +124,6 @@ def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch
 
 
 def test_certificates_are_checked() -> None:
-    tls = trust()
+    tls = create_tls()
     assert tls.verify_mode is ssl.CERT_REQUIRED
     assert tls.check_hostname

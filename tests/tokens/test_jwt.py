@@ -272,7 +272,7 @@ def test_a_token_meant_for_somebody_is_refused_where_nobody_is_configured() -> N
 
 @pytest.mark.parametrize("changed", [{"issuer": ""}, {"audience": ""}, {"audience": []}, {"audience": ["a", ""]}])
 def test_an_empty_issuer_or_audience_fails_at_once(changed: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="leave them out"):
+    with pytest.raises(ConfigError, match="must not be empty"):
         tokens_of(**changed)
 
 
@@ -326,10 +326,10 @@ def test_who_has_no_key_to_sign_is_told_so() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), "\0", "\ud800", 2**64, object()])
 def test_claims_that_would_be_refused_are_not_signed(value: object) -> None:
-    with pytest.raises(MintError, match="no strict JSON"):
+    with pytest.raises(MintError, match="not strict JSON"):
         tokens_of().sign({"a": value})
 
 
 def test_a_token_that_would_be_oversize_is_not_signed() -> None:
-    with pytest.raises(MintError, match="over 8192"):
+    with pytest.raises(MintError, match="the limit is 8192"):
         tokens_of().sign({"a": "x" * 7000})

@@ -58,15 +58,15 @@ def test_the_first_key_signs() -> None:
 @pytest.mark.parametrize(
     ("keys", "mend"),
     [
-        (list, "at least one key"),
-        (lambda: ["secret"], "at least one key"),
-        (lambda: Key.hmac(OLD), r"in a list: KeyRing\(\[Key\.hmac"),
+        (list, "at least one Key"),
+        (lambda: ["secret"], "at least one Key"),
+        (lambda: Key.hmac(OLD), r"at least one Key; use KeyRing\(\[Key\.hmac"),
         (lambda: [Key.hmac(OLD, kid="a"), Key.hmac(NEW, kid="a")], "two keys have the kid"),
         (lambda: [Key.hmac(OLD), Key.hmac(NEW, kid="key-1")], "two keys have the kid"),
-        (lambda: [Key.hmac(OLD), Key.jwk(vectors.RFC7515_A3.jwk)], "cannot stand side by side"),
+        (lambda: [Key.hmac(OLD), Key.jwk(vectors.RFC7515_A3.jwk)], "must not be mixed"),
         (lambda: [Key.hmac(OLD, verify_only=True), Key.hmac(NEW)], "put the one that signs first"),
-        (lambda: [Key.hmac(OLD, until=UNTIL)], "it has no end"),
-        (lambda: [Key.hmac("short", allow_short=True, until=UNTIL)], "it has no end"),
+        (lambda: [Key.hmac(OLD, until=UNTIL)], "must not end"),
+        (lambda: [Key.hmac("short", allow_short=True, until=UNTIL)], "must not end"),
     ],
 )
 def test_keys_that_do_not_go_together_fail_at_once(keys: Callable[[], Any], mend: str) -> None:
