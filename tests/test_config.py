@@ -1,4 +1,4 @@
-"""From settings to working parts: what contradicts fails here, what reads counts keeps nothing alive."""
+"""From settings to working parts: contradictory settings fail at construction; gauges keep no authority alive."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import Adoption, Key, KeyRing, MemorySessionStore, SessionAuthority, names, source
+from jwt_middleware import Adoption, ConfigError, Key, KeyRing, MemorySessionStore, SilentObserver, names, source
 from jwt_middleware.config import configuration
-from jwt_middleware.errors import ConfigError
-from jwt_middleware.testing import old_token
 from tests.support.lookups import turns
-from tests.support.world import SECRET, Session, authority_of
+from tests.support.world import DAY, SECRET, Users, World, authority_of, bearer
 
-Authority = SessionAuthority[Any]
-
-
-def gauges(of: Authority, metric: names.Metric) -> dict[tuple[str, ...], float | None]:
-    return {tuple(value for _, value in at): read() for each, at, read in of.parts.counters.gauges() if each is metric}
+STORE = MemorySessionStore()
 
 
-async def ask(at: Authority, token: str) -> Any:
-    return await at.authenticate([(b"authorization", f"Bearer {token}".encode())])
+def gauges(authority: Any, metric: names.Metric) -> dict[tuple[str, ...], float | None]:
+    """What the gauges of one metric read now, by the values of their attributes."""
+    series = authority.parts.counters.gauges()
+    return {tuple(value for _, value in attributes): read() for name, attributes, read in series if name is metric}
 
 
 @pytest.mark.parametrize(
@@ -37,59 +33,90 @@ async def ask(at: Authority, token: str) -> Any:
         ({"leeway": timedelta(days=7)}, "leeway"),
         ({"rollout": timedelta(seconds=-1)}, "rollout"),
         ({"cache_entries": 0}, "cache_entries"),
+        ({"renew_within": timedelta(days=1)}, "needs a store"),
+        ({"renew_within": timedelta(0), "store": STORE}, "positive and shorter than window"),
+        ({"renew_within": timedelta(days=-1), "store": STORE}, "positive and shorter than window"),
+        ({"renew_within": timedelta(days=7), "store": STORE}, "positive and shorter than window"),
+        ({"renew_within": timedelta(1), "max_session_age": timedelta(7), "store": STORE}, "longer than window"),
+        ({"max_session_age": timedelta(0)}, "max_session_age must be positive"),
+        ({"window": 7}, r"window is a length of time: write timedelta"),
+        ({"max_session_age": "30d"}, "max_session_age is a length of time"),
+        ({"keys": "a secret of at least thirty-two bytes"}, r"KeyRing\(\["),
+        ({"keys": [Key.hmac(SECRET)]}, r"KeyRing\(\["),
+        (
+            {"keys": KeyRing([Key.hmac(SECRET, verify_only=True)]), "reissue": True},
+            "put a secret or a private key first",
+        ),
+        ({"adoption": Adoption(sessions="marks")}, "give store="),
+        ({"sources": object()}, "sources is a list"),
+        ({"sources": [lambda keys: {}]}, r"@source\("),
+        ({"cookie": "session"}, r"SessionCookie\("),
+        ({"adoption": {"iat_required": False}}, r"Adoption\("),
+        ({"revocation": timedelta(seconds=5)}, r"Revocation\(max_staleness="),
+        ({"lookups": {"timeout": 1}}, r"LookupLimits\(timeout="),
+        ({"telemetry": None}, r"Telemetry\("),
+        ({"reissue": timedelta(days=1)}, "reissue is True or False"),
+        ({"cache_entries": "10"}, "cache_entries is a whole number"),
+        ({"secret_claims": "password"}, "secret_claims is a list of words"),
+        ({"observers": SilentObserver()}, r"\[MyObserver\(\)\]"),
+        ({"observers": [SilentObserver]}, "objects and no classes"),
+        ({"effective_at": datetime(2026, 12, 1, tzinfo=UTC)}, r"\{2: datetime"),
+        ({"issuer": ["https://issuer.example"]}, "issuer is one name"),
+        ({"audience": 7}, "audience is a name, or a list"),
+        ({"store": MemorySessionStore}, r"MemorySessionStore\(\)"),
+        ({"store": "sqlite+aiosqlite:///app.db"}, r"SQLAlchemySessionStore\(engine\)"),
     ],
     ids=str,
 )
-def test_settings_that_contradict_are_found_at_construction(settings: dict[str, Any], message: str) -> None:
+def test_a_wrong_setting_fails_at_construction_and_names_the_fix(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         authority_of(**settings)
+
+
+def test_a_long_window_needs_no_greater_age_where_nothing_is_renewed() -> None:
+    assert authority_of(window=timedelta(days=90)).window == timedelta(days=90)
+
+
+async def test_a_tuple_or_a_set_serves_as_a_list() -> None:
+    world = World(sources=(), observers=(), audience=("app",), secret_claims=frozenset({"password"}))
+    assert (await world.claims(await world.token()))["aud"] == ["app"]
 
 
 def test_the_longest_lifetime_is_that_of_the_window_or_of_what_is_adopted() -> None:
     def longest(**settings: Any) -> dict[tuple[str, ...], float | None]:
         return gauges(authority_of(**settings), names.TOKEN_MAX_LIFETIME)
 
-    day = 86_400.0
-    assert longest() == {(): 7 * day}
-    assert longest(adoption=Adoption(accepted_lifetime=timedelta(days=30))) == {(): 30 * day}
-    assert longest(adoption=Adoption(accepted_lifetime=timedelta(days=1))) == {(): 7 * day}
+    assert longest() == {(): 7 * DAY}
+    assert longest(adoption=Adoption(accepted_lifetime=timedelta(days=30))) == {(): 30 * DAY}
+    assert longest(adoption=Adoption(accepted_lifetime=timedelta(days=1))) == {(): 7 * DAY}
 
 
 @pytest.mark.parametrize(("audience", "minted"), [("app", "app"), (["app", "api"], ["app", "api"])])
 async def test_issuer_and_audience_are_minted_and_required(audience: Any, minted: Any) -> None:
-    at = authority_of(issuer="https://issuer.example", audience=audience)
-    issued = await at.issue(Session(user_id="7"))
-    verified = await at.verify(issued.token)
-    assert (verified.claims["iss"], verified.claims["aud"]) == ("https://issuer.example", minted)
-    assert (await ask(authority_of(issuer="https://other.example", audience="app"), issued.token)).reason == (
-        "issuer_mismatch"
-    )
+    world = World(issuer="https://issuer.example", audience=audience)
+    token = await world.token()
+    claims = await world.claims(token)
+    assert (claims["iss"], claims["aud"]) == ("https://issuer.example", minted)
+    assert await World(issuer="https://other.example", audience="app").reason(token) == "issuer_mismatch"
 
 
 async def test_the_parts_of_one_authority_show_themselves_in_gauges() -> None:
-    gate = asyncio.Event()
-
-    @source("email")
-    async def emails(keys: Any) -> Any:
-        await gate.wait()
-        return {key: {"email": "a@b.c"} for key in keys}
-
-    at = authority_of(sources=[emails], store=MemorySessionStore(), effective_at={2: datetime(2026, 1, 1, tzinfo=UTC)})
+    world = World(effective_at={2: datetime(2026, 1, 1, tzinfo=UTC)})
+    at, world.users.gate = world.authority, asyncio.Event()
     assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 0, ("sessions",): 0, ("tokens",): 0}
     assert gauges(at, names.LOOKUP_WAITING) == {("claims",): 0, ("sessions",): 0}
     assert gauges(at, names.LOOKUP_BREAKER_OPEN) == {("claims",): False, ("sessions",): False}
     assert gauges(at, names.PAYLOAD_LAST_MINTED) == {("1",): None, ("2",): None}
     assert set(gauges(at, names.PAYLOAD_SUPERSEDED)) == {("1",)}
     assert list(gauges(at, names.PAYLOAD_INFO).values()) == [1]
-    issued = await at.issue(Session(user_id="7", email="a@b.c"))
-    old = old_token(at, {"userId": "7"}, version=1, sid=issued.session_id)
-    waiting = asyncio.create_task(ask(at, old))
+    token, session_id = await world.log_in(email="a@b.c")
+    waiting = asyncio.create_task(at.authenticate(bearer(await world.old(version=1, sid=session_id))))
     await turns()
     assert gauges(at, names.LOOKUP_WAITING) == {("claims",): 1, ("sessions",): 0}
-    gate.set()
-    assert (await waiting).session.email == "a@b.c"
+    world.users.gate.set()
+    assert (await waiting).session.email == "ada@example.com"
     assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 1, ("sessions",): 1, ("tokens",): 1}
-    assert (await ask(at, issued.token)).result == "accepted"
+    assert await world.reason(token) is None
     assert gauges(at, names.CACHE_ENTRIES) == {("claims",): 1, ("sessions",): 1, ("tokens",): 2}
     assert gauges(at, names.PAYLOAD_LAST_MINTED)[("2",)] is not None
     await at.aclose()
@@ -97,38 +124,27 @@ async def test_the_parts_of_one_authority_show_themselves_in_gauges() -> None:
 
 
 async def test_an_open_breaker_shows_itself() -> None:
-    @source("email")
-    async def down(keys: Any) -> Any:
-        raise OSError
-
-    at = authority_of(sources=[down])
+    world = World()
+    world.users.down = True
     for user in range(5):
-        await ask(at, old_token(at, {"userId": str(user)}, version=1))
-    assert gauges(at, names.LOOKUP_BREAKER_OPEN) == {("claims",): True}
+        await world.reason(await world.old({"userId": str(user)}, version=1))
+    assert gauges(world.authority, names.LOOKUP_BREAKER_OPEN) == {("claims",): True, ("sessions",): False}
 
 
 async def test_two_sources_are_one_lookup_in_the_gauges_and_both_are_read() -> None:
-    @source("email")
-    async def emails(keys: Any) -> Any:
-        return {key: {"email": "a@b.c"} for key in keys}
-
     @source("role", by="companyId")
     async def roles(keys: Any) -> Any:
         return {key: {"role": "admin"} for key in keys}
 
-    at = authority_of(sources=[emails, roles])
-    outcome = await ask(at, old_token(at, {"userId": "7", "companyId": "c"}, version=1))
-    assert (outcome.session.email, outcome.session.role) == ("a@b.c", "admin")
-    assert gauges(at, names.CACHE_ENTRIES)[("claims",)] == 2
+    world = World(sources=[Users().source, roles])
+    outcome = await world.authority.authenticate(bearer(await world.old({"companyId": "c"}, version=1)))
+    assert (outcome.session.email, outcome.session.role) == ("ada@example.com", "admin")
+    assert gauges(world.authority, names.CACHE_ENTRIES)[("claims",)] == 2
 
 
-def test_what_reads_counts_keeps_no_authority_alive() -> None:
-    @source("email")
-    async def emails(keys: Any) -> Any:
-        return {}
-
+def test_gauges_keep_no_authority_alive() -> None:
     store = MemorySessionStore()
-    at = authority_of(store=store, sources=[emails])
+    at = authority_of(store=store, sources=[Users().source])
     gone, kept = weakref.ref(at), weakref.ref(store)
     held = list(at.parts.counters.gauges())  # as a collector may, in the middle of a collection
     del at, store
@@ -140,17 +156,11 @@ def test_what_reads_counts_keeps_no_authority_alive() -> None:
 
 
 def test_without_a_store_there_is_no_lookup_of_sessions() -> None:
-    at = authority_of()
-    assert at.parts.revocation is None
-    assert gauges(at, names.CACHE_ENTRIES) == {("tokens",): 0}
+    assert gauges(authority_of(), names.CACHE_ENTRIES) == {("tokens",): 0}
 
 
 def test_the_facts_of_the_configuration_hold_nothing_secret() -> None:
-    @source("email")
-    async def emails(keys: Any) -> Any:
-        return {}
-
-    at = authority_of(sources=[emails], store=MemorySessionStore(), keys=KeyRing([Key.hmac(SECRET, kid="2026")]))
+    at = World(keys=KeyRing([Key.hmac(SECRET, kid="2026")])).authority
     facts = configuration(at.schema, at._settings)
     assert facts == {
         "payload_version": 2,

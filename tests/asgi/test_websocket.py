@@ -114,14 +114,11 @@ def test_a_navigation_is_no_websocket() -> None:
     assert sent.messages[0]["status"] == 401
 
 
-def test_a_cross_site_handshake_with_the_cookie_is_refused() -> None:
-    async def main() -> None:
-        authority, sent = authority_of(), Sent()
-        scope = handshake(await cookie_of(authority), denial=True, origin="https://evil.example")
-        await middleware(authority)(scope, Wire().receive, sent)
-        assert sent.messages[0]["status"] == 403
-
-    run(main)
+async def test_a_cross_site_handshake_with_the_cookie_is_refused() -> None:
+    authority, sent = authority_of(), Sent()
+    scope = handshake(await cookie_of(authority), denial=True, origin="https://evil.example")
+    await middleware(authority)(scope, Wire().receive, sent)
+    assert sent.messages[0]["status"] == 403
 
 
 def test_a_refusal_raised_before_accept_is_answered_and_one_after_it_is_raised() -> None:
@@ -142,96 +139,78 @@ def test_a_refusal_raised_before_accept_is_answered_and_one_after_it_is_raised()
 # While it is open
 
 
-def test_an_open_websocket_is_an_ordinary_one_until_its_session_ends() -> None:
-    async def main() -> None:
-        seen, wire = Recorder(), Wire()
-        authority = authority_of(observers=[seen])
-        scope = handshake(await cookie_of(authority))
-        wire.say({"type": "websocket.receive", "text": "hello"})
-        wire.say({"type": "websocket.disconnect", "code": 1001})
-        await middleware(authority)(scope, wire.receive, wire.send)
-        assert wire.sent == [{"type": "websocket.accept"}, {"type": "websocket.send", "text": "hello"}]
-        assert scope["end"] == 1001
-        assert scope["state"]["session"] == ADA
-        assert len(seen.outcomes) == 1
-
-    run(main)
+async def test_an_open_websocket_is_an_ordinary_one_until_its_session_ends() -> None:
+    seen, wire = Recorder(), Wire()
+    authority = authority_of(observers=[seen])
+    scope = handshake(await cookie_of(authority))
+    wire.say({"type": "websocket.receive", "text": "hello"})
+    wire.say({"type": "websocket.disconnect", "code": 1001})
+    await middleware(authority)(scope, wire.receive, wire.send)
+    assert wire.sent == [{"type": "websocket.accept"}, {"type": "websocket.send", "text": "hello"}]
+    assert scope["end"] == 1001
+    assert scope["state"]["session"] == ADA
+    assert len(seen.outcomes) == 1
 
 
-def test_a_revoked_session_ends_its_websocket_with_1008() -> None:
-    async def main() -> None:
-        wire = Wire()
-        authority = authority_of(store=MemorySessionStore(), revocation=Revocation(max_staleness=ZERO))
-        scope = handshake(await cookie_of(authority))
-        running = asyncio.create_task(middleware(authority)(scope, wire.receive, wire.send))
-        while "websocket.accept" not in wire.types:
+async def test_a_revoked_session_ends_its_websocket_with_1008() -> None:
+    wire = Wire()
+    authority = authority_of(store=MemorySessionStore(), revocation=Revocation(max_staleness=ZERO))
+    scope = handshake(await cookie_of(authority))
+    running = asyncio.create_task(middleware(authority)(scope, wire.receive, wire.send))
+    while "websocket.accept" not in wire.types:
+        await asyncio.sleep(0)
+    await authority.revoke_user("1")
+    await running
+    assert wire.sent[-1] == {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""}
+    assert scope["end"] == POLICY_VIOLATION
+    assert counts(authority, "requests") == {("2", "accepted"): 1}
+
+
+async def test_an_expired_session_ends_its_websocket_with_1008() -> None:
+    clock, wire = FakeClock(), Wire()
+    authority = authority_of(clock=clock)
+    issued = await authority.issue(ADA)
+    clock.advance(7 * 86_400 + 30 - 0.05)  # a moment before exp + leeway
+    scope = handshake(f"{authority.cookie.name}={issued.token}")
+    running = asyncio.create_task(middleware(authority)(scope, wire.receive, wire.send))
+    while "websocket.accept" not in wire.types:
+        await asyncio.sleep(0)
+    clock.advance(0.1)
+    await running
+    assert scope["end"] == POLICY_VIOLATION
+
+
+async def test_a_websocket_whose_store_cannot_say_is_closed_with_1013() -> None:
+    wire = Wire()
+    app = watching(wire, Reason.SESSIONS_UNAVAILABLE)
+    await app
+    assert wire.sent[-1]["code"] == TRY_AGAIN_LATER
+
+
+async def test_an_anonymous_websocket_of_an_optional_path_stays_open() -> None:
+    wire, scope = Wire(), handshake("__Host-session=junk")
+
+    async def patient(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        for _ in range(20):  # turns of the loop in which a watcher would have closed it
             await asyncio.sleep(0)
-        await authority.revoke_user("1")
-        await running
-        assert wire.sent[-1] == {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""}
-        assert scope["end"] == POLICY_VIOLATION
-        assert counts(authority, "requests") == {("2", "accepted"): 1}
+        await send({"type": "websocket.send", "text": "still here"})
 
-    run(main)
+    await middleware(authority_of(), patient, optional=["/ws"])(scope, wire.receive, wire.send)
+    assert wire.types == ["websocket.accept", "websocket.send"]
 
 
-def test_an_expired_session_ends_its_websocket_with_1008() -> None:
-    async def main() -> None:
-        clock, wire = FakeClock(), Wire()
-        authority = authority_of(clock=clock)
-        issued = await authority.issue(ADA)
-        clock.advance(7 * 86_400 + 30 - 0.05)  # a moment before exp + leeway
-        scope = handshake(f"{authority.cookie.name}={issued.token}")
-        running = asyncio.create_task(middleware(authority)(scope, wire.receive, wire.send))
-        while "websocket.accept" not in wire.types:
-            await asyncio.sleep(0)
-        clock.advance(0.1)
-        await running
-        assert scope["end"] == POLICY_VIOLATION
-
-    run(main)
-
-
-def test_a_websocket_whose_store_cannot_say_is_closed_with_1013() -> None:
-    async def main() -> None:
-        wire = Wire()
-        app = watching(wire, Reason.SESSIONS_UNAVAILABLE)
-        await app
-        assert wire.sent[-1]["code"] == TRY_AGAIN_LATER
-
-    run(main)
-
-
-def test_an_anonymous_websocket_of_an_optional_path_stays_open() -> None:
-    async def main() -> None:
-        wire, scope = Wire(), handshake("__Host-session=junk")
-
-        async def patient(scope: Scope, receive: Receive, send: Send) -> None:
-            await receive()
-            await send({"type": "websocket.accept"})
-            for _ in range(20):  # turns of the loop in which a watcher would have closed it
-                await asyncio.sleep(0)
-            await send({"type": "websocket.send", "text": "still here"})
-
-        await middleware(authority_of(), patient, optional=["/ws"])(scope, wire.receive, wire.send)
-        assert wire.types == ["websocket.accept", "websocket.send"]
-
-    run(main)
-
-
-def test_a_nested_middleware_does_not_watch_a_second_time() -> None:
-    async def main() -> None:
-        wire = Wire()
-        authority = authority_of(store=MemorySessionStore(), revocation=Revocation(max_staleness=ZERO))
-        app = middleware(authority, middleware(authority))
-        running = asyncio.create_task(app(handshake(await cookie_of(authority)), wire.receive, wire.send))
-        while "websocket.accept" not in wire.types:
-            await asyncio.sleep(0)
-        await authority.revoke_all()
-        await running
-        assert wire.types.count("websocket.close") == 1
-
-    run(main)
+async def test_a_nested_middleware_does_not_watch_a_second_time() -> None:
+    wire = Wire()
+    authority = authority_of(store=MemorySessionStore(), revocation=Revocation(max_staleness=ZERO))
+    app = middleware(authority, middleware(authority))
+    running = asyncio.create_task(app(handshake(await cookie_of(authority)), wire.receive, wire.send))
+    while "websocket.accept" not in wire.types:
+        await asyncio.sleep(0)
+    await authority.revoke_all()
+    await running
+    assert wire.types.count("websocket.close") == 1
 
 
 # The watcher itself
@@ -247,7 +226,7 @@ def watching(wire: Wire, reason: Reason | Exception, app: ASGIApp = accepting) -
     return watched(app, check, handshake(), wire.receive, wire.send)
 
 
-def test_what_is_sent_after_the_end_fails_as_after_any_disconnect_and_a_close_is_dropped() -> None:
+async def test_what_is_sent_after_the_end_fails_as_after_any_disconnect_and_a_close_is_dropped() -> None:
     async def sends_on(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
         await wire.closed.wait()
@@ -255,12 +234,9 @@ def test_what_is_sent_after_the_end_fails_as_after_any_disconnect_and_a_close_is
             await send({"type": "websocket.send", "text": "late"})
         await send({"type": "websocket.close", "code": 1000})
 
-    async def main() -> None:
-        await watching(wire, Reason.TOKEN_EXPIRED, sends_on)
-        assert wire.types == ["websocket.accept", "websocket.close"]
-
     wire = Wire()
-    run(main)
+    await watching(wire, Reason.TOKEN_EXPIRED, sends_on)
+    assert wire.types == ["websocket.accept", "websocket.close"]
 
 
 def test_a_check_that_breaks_closes_the_websocket_and_is_raised() -> None:
@@ -270,20 +246,17 @@ def test_a_check_that_breaks_closes_the_websocket_and_is_raised() -> None:
     assert wire.sent[-1]["code"] == TRY_AGAIN_LATER
 
 
-def test_a_client_that_is_gone_already_does_not_matter() -> None:
-    async def main() -> None:
-        async def gone(message: Message) -> None:
-            if message["type"] == "websocket.close":
-                raise ConnectionResetError
+async def test_a_client_that_is_gone_already_does_not_matter() -> None:
+    async def gone(message: Message) -> None:
+        if message["type"] == "websocket.close":
+            raise ConnectionResetError
 
-        async def check() -> float:
-            raise Refusal(Reason.SESSION_REVOKED)
+    async def check() -> float:
+        raise Refusal(Reason.SESSION_REVOKED)
 
-        scope = handshake()
-        await watched(accepting, check, scope, Wire().receive, gone)
-        assert scope["end"] == POLICY_VIOLATION
-
-    run(main)
+    scope = handshake()
+    await watched(accepting, check, scope, Wire().receive, gone)
+    assert scope["end"] == POLICY_VIOLATION
 
 
 def test_a_message_is_not_lost_when_the_app_gives_up_waiting() -> None:
@@ -307,7 +280,7 @@ def test_a_message_is_not_lost_when_the_app_gives_up_waiting() -> None:
     assert [message["type"] for message in received] == ["websocket.connect", "websocket.receive"]
 
 
-def test_nothing_is_left_running_when_the_app_returns_or_raises() -> None:
+async def test_nothing_is_left_running_when_the_app_returns_or_raises() -> None:
     async def leaves(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
@@ -318,13 +291,10 @@ def test_nothing_is_left_running_when_the_app_returns_or_raises() -> None:
     async def check() -> float:
         return 1e6
 
-    async def main() -> None:
-        wire = Wire()
-        with pytest.raises(LookupError):
-            await watched(leaves, check, handshake(), wire.receive, wire.send)
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    run(main)
+    wire = Wire()
+    with pytest.raises(LookupError):
+        await watched(leaves, check, handshake(), wire.receive, wire.send)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 # A real server
@@ -346,7 +316,7 @@ async def served(app: ASGIApp) -> AsyncIterator[str]:
             await running
 
 
-def test_a_real_websocket_of_a_real_server_is_refused_served_and_closed() -> None:
+async def test_a_real_websocket_of_a_real_server_is_refused_served_and_closed() -> None:
     ends: list[int] = []
 
     async def echo(websocket: WebSocket) -> None:
@@ -357,22 +327,19 @@ def test_a_real_websocket_of_a_real_server_is_refused_served_and_closed() -> Non
         except WebSocketDisconnect as ended:
             ends.append(ended.code)
 
-    async def main() -> None:
-        authority = authority_of(store=MemorySessionStore(), revocation=Revocation(max_staleness=ZERO))
-        app = middleware(authority, Starlette(routes=[WebSocketRoute("/ws", echo)]))
-        token = (await authority.issue(ADA)).token
-        async with served(app) as url:
-            with pytest.raises(InvalidStatus) as refused:
-                async with connect(f"{url}/ws"):
-                    raise AssertionError("connected")
-            assert refused.value.response.status_code == 401
-            async with connect(f"{url}/ws", additional_headers={"authorization": f"Bearer {token}"}) as websocket:
-                await websocket.send("hello")
-                assert await websocket.recv() == "1: hello"
-                await authority.revoke_all()
-                with pytest.raises(ConnectionClosed):
-                    await websocket.recv()
-                assert websocket.close_code == POLICY_VIOLATION
-        assert ends == [POLICY_VIOLATION]
-
-    run(main)
+    authority = authority_of(store=MemorySessionStore(), revocation=Revocation(max_staleness=ZERO))
+    app = middleware(authority, Starlette(routes=[WebSocketRoute("/ws", echo)]))
+    token = (await authority.issue(ADA)).token
+    async with served(app) as url:
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"{url}/ws"):
+                raise AssertionError("connected")
+        assert refused.value.response.status_code == 401
+        async with connect(f"{url}/ws", additional_headers={"authorization": f"Bearer {token}"}) as websocket:
+            await websocket.send("hello")
+            assert await websocket.recv() == "1: hello"
+            await authority.revoke_all()
+            with pytest.raises(ConnectionClosed):
+                await websocket.recv()
+            assert websocket.close_code == POLICY_VIOLATION
+    assert ends == [POLICY_VIOLATION]

@@ -254,16 +254,13 @@ async def test_what_cannot_be_written_at_the_end_is_counted_whole() -> None:
     assert len(noted.activity) == 0
 
 
-def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        noted = Noted()
-        noted.store.holds = asyncio.Event()
-        noted.activity.note("a")
-        await noted.activity.aclose()
-        assert noted.lost("failed") == 1
-
+async def test_a_store_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TIMEOUT", 0.01)
-    asyncio.run(main())
+    noted = Noted()
+    noted.store.holds = asyncio.Event()
+    noted.activity.note("a")
+    await noted.activity.aclose()
+    assert noted.lost("failed") == 1
 
 
 async def test_memory_is_bounded_and_what_is_beyond_it_is_counted() -> None:
@@ -294,15 +291,12 @@ async def test_closing_waits_for_the_write_in_flight_and_writes_the_rest() -> No
     assert noted.lost("failed") == 0
 
 
-def test_a_loop_that_ends_in_the_middle_of_a_write_loses_it_and_says_so() -> None:
+async def test_a_loop_that_ends_in_the_middle_of_a_write_loses_it_and_says_so() -> None:
     noted = Noted(every=0.01)
 
-    async def main() -> None:
-        noted.store.holds = asyncio.Event()
-        noted.activity.note("a")
-        await noted.store.comes()
-
-    asyncio.run(main())
+    noted.store.holds = asyncio.Event()
+    noted.activity.note("a")
+    await noted.store.comes()
     assert noted.lost("failed") == 1
 
 
@@ -343,17 +337,14 @@ def test_loops_of_several_threads_note_and_write_together() -> None:
     assert all(row.last_activity_at > row.created_at for row in store._rows.values())
 
 
-def test_nothing_keeps_a_loop_or_an_authority_alive() -> None:
-    async def main() -> None:
-        noted = Noted()
-        noted.activity.note("a")
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-        activity = weakref.ref(noted.activity)
-        del noted
-        gc.collect()
-        assert activity() is None
-
-    asyncio.run(main())
+async def test_nothing_keeps_a_loop_or_an_authority_alive() -> None:
+    noted = Noted()
+    noted.activity.note("a")
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    activity = weakref.ref(noted.activity)
+    del noted
+    gc.collect()
+    assert activity() is None
 
 
 async def test_a_timer_outlives_its_authority_without_harm() -> None:
@@ -403,7 +394,7 @@ def test_a_forked_child_writes_nothing_of_its_parents() -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-def test_lifespan_writes_what_waits_before_the_app_shuts_down() -> None:
+async def test_lifespan_writes_what_waits_before_the_app_shuts_down() -> None:
     store = Written()
     authority = authority_of(store=store)
     seen_by_the_app: list[int] = []
@@ -414,21 +405,18 @@ def test_lifespan_writes_what_waits_before_the_app_shuts_down() -> None:
         seen_by_the_app.append(len(store.batches))
         await send({"type": "lifespan.shutdown.complete"})
 
-    async def main() -> None:
-        app = JWTSessionMiddleware(inner, authority=authority)
-        messages = ["lifespan.startup", "lifespan.shutdown"]
+    app = JWTSessionMiddleware(inner, authority=authority)
+    messages = ["lifespan.startup", "lifespan.shutdown"]
 
-        async def receive() -> Message:
-            if messages[0] == "lifespan.shutdown":
-                await accepted(authority, (await authority.issue(Session(user_id="7"))).token)
-            return {"type": messages.pop(0)}
+    async def receive() -> Message:
+        if messages[0] == "lifespan.shutdown":
+            await accepted(authority, (await authority.issue(Session(user_id="7"))).token)
+        return {"type": messages.pop(0)}
 
-        async def send(_: Message) -> None:
-            pass
+    async def send(_: Message) -> None:
+        pass
 
-        await app({"type": "lifespan"}, receive, send)
-
-    asyncio.run(main())
+    await app({"type": "lifespan"}, receive, send)
     assert seen_by_the_app == [1]
 
 

@@ -125,40 +125,34 @@ def test_a_token_is_counted_only_for_what_it_needed() -> None:
 
 
 @pytest.mark.parametrize("store", [False, True])
-def test_the_next_login_is_a_session_of_today_and_needs_no_lenience(store: bool) -> None:
+async def test_the_next_login_is_a_session_of_today_and_needs_no_lenience(store: bool) -> None:
     app = App(store=store)
 
-    async def main() -> None:
-        async with client(app.app, cookies={"token": app.token()}) as http:
-            assert (await http.get("/me")).status_code == 200
-            before = counts(app.authority, "adoptions")
-            login = await http.post("/login")
-            assert login.headers.get_list("set-cookie")[0].startswith("token=;")
-            http.cookies.delete("token")  # the jar keeps what no server set; a browser has let it go
-            assert (await http.get("/me")).json()["email"] == "7@example.com"
-            assert counts(app.authority, "adoptions") == before
-
-    asyncio.run(main())
+    async with client(app.app, cookies={"token": app.token()}) as http:
+        assert (await http.get("/me")).status_code == 200
+        before = counts(app.authority, "adoptions")
+        login = await http.post("/login")
+        assert login.headers.get_list("set-cookie")[0].startswith("token=;")
+        http.cookies.delete("token")  # the jar keeps what no server set; a browser has let it go
+        assert (await http.get("/me")).json()["email"] == "7@example.com"
+        assert counts(app.authority, "adoptions") == before
     assert app.seen.outcomes[-1].payload_version == "2"
     assert app.seen.outcomes[-1].key_id == "2026"
 
 
-def test_logging_out_ends_an_old_token_where_there_is_a_store() -> None:
+async def test_logging_out_ends_an_old_token_where_there_is_a_store() -> None:
     app = App(store=True)
     token = app.token()
 
-    async def main() -> None:
-        async with client(app.app) as http:
-            headers = {"cookie": f"token={token}"}
-            assert (await http.get("/me", headers=headers)).status_code == 200
-            gone = await http.post("/logout", headers=headers)
-            assert [value.split(";")[0] for value in gone.headers.get_list("set-cookie")] == [
-                "__Host-session=",
-                "token=",
-            ]
-            assert (await http.get("/me", headers=headers)).status_code == 401
-
-    asyncio.run(main())
+    async with client(app.app) as http:
+        headers = {"cookie": f"token={token}"}
+        assert (await http.get("/me", headers=headers)).status_code == 200
+        gone = await http.post("/logout", headers=headers)
+        assert [value.split(";")[0] for value in gone.headers.get_list("set-cookie")] == [
+            "__Host-session=",
+            "token=",
+        ]
+        assert (await http.get("/me", headers=headers)).status_code == 401
     assert app.seen.reasons[-1] == "session_revoked"
     assert app.ask(app.token(exp=int(EPOCH) + 86_400))[0].status_code == 200
 

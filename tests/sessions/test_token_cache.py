@@ -16,9 +16,8 @@ import pytest
 
 from jwt_middleware import Claim, MemorySessionStore, Outcome, Reason, Revocation, SessionKey, SessionStatus, names
 from tests.support.asgi import counts
-from tests.support.deployment import DAY
 from tests.support.lookups import turns
-from tests.support.world import FakeClock, Recorder, Session, authority_of
+from tests.support.world import DAY, FakeClock, Recorder, Session, authority_of
 
 ADA = Session(user_id="1")
 

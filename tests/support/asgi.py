@@ -95,10 +95,10 @@ def foreign_token(secret: bytes, claims: Mapping[str, Any]) -> str:
     return (signing_input + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
-def counts(authority: Any, metric: str) -> dict[tuple[str, ...], int]:
-    """The series of one counter that are not zero: attribute values to count."""
+def counts(authority: Any, metric: str, *, zeros: bool = False) -> dict[tuple[str, ...], int]:
+    """The series of one counter, attribute values to count; by default those that are not zero."""
     return {
         tuple(value for _, value in attributes): count
         for name, attributes, count in authority.parts.counters.series()
-        if name.name.endswith(metric) and count
+        if name.name.endswith(metric) and (count or zeros)
     }

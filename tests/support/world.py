@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,7 +13,7 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 import httpx
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope
 
 from jwt_middleware import (
     Claim,
@@ -29,7 +30,7 @@ from jwt_middleware import (
     source,
 )
 from jwt_middleware.testing import old_token
-from tests.support.asgi import Echo, ask, counts
+from tests.support.asgi import Echo, Sent, ask, counts, nothing
 
 SECRET = "0123456789abcdef0123456789abcdef-tests"
 EPOCH = 1_795_600_000.0
@@ -38,6 +39,8 @@ DAY = 86_400
 WEEK = 7 * DAY
 PATIENT = LookupLimits(timeout=timedelta(seconds=30))
 """No result of a test depends on how fast the machine is."""
+MIDDLEWARE = {"public", "optional", "login", "on_refused", "trusted_origins", "trusted_proxy"}
+"""Settings that a :class:`World` hands to the middleware, not to the authority."""
 
 
 @dataclass
@@ -83,6 +86,9 @@ class Session:
     permissions: list[str] = field(default_factory=lambda: ["read"])
 
 
+ADA = Session(user_id="1", email="ada@example.com")
+
+
 def authority_of(cls: type[Any] = Session, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
     """An authority of version 2 with one HMAC key and whatever else is given."""
     versions = {"version": 2, "subject": "userId", **(schema or {})}
@@ -113,17 +119,20 @@ def digest(token: str) -> str:
 
 @dataclass
 class Users:
-    """A table of users that counts its queries, and can be down."""
+    """A table of users that counts its queries, can be down, and can make a query wait for ``gate``."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=lambda: {"1": {"email": "ada@example.com"}})
     asked: int = 0
     down: bool = False
+    gate: asyncio.Event | None = None
 
     @property
     def source(self) -> Any:
         @source("email")
         async def emails(keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
             self.asked += 1
+            if self.gate is not None:
+                await self.gate.wait()
             if self.down:
                 raise OSError("down")
             return {key: self.rows[key] for key in keys if key in self.rows}
@@ -134,12 +143,12 @@ class Users:
 class World:
     """A deployment: its clock, its users, its store, an authority, and an app behind the middleware.
 
+    By default a store in memory and ``users`` as a source of the claim ``email``.
+
     Args:
         cls: The session class.
-        headers: The response headers of the built-in app, :class:`Echo`.
-        app: Makes another app from the authority.
-        middleware: Keyword arguments of :class:`JWTSessionMiddleware`.
-        settings: Keyword arguments of :func:`authority_of`; a store in memory and ``users`` as a source by default.
+        app: Makes the app from the authority; by default it is ``echo``, which answers 200 with ``headers``.
+        settings: Keyword arguments of :class:`JWTSessionMiddleware` and of :func:`authority_of`.
     """
 
     def __init__(
@@ -148,39 +157,69 @@ class World:
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
         app: Callable[[Any], ASGIApp] | None = None,
-        middleware: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         self.clock = settings.setdefault("clock", FakeClock())
         self.users = Users()
         self.recorder = Recorder()
         self.echo = Echo(headers)
+        middleware = {name: settings.pop(name) for name in MIDDLEWARE & settings.keys()}
         settings.setdefault("store", MemorySessionStore(clock=self.clock))
         settings.setdefault("sources", [self.users.source])
         settings.setdefault("lookups", PATIENT)
         settings["observers"] = [self.recorder, *settings.get("observers", ())]
         self.store = settings["store"]
         self.authority = authority_of(cls, **settings)
-        inner = self.echo if app is None else app(self.authority)
-        self.app: ASGIApp = JWTSessionMiddleware(inner, authority=self.authority, **(middleware or {}))
+        self.app: ASGIApp
+        self.guard(self.echo if app is None else app(self.authority), **middleware)
+
+    def guard(self, app: ASGIApp, **settings: Any) -> ASGIApp:
+        """Put another app behind the middleware; ``world.app`` wraps it from now on."""
+        self.app = JWTSessionMiddleware(app, authority=self.authority, **settings)
+        return self.app
 
     async def log_in(self, user_id: str = "1", **claims: Any) -> tuple[str, str]:
         """A token of today's payload, and the id of its session."""
         issued = await self.authority.issue(self.authority.schema.cls(user_id=user_id, **claims))
         return issued.token, issued.session_id
 
+    async def token(self, user_id: str = "1", **claims: Any) -> str:
+        """A token of today's payload, with every claim that ``users`` would fill."""
+        return (await self.log_in(user_id, **{"email": "ada@example.com", **claims}))[0]
+
+    async def cookie(self, user_id: str = "1", **claims: Any) -> str:
+        """The Cookie header of a user who has just logged in."""
+        return f"{self.authority.cookie.name}={await self.token(user_id, **claims)}"
+
     async def old(self, claims: Mapping[str, Any] | None = None, *, version: int | None = None, **envelope: Any) -> str:
         """A token of an earlier release, minted two days ago, whose session has its row."""
+        payload = {"userId": "1", **(claims or {})}
         now = self.clock.now()
         self.clock.wall = now - 2 * DAY
-        _, session_id = await self.log_in()
+        _, session_id = await self.log_in(payload["userId"])
         self.clock.wall = now
         settings: dict[str, Any] = {"sid": session_id, "age": timedelta(days=2), **envelope}
-        return old_token(self.authority, {"userId": "1", **(claims or {})}, version=version, **settings)
+        return old_token(self.authority, payload, version=version, **settings)
+
+    async def ask(self, path: str = "/", method: str = "GET", **settings: Any) -> httpx.Response:
+        """One request; ``cookie=`` is the whole header, ``bearer=`` a token."""
+        return await ask(self.app, path, method, **settings)
 
     async def get(self, token: str, path: str = "/", **settings: Any) -> httpx.Response:
         """One request with the token in the cookie."""
-        return await ask(self.app, path, cookie=f"{self.authority.cookie.name}={token}", **settings)
+        return await self.ask(path, cookie=f"{self.authority.cookie.name}={token}", **settings)
+
+    async def exchange(self, token: str) -> dict[str, Any]:
+        """The claims of the new token that the response sets in place of this one; it must set one."""
+        new = cookie_of(await self.get(token))
+        assert new is not None
+        return await self.claims(new)
+
+    async def send(self, scope: Scope, receive: Receive = nothing) -> list[Message]:
+        """The messages that the app sends for a scope: what an HTTP client hides."""
+        sent = Sent()
+        await self.app(scope, receive, sent)
+        return sent.messages
 
     async def reason(self, token: str) -> str | None:
         """Why the token is refused; None where it is accepted."""
