@@ -1,8 +1,8 @@
-"""What the app calls: log in, log out, read the session, revoke."""
+"""What the app calls: log in, log out, read the session, revoke, purge."""
 
 from __future__ import annotations
 
-import asyncio
+from datetime import timedelta
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -13,7 +13,6 @@ from starlette.responses import Response
 from jwt_middleware import (
     Adoption,
     ConfigError,
-    JWTSessionMiddleware,
     Key,
     KeyRing,
     MemorySessionStore,
@@ -26,22 +25,47 @@ from jwt_middleware import (
     Unavailable,
 )
 from jwt_middleware.testing import client, old_token
-from tests.support.asgi import Echo, ask, counts, foreign_token, scope_of
-from tests.support.world import EPOCH, SECRET, FakeClock, Session, authority_of
+from tests.support.asgi import counts, foreign_token, scope_of
+from tests.support.world import ADA, DAY, EPOCH, SECRET, Session, World, authority_of, bearer, cookie
 
-ADA = Session(user_id="1", email="ada@example.com")
 OLDER = SessionCookie(also_read=["token", "jwt"])
-Headers = list[tuple[bytes, bytes]]
 
 
 class Failing(MemorySessionStore):
-    """Writes rows, revokes none."""
+    """Writes rows; revokes none, and knows no status."""
 
     async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
         raise Unavailable("down")
 
     async def revoke_token(self, record: Any) -> None:
         raise Unavailable("down")
+
+    async def statuses(self, keys: Any) -> Any:
+        raise Unavailable("down")
+
+
+class Remote:
+    """Remote keys that are not there yet, and their life."""
+
+    keys, signing, usable_until = (), None, 0.0
+
+    def __init__(self) -> None:
+        self.life: list[str] = []
+
+    def attach(self, **parts: Any) -> None:
+        self.life.append("attached")
+
+    def open(self) -> None:
+        self.life.append("opened")
+
+    def find(self, kid: str | None, alg: str) -> Any:
+        raise Refusal(Reason.KEYS_UNAVAILABLE)
+
+    async def refresh(self, kid: str | None) -> bool:
+        return False
+
+    async def aclose(self) -> None:
+        self.life.append("closed")
 
 
 def set_cookies(response: Response) -> list[str]:
@@ -52,188 +76,165 @@ def request_with(*headers: tuple[bytes, bytes], **scope: Any) -> Request:
     return Request(scope_of(headers=headers, **scope))
 
 
-def bearer(token: str) -> tuple[bytes, bytes]:
-    return b"authorization", f"Bearer {token}".encode()
-
-
-def cookie(token: str, name: str = "__Host-session") -> tuple[bytes, bytes]:
-    return b"cookie", f"{name}={token}".encode()
-
-
-def issue(authority: Any, session: Session = ADA) -> Any:
-    return asyncio.run(authority.issue(session))
-
-
 # start
 
 
-def test_start_puts_the_cookie_on_the_response_and_clears_the_older_ones() -> None:
-    authority, response = authority_of(cookie=OLDER, store=MemorySessionStore()), Response()
-    issued = asyncio.run(authority.start(response, ADA, label="laptop"))
+async def test_start_puts_the_cookie_on_the_response_and_clears_the_older_ones() -> None:
+    world, response = World(cookie=OLDER), Response()
+    issued = await world.authority.start(response, ADA, label="laptop")
     *cleared, own = set_cookies(response)
     assert own == issued.set_cookie
     assert [value.split(";")[0] for value in cleared] == ["token=", "jwt="]
     assert all("Max-Age=0" in value for value in cleared)
     assert response.headers["cache-control"] == "no-store"
-    (row,) = asyncio.run(authority.sessions_of("1"))
+    row = await world.row()
     assert (row.id, row.label) == (issued.session_id, "laptop")
 
 
-def test_start_leaves_what_the_response_says_already() -> None:
+async def test_start_leaves_what_the_response_says_already() -> None:
     response = Response(headers={"cache-control": "private", "set-cookie": "theme=dark"})
-    asyncio.run(authority_of().start(response, ADA))
+    await authority_of().start(response, ADA)
     assert response.headers["cache-control"] == "private"
     assert set_cookies(response)[0] == "theme=dark"
 
 
-def test_start_that_fails_puts_nothing_on_the_response() -> None:
+async def test_start_that_fails_puts_nothing_on_the_response() -> None:
     response = Response()
     with pytest.raises(MintError):
-        asyncio.run(authority_of(cookie=OLDER).start(response, Session(user_id="1", email="x" * 5_000)))
+        await authority_of(cookie=OLDER).start(response, Session(user_id="1", email="x" * 5_000))
     assert set_cookies(response) == []
+
+
+async def test_a_browser_keeps_the_cookie_that_start_sets() -> None:
+    world, response = World(), Response()
+    issued = await world.authority.start(response, ADA)
+    jar: SimpleCookie = SimpleCookie(set_cookies(response)[0])
+    assert jar["__Host-session"].value == issued.token
+    async with client(world.app) as http:
+        http.cookies.set("__Host-session", issued.token)
+        assert (await http.get("/")).status_code == 200
 
 
 # end
 
 
 async def test_end_on_a_public_path_revokes_the_session_and_clears_every_cookie() -> None:
-    authority = authority_of(cookie=OLDER, store=MemorySessionStore())
-    echo = Echo()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["path"] != "/logout":
-            return await echo(scope, receive, send)
-        response = Response()
-        await authority.end(response, Request(scope))
-        return await response(scope, receive, send)
-
-    guarded = JWTSessionMiddleware(app, authority=authority, public=["/logout"])
-    sent = cookie((await authority.issue(ADA)).token)[1].decode()
-    assert (await ask(guarded, cookie=sent)).status_code == 200
-    gone = await ask(guarded, "/logout", "POST", cookie=sent)
-    assert [value.split(";")[0] for value in gone.headers.get_list("set-cookie")] == [
-        "__Host-session=",
-        "token=",
-        "jwt=",
-    ]
-    assert (await ask(guarded, cookie=sent)).status_code == 401
-    assert await authority.sessions_of("1") == []
-    assert counts(authority, "sessions.revocations") == {("session",): 1}
+    world = World(cookie=OLDER)
+    world.with_login()
+    token = await world.token()
+    assert (await world.get(token)).status_code == 200
+    gone = (await world.get(token, "/logout", method="POST")).headers.get_list("set-cookie")
+    assert [value.split(";")[0] for value in gone] == ["__Host-session=", "token=", "jwt="]
+    assert (await world.get(token)).status_code == 401
+    assert await world.authority.sessions_of("1") == []
+    assert world.counts("sessions.revocations") == {("session",): 1}
 
 
 @pytest.mark.parametrize(
     "headers",
     [
         [],
-        [cookie("junk")],
-        [cookie("a"), cookie("b")],
-        [(b"authorization", b"Bearer not a token")],
+        cookie("junk"),
+        cookie("a") + cookie("b"),
+        bearer("not a token"),
         [(b"authorization", b"Basic dTpw")],
     ],
 )
-def test_a_bad_token_is_no_error_at_the_end(headers: Headers) -> None:
+async def test_a_bad_token_is_no_error_at_the_end(headers: list[tuple[bytes, bytes]]) -> None:
     response = Response()
-    asyncio.run(authority_of(store=MemorySessionStore()).end(response, request_with(*headers)))
+    await authority_of(store=MemorySessionStore()).end(response, request_with(*headers))
     assert len(set_cookies(response)) == 1
 
 
-def test_an_expired_or_forged_token_needs_no_revoking() -> None:
-    clock = FakeClock()
-    authority = authority_of(clock=clock, store=Failing(clock=clock))
-    token = issue(authority).token
-    cleared = authority.cookie.clear_headers()
-    assert asyncio.run(authority.end_token([cookie(token[:-4] + "AAAA")])) == cleared  # a store asked would fail
-    clock.advance(8 * 86_400)
-    assert asyncio.run(authority.end_token([cookie(token)])) == cleared
+async def test_an_expired_or_forged_token_needs_no_revoking() -> None:
+    world = World(store=Failing)
+    token = await world.token()
+    cleared = world.authority.cookie.clear_headers()
+    assert await world.authority.end_token(cookie(token[:-4] + "AAAA")) == cleared  # the store would fail
+    world.clock.advance(8 * DAY)
+    assert await world.authority.end_token(cookie(token)) == cleared
 
 
-def test_without_a_store_the_end_clears_the_cookies() -> None:
-    authority = authority_of()
-    assert len(asyncio.run(authority.end_token([cookie(issue(authority).token)]))) == 1
+async def test_without_a_store_the_end_clears_the_cookies() -> None:
+    world = World(store=None)
+    assert len(await world.authority.end_token(cookie(await world.token()))) == 1
 
 
-def test_a_store_that_fails_is_raised_after_the_cookies_are_cleared() -> None:
-    authority, response = authority_of(cookie=OLDER, store=Failing()), Response()
-    token = issue(authority).token
+async def test_a_store_that_fails_is_raised_after_the_cookies_are_cleared() -> None:
+    world, response = World(cookie=OLDER, store=Failing), Response()
+    token = await world.token()
     with pytest.raises(SessionNotEnded) as failed:
-        asyncio.run(authority.end(response, request_with(cookie(token))))
+        await world.authority.end(response, request_with(*cookie(token)))
     assert len(set_cookies(response)) == 3
     assert list(failed.value.set_cookie) == set_cookies(response)
     assert token not in str(failed.value)
 
 
-def test_a_token_that_nobody_can_check_now_is_not_ended() -> None:
-    class NoKeys:
-        keys, signing, usable_until = (), None, 0.0
-
-        def attach(self, **parts: Any) -> None:
-            """It needs none."""
-
-        def find(self, kid: str | None, alg: str) -> Any:
-            raise Refusal(Reason.KEYS_UNAVAILABLE)
-
-        async def refresh(self, kid: str | None) -> bool:
-            return False
-
-    token = issue(authority_of()).token
-    authority = authority_of(keys=NoKeys(), issuer="us", audience="app", store=MemorySessionStore())
+async def test_a_token_that_cannot_be_verified_now_is_not_ended() -> None:
+    token = await World().token()
+    authority = authority_of(keys=Remote(), issuer="us", audience="app", store=MemorySessionStore())
     with pytest.raises(SessionNotEnded):
-        asyncio.run(authority.end_token([cookie(token)]))
+        await authority.end_token(cookie(token))
 
 
-def test_where_a_bearer_token_came_beside_the_cookie_both_sessions_end() -> None:
-    authority = authority_of(store=MemorySessionStore())
-    one, two = issue(authority), issue(authority)
-    asyncio.run(authority.end_token([bearer(one.token), cookie(two.token)]))
-    assert asyncio.run(authority.sessions_of("1")) == []
+async def test_where_a_bearer_token_came_beside_the_cookie_both_sessions_end() -> None:
+    world = World()
+    await world.authority.end_token(bearer(await world.token()) + cookie(await world.token()))
+    assert await world.authority.sessions_of("1") == []
 
 
-def test_a_bearer_header_that_is_wrong_does_not_save_the_cookies_session() -> None:
-    authority = authority_of(store=MemorySessionStore())
-    issued = issue(authority)
-    asyncio.run(authority.end_token([bearer("a.b.c"), bearer("d.e.f"), cookie(issued.token)]))
-    assert asyncio.run(authority.sessions_of("1")) == []
+async def test_a_bearer_header_that_is_wrong_does_not_save_the_cookies_session() -> None:
+    world = World()
+    await world.authority.end_token(bearer("a.b.c") + bearer("d.e.f") + cookie(await world.token()))
+    assert await world.authority.sessions_of("1") == []
 
 
-def test_a_token_without_sid_is_ended_by_its_digest() -> None:
-    clock = FakeClock()
-    authority = authority_of(
-        clock=clock, cookie=OLDER, store=MemorySessionStore(clock=clock), adoption=Adoption(sessions="marks")
-    )
+async def test_a_token_without_sid_is_ended_by_its_digest() -> None:
+    authority = World(cookie=OLDER, adoption=Adoption(sessions="marks")).authority
     old = foreign_token(SECRET.encode(), {"userId": "1", "iat": EPOCH - 60, "exp": EPOCH + 600})
-    headers = [cookie(old, "token")]
-    assert asyncio.run(authority.authenticate(headers)).result == "accepted"
-    asyncio.run(authority.end_token(headers))
-    assert asyncio.run(authority.authenticate(headers)).reason is Reason.SESSION_REVOKED
+    headers = cookie(old, "token")
+    assert (await authority.authenticate(headers)).result == "accepted"
+    await authority.end_token(headers)
+    assert (await authority.authenticate(headers)).reason is Reason.SESSION_REVOKED
 
 
 # verify
 
 
-def test_verify_reads_the_token_alone() -> None:
-    authority = authority_of()
-    token = asyncio.run(authority.verify(issue(authority).token))
+async def test_verify_reads_the_token_alone() -> None:
+    world = World()
+    token = await world.authority.verify(await world.token())
     assert (token.payload_version, token.claims["email"], token.adopted) == (2, "ada@example.com", ())
     assert "ada@example.com" not in repr(token)
 
 
 @pytest.mark.parametrize("token", ["", "a.b.c", "ü.b.c", "a" * 9_000])
-def test_verify_refuses_with_a_reason_and_without_a_text(token: str) -> None:
+async def test_verify_refuses_with_a_reason_and_without_a_text(token: str) -> None:
     with pytest.raises(Refusal) as refused:
-        asyncio.run(authority_of().verify(token))
+        await authority_of().verify(token)
     assert refused.value.reason in (Reason.TOKEN_MALFORMED, Reason.TOKEN_OVERSIZE)
     assert str(refused.value) == refused.value.reason.value
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
 
+async def test_an_old_token_is_one_of_this_authoritys_key() -> None:
+    authority = authority_of()
+    assert (await authority.verify(old_token(authority, {"userId": "1"}))).payload_version == 1
+
+
+async def test_two_authorities_accept_each_others_tokens_only_by_shared_parties() -> None:
+    token = await World(issuer="one").token()
+    assert await World(issuer="two").reason(token) == "issuer_mismatch"
+
+
 # session, dependency, still_active
 
 
-def test_the_accessor_returns_the_very_object_on_the_state() -> None:
+async def test_the_accessor_returns_the_very_object_on_the_state() -> None:
     authority = authority_of()
     request = request_with(state={"session": ADA})
     assert authority.session(request) is request.state.session
-    assert asyncio.run(authority.dependency(request)) is ADA
+    assert await authority.dependency(request) is ADA
 
 
 def test_the_accessor_refuses_where_there_is_no_session() -> None:
@@ -248,66 +249,89 @@ def test_the_accessor_says_where_the_middleware_was_forgotten(scope: dict[str, A
         authority_of().session(HTTPConnection(scope_of(**scope)))
 
 
-def test_a_long_stream_can_ask_whether_its_session_still_stands() -> None:
-    clock = FakeClock()
-    authority = authority_of(clock=clock, store=MemorySessionStore(clock=clock))
-    issued = issue(authority)
-    mine = request_with(cookie(issued.token))
-    assert asyncio.run(authority.still_active(mine))
-    assert counts(authority, "requests") == {}
-    assert not asyncio.run(authority.still_active(request_with()))
-    asyncio.run(authority.revoke(issued.session_id))
-    assert not asyncio.run(authority.still_active(mine))
+async def test_a_long_stream_can_ask_whether_its_session_is_still_active() -> None:
+    world = World()
+    token, session_id = await world.log_in()
+    mine = request_with(*cookie(token))
+    assert await world.authority.still_active(mine)
+    assert world.counts("requests") == {}
+    assert not await world.authority.still_active(request_with())
+    await world.authority.revoke(session_id)
+    assert not await world.authority.still_active(mine)
 
 
-def test_a_stream_of_a_store_that_cannot_say_does_not_go_on() -> None:
-    class Gone(MemorySessionStore):
-        async def statuses(self, keys: Any) -> Any:
-            raise Unavailable("down")
-
-    authority = authority_of(store=Gone())
-    assert not asyncio.run(authority.still_active(request_with(cookie(issue(authority).token))))
+async def test_a_stream_ends_where_the_store_cannot_say() -> None:
+    world = World(store=Failing)
+    assert not await world.authority.still_active(request_with(*cookie(await world.token())))
 
 
 # revoke
 
 
-async def test_one_a_users_and_everybodys_sessions_are_revoked() -> None:
-    authority = authority_of(store=MemorySessionStore())
-    one, two = [await authority.issue(ADA) for _ in range(2)]
-    other = await authority.issue(Session(user_id="2"))
+async def test_the_sessions_of_one_of_a_user_and_of_all_are_revoked() -> None:
+    world = World(sources=[])
+    (one, _), (two, second), (other, _) = [await world.log_in(user) for user in ("1", "1", "2")]
 
     async def alive() -> list[bool]:
-        return [(await authority.authenticate([cookie(each.token)])).result == "accepted" for each in (one, two, other)]
+        return [await world.reason(token) is None for token in (one, two, other)]
 
     assert await alive() == [True, True, True]
-    await authority.revoke_user("1", keep=two.session_id)
+    await world.authority.revoke_user("1", keep=second)
     assert await alive() == [False, True, True]
-    assert await authority.revoke(two.session_id)
-    assert not await authority.revoke(two.session_id)
+    assert await world.authority.revoke(second)
+    assert not await world.authority.revoke(second)
     assert await alive() == [False, False, True]
-    await authority.revoke_all()
+    await world.authority.revoke_all()
     assert await alive() == [False, False, False]
-    again = await authority.issue(ADA)
-    assert (await authority.authenticate([cookie(again.token)])).result == "accepted"
+    assert await world.reason(await world.token()) is None
 
 
-def test_without_a_store_nothing_can_be_listed_or_revoked() -> None:
-    authority = authority_of()
-    for call, arguments in (
-        (authority.sessions_of, ["1"]),
-        (authority.revoke, ["x"]),
-        (authority.revoke_user, ["1"]),
-        (authority.revoke_all, []),
-    ):
-        with pytest.raises(ConfigError, match="store"):
-            asyncio.run(call(*arguments))
+async def test_an_integer_names_a_user_as_it_does_in_a_token() -> None:
+    world = World()
+    token, session_id = await world.log_in("7", email="x")
+    assert [row.user_id for row in await world.authority.sessions_of(7)] == ["7"]
+    assert await world.reason(token) is None
+    assert not await world.authority.revoke(session_id, user_id=8)
+    await world.authority.revoke_user(7)
+    assert await world.reason(token) == "session_revoked"
+    with pytest.raises(ConfigError, match="a user id is"):
+        await world.authority.revoke_user(None)
+
+
+# purge
+
+
+async def test_purging_keeps_what_the_settings_may_need() -> None:
+    world = World()
+    _, session_id = await world.log_in("7")
+    await world.log_in("8")
+    await world.authority.revoke(session_id)
+    await world.authority.revoke_user("7")
+    world.clock.advance(7 * DAY + 29)
+    assert await world.authority.purge(expired=timedelta(0)) == (0, 0)
+    world.clock.advance(3)
+    assert await world.authority.purge(expired=timedelta(0)) == (1, 1)
+    assert await world.authority.purge() == (0, 0)
+    world.clock.advance(7 * DAY)
+    assert await world.authority.purge() == (1, 0)
+    await world.authority.aclose()
+
+
+async def test_marks_and_revoked_rows_stay_while_tokens_without_iat_are_adopted() -> None:
+    """The life of such a token has no known end, and to delete them would revive it."""
+    world = World(adoption=Adoption(iat_required=False, sessions="marks"))
+    _, session_id = await world.log_in("7")
+    await world.authority.revoke(session_id)
+    await world.authority.revoke_user("7")
+    world.clock.advance(700 * DAY)
+    assert await world.authority.purge() == (0, 0)
+    await world.authority.aclose()
 
 
 # Its life
 
 
-async def test_it_reports_its_configuration_once_and_withdraws_its_gauges_at_the_end() -> None:
+async def test_it_withdraws_its_gauges_at_the_end_and_may_be_closed_again() -> None:
     async with authority_of(store=MemorySessionStore()) as authority:
         authority.open()
         await authority.issue(ADA)
@@ -322,49 +346,8 @@ async def test_it_ends_without_a_store_too() -> None:
         assert authority.migration.version == 2
 
 
-def test_two_authorities_accept_each_others_tokens_only_by_shared_keys() -> None:
-    one, two = authority_of(issuer="one"), authority_of(issuer="two")
-    outcome = asyncio.run(two.authenticate([cookie(issue(one).token)]))
-    assert outcome.reason is Reason.ISSUER_MISMATCH
-
-
-async def test_a_browser_keeps_the_cookie_that_start_sets() -> None:
-    authority = authority_of()
-    response = Response()
-    issued = await authority.start(response, ADA)
-    jar: SimpleCookie = SimpleCookie(set_cookies(response)[0])
-    assert jar["__Host-session"].value == issued.token
-    async with client(JWTSessionMiddleware(Echo(), authority=authority)) as http:
-        http.cookies.set("__Host-session", issued.token)
-        assert (await http.get("/")).status_code == 200
-
-
-def test_an_old_token_is_one_of_this_authoritys_key() -> None:
-    authority = authority_of()
-    assert asyncio.run(authority.verify(old_token(authority, {"userId": "1"}))).payload_version == 1
-
-
 async def test_remote_keys_begin_and_end_with_the_authority() -> None:
-    class Remote:
-        keys, signing, usable_until = (), None, 0.0
-
-        def __init__(self) -> None:
-            self.life: list[str] = []
-
-        def attach(self, **parts: Any) -> None:
-            self.life.append("attached")
-
-        def open(self) -> None:
-            self.life.append("opened")
-
-        async def aclose(self) -> None:
-            self.life.append("closed")
-
-        async def refresh(self, kid: str | None) -> bool:
-            return False
-
     remote = Remote()
-
     async with authority_of(keys=remote, issuer="us", audience="app") as authority:
         authority.open()
     assert remote.life == ["attached", "opened", "closed"]
@@ -374,17 +357,3 @@ def test_a_session_class_is_no_schema_and_the_error_says_how_to_make_one() -> No
     given: Any = Session
     with pytest.raises(ConfigError, match=r"SessionSchema\(Session, version=1"):
         SessionAuthority(given, keys=KeyRing([Key.hmac(SECRET)]))
-
-
-async def test_an_integer_names_a_user_as_it_does_in_a_token() -> None:
-    authority = authority_of(store=MemorySessionStore())
-
-    issued = await authority.issue(Session(user_id="7"))
-    bearer = [(b"authorization", b"Bearer " + issued.token.encode())]
-    assert [row.user_id for row in await authority.sessions_of(7)] == ["7"]
-    assert (await authority.authenticate(bearer)).result == "accepted"
-    assert not await authority.revoke(issued.session_id, user_id=8)
-    await authority.revoke_user(7)
-    assert (await authority.authenticate(bearer)).reason is Reason.SESSION_REVOKED
-    with pytest.raises(ConfigError, match="a user id is"):
-        await authority.revoke_user(None)

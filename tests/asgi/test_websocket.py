@@ -291,10 +291,10 @@ async def test_nothing_is_left_running_when_the_app_returns_or_raises() -> None:
     async def check() -> float:
         return 1e6
 
-    wire = Wire()
+    wire, tasks = Wire(), asyncio.all_tasks()
     with pytest.raises(LookupError):
         await watched(leaves, check, handshake(), wire.receive, wire.send)
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert asyncio.all_tasks() == tasks
 
 
 # A real server

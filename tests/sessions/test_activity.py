@@ -1,4 +1,4 @@
-"""Activity: written many at once, beside the requests, at most once a minute a session, and never at their cost."""
+"""Activity: written in batches beside the requests, at most once a minute a session, and never at a request's cost."""
 
 from __future__ import annotations
 
@@ -9,28 +9,30 @@ import sys
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
 from starlette.types import Message
 
-from jwt_middleware import Adoption, JWTSessionMiddleware, MemorySessionStore, Revocation, SQLAlchemySessionStore
+from jwt_middleware import Adoption, MemorySessionStore, Revocation
 from jwt_middleware.counters import Counters
-from jwt_middleware.errors import ConfigError, Unavailable
+from jwt_middleware.errors import Unavailable
+from jwt_middleware.protocols import SystemClock
 from jwt_middleware.sessions import activity as module
-from jwt_middleware.sessions.activity import MOST_ROWS, Activity
-from jwt_middleware.testing import old_token
+from jwt_middleware.sessions.activity import Activity
 from jwt_middleware.types import moment
-from tests.support.signals import Signals
-from tests.support.world import FakeClock, Session, authority_of
+from tests.support.asgi import counted
+from tests.support.stores import opened
+from tests.support.world import FakeClock, World, bearer
+
+BATCH = 1_000
+"""Rows of one write."""
 
 
 class Written(MemorySessionStore):
-    """Keeps what it is told, and does what a test wants meanwhile."""
+    """Keeps the batches that it gets; it can fail, and hold a write until a test lets it go."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -49,152 +51,122 @@ class Written(MemorySessionStore):
         await super().touch(moments)
 
     async def comes(self) -> None:
-        """Until something was written, or is being written."""
+        """Wait until a write has begun."""
         while not self.came.is_set():
             await asyncio.sleep(0.001)
         self.came.clear()
 
+    @property
+    def sessions(self) -> list[set[str]]:
+        """The sessions of each batch."""
+        return [set(batch) for batch in self.batches]
 
-@dataclass
+
 class Noted:
-    """An Activity, its store and its counts."""
+    """An ``Activity`` over such a store, whose first write is due."""
 
-    limit: int = 100_000
-    every: float = 3_600.0
-    store: Written = field(default_factory=Written)
-    counters: Counters = field(default_factory=Counters)
-    clock: FakeClock = field(default_factory=FakeClock)
-    activity: Activity = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.clock.ticks -= self.every
-        self.activity = Activity(
-            self.store, clock=self.clock, counters=self.counters, limit=self.limit, every=self.every
-        )
-        self.clock.ticks += self.every
+    def __init__(self, *, limit: int = 100_000, every: float = 3_600.0) -> None:
+        self.store, self.counters, self.clock = Written(), Counters(), FakeClock()
+        self.activity = Activity(self.store, clock=self.clock, counters=self.counters, limit=limit, every=every)
+        self.clock.ticks += every
 
     def lost(self, reason: str) -> int:
-        return sum(
-            count
-            for metric, attributes, count in self.counters.series()
-            if metric.name.endswith("dropped") and dict(attributes)["jwt_middleware.reason"] == reason
-        )
+        return counted(self.counters, "dropped", zeros=True)[("activity", reason)]
 
 
-def bearer(token: str) -> list[tuple[bytes, bytes]]:
-    return [(b"authorization", b"Bearer " + token.encode())]
+async def test_a_session_in_use_is_listed_with_its_latest_activity_once_written(database_url: str) -> None:
+    async with opened(database_url) as store:
+        world = World(store=store, clock=SystemClock())
+        token = await world.token()
+        before = await world.row()
+        assert await world.reason(token) is None
+        assert await world.row() == before  # not on the request's path
+        await world.authority.aclose()
+        after = await world.row()
+        assert before.last_activity_at < after.last_activity_at <= moment(world.clock.now())
 
 
-async def accepted(authority: Any, token: str) -> None:
-    assert (await authority.authenticate(bearer(token))).result == "accepted"
-
-
-async def test_a_session_in_use_is_listed_with_its_latest_activity_once_that_is_written(database_url: str) -> None:
-    engine = create_async_engine(database_url)
-    store = SQLAlchemySessionStore(engine)
-    await store.create_all()
-    authority = authority_of(store=store)
-    issued = await authority.issue(Session(user_id="7"))
-    (before,) = await authority.sessions_of("7")
-    await accepted(authority, issued.token)
-    assert await authority.sessions_of("7") == [before]  # not on the request's path
-    await authority.aclose()
-    (after,) = await authority.sessions_of("7")
-    assert before.last_activity_at < after.last_activity_at <= moment(authority.clock.now())
-    await engine.dispose()
-
-
-async def test_many_requests_of_a_session_are_one_row_of_one_write_with_the_latest_moment() -> None:
-    clock = FakeClock()
-    store = Written(clock=clock)
-    authority = authority_of(store=store, clock=clock)
-    issued = [await authority.issue(Session(user_id=str(user))) for user in range(3)]
+async def test_many_requests_of_a_session_are_one_row_of_one_write() -> None:
+    world = World(store=Written)
+    issued = [await world.log_in(str(user), email="x") for user in range(3)]
     for _ in range(50):
-        clock.advance(1)
-        for each in issued:
-            await accepted(authority, each.token)
-    assert store.batches == []
-    latest = moment(clock.now())
-    await authority.aclose()
-    (batch,) = store.batches
-    assert set(batch) == {each.session_id for each in issued}
-    assert all(latest - timedelta(seconds=2.5) <= at <= latest for at in batch.values())
+        world.clock.advance(1)
+        for token, _session_id in issued:
+            assert await world.reason(token) is None
+    assert world.store.batches == []
+    latest = moment(world.clock.now())
+    await world.authority.aclose()
+    assert world.store.sessions == [{session_id for _token, session_id in issued}]
+    assert all(latest - timedelta(seconds=2.5) <= at <= latest for at in world.store.batches[0].values())
 
 
 @pytest.mark.parametrize("staleness", [timedelta(seconds=5), timedelta(hours=1)])
-async def test_plain_hits_note_nothing_and_a_session_is_noted_at_least_once_a_minute(staleness: timedelta) -> None:
-    """However long the store's answer is believed: an entry of `seen` holds a minute at most."""
-
-    clock = FakeClock()
-    store = Written(clock=clock)
-    authority = authority_of(store=store, clock=clock, revocation=Revocation(max_staleness=staleness))
-    issued = await authority.issue(Session(user_id="7"))
-    await accepted(authority, issued.token)
-    await authority.parts.activity.aclose()
-    store.batches.clear()
+async def test_cache_hits_note_nothing_and_a_session_is_noted_once_a_minute(staleness: timedelta) -> None:
+    """However long a status is valid: an entry of the token cache holds a minute at most."""
+    world = World(store=Written, revocation=Revocation(max_staleness=staleness))
+    activity = world.authority.parts.activity
+    token, session_id = await world.log_in(email="x")
+    assert await world.reason(token) is None
+    await activity.aclose()
+    world.store.batches.clear()
     for _ in range(100):
-        await accepted(authority, issued.token)
-    assert len(authority.parts.activity) == 0
-    clock.advance(60)
-    await accepted(authority, issued.token)
-    assert len(authority.parts.activity) == 1
-    await authority.aclose()
-    assert store.batches == [{issued.session_id: moment(clock.now())}]
+        assert await world.reason(token) is None
+    assert len(activity) == 0
+    world.clock.advance(60)
+    assert await world.reason(token) is None
+    assert len(activity) == 1
+    await world.authority.aclose()
+    assert world.store.batches == [{session_id: moment(world.clock.now())}]
 
 
 async def test_requests_without_a_session_note_nothing() -> None:
-    store = Written()
-    authority = authority_of(store=store)
-    issued = await authority.issue(Session(user_id="7"))
-    await authority.revoke(issued.session_id)
-    for token in (issued.token, issued.token[:-2] + "AA"):
-        assert (await authority.authenticate(bearer(token))).result == "refused"
-    assert (await authority.authenticate([])).result == "refused"
-    assert len(authority.parts.activity) == 0
-    await authority.aclose()
-    assert store.batches == []
+    world = World(store=Written)
+    token, session_id = await world.log_in()
+    await world.authority.revoke(session_id)
+    for headers in (bearer(token), bearer(token[:-2] + "AA"), []):
+        assert (await world.authority.authenticate(headers)).result == "refused"
+    await world.authority.aclose()
+    assert world.store.batches == []
 
 
-def test_without_a_store_there_is_nothing_to_note() -> None:
-    authority = authority_of()
-    assert authority.parts.activity is None
-    asyncio.run(authority.aclose())
+async def test_without_a_store_there_is_nothing_to_note() -> None:
+    world = World(store=None)
+    assert await world.reason(await world.token()) is None
+    assert world.authority.parts.activity is None
+    await world.authority.aclose()
 
 
-async def test_a_token_of_before_is_noted_under_the_id_its_row_has() -> None:
-    store = Written()
-    authority = authority_of(store=store, adoption=Adoption(sessions="marks"))
-    token = old_token(authority, {"userId": "7"}, sid=None, auth_time=None)
-    await accepted(authority, token)
-    await authority.aclose()
-    (batch,) = store.batches
-    assert await authority.end_token(bearer(token))
-    assert set(batch) == set(store._rows)
+async def test_a_token_without_sid_is_noted_under_the_id_that_its_row_gets() -> None:
+    world = World(store=Written, adoption=Adoption(sessions="marks"))
+    token = await world.old(sid=None, auth_time=None)
+    own = set(world.store._rows)
+    assert await world.reason(token) is None
+    await world.authority.aclose()
+    assert await world.authority.end_token(bearer(token))
+    assert world.store.sessions == [set(world.store._rows) - own]
 
 
 async def test_a_store_that_fails_costs_no_request_and_is_counted() -> None:
-    signals = Signals()
-    store = Written()
-    store.failures = [Unavailable("no")]
-    authority = authority_of(store=store, telemetry=signals.telemetry())
-    issued = await authority.issue(Session(user_id="7"))
-    assert signals.value("telemetry.dropped", event="activity", reason="failed") == 0
-    await accepted(authority, issued.token)
-    await authority.parts.activity.aclose()
-    await accepted(authority, issued.token)
-    assert signals.value("telemetry.dropped", event="activity", reason="failed") == 1
-    await authority.aclose()
-    assert len(store.batches) == 1
+    world = World(store=Written)
+    world.store.failures = [Unavailable("no")]
+    token = await world.token()
+    assert counted(world.authority.parts.counters, "dropped", zeros=True)[("activity", "failed")] == 0
+    assert await world.reason(token) is None
+    await world.authority.parts.activity.aclose()
+    assert await world.reason(token) is None
+    assert world.counts("dropped") == {("activity", "failed"): 1}
+    await world.authority.aclose()
+    assert len(world.store.batches) == 1
 
 
-async def test_what_was_noted_is_written_by_a_timer_and_the_next_note_sets_the_next_one() -> None:
+async def test_a_timer_writes_the_notes_and_the_next_note_sets_the_next_timer() -> None:
     noted = Noted(every=0.01)
     for session_id in ("a", "b"):
         noted.activity.note(session_id)
         noted.activity.note(session_id)
         await noted.store.comes()
         noted.clock.ticks += 0.01
-    assert [set(batch) for batch in noted.store.batches] == [{"a"}, {"b"}]
+    assert noted.store.sessions == [{"a"}, {"b"}]
     assert len(noted.activity) == 0
     await asyncio.sleep(0.03)
     assert len(noted.store.batches) == 2
@@ -202,9 +174,8 @@ async def test_what_was_noted_is_written_by_a_timer_and_the_next_note_sets_the_n
 
 async def test_a_timer_that_is_early_waits_for_its_turn() -> None:
     """As where two event loops have timers: together they write a session once a minute."""
-
     noted = Noted(every=0.01)
-    noted.activity._due = noted.clock.ticks + 0.01
+    noted.clock.ticks -= 0.01
     noted.activity.note("a")
     await asyncio.sleep(0.05)
     assert noted.store.batches == []
@@ -223,34 +194,34 @@ async def test_a_timer_that_finds_nothing_does_nothing() -> None:
 
 async def test_a_batch_has_a_thousand_rows_at_most() -> None:
     noted = Noted()
-    for number in range(2 * MOST_ROWS + 1):
+    for number in range(2 * BATCH + 1):
         noted.activity.note(str(number))
     await noted.activity.aclose()
-    assert [len(batch) for batch in noted.store.batches] == [MOST_ROWS, MOST_ROWS, 1]
-    assert len({session_id for batch in noted.store.batches for session_id in batch}) == 2 * MOST_ROWS + 1
+    assert [len(batch) for batch in noted.store.batches] == [BATCH, BATCH, 1]
+    assert len({session_id for batch in noted.store.batches for session_id in batch}) == 2 * BATCH + 1
 
 
 async def test_after_a_failure_the_rest_waits_for_the_next_time() -> None:
     noted = Noted(every=0.01)
     noted.store.failures = [RuntimeError("a driver's own")]
-    for number in range(MOST_ROWS + 7):
+    for number in range(BATCH + 7):
         noted.activity.note(str(number))
     await noted.store.comes()
     assert len(noted.activity) == 7
     noted.clock.ticks += 0.01
     await noted.store.comes()
-    assert [len(batch) for batch in noted.store.batches] == [MOST_ROWS, 7]
-    assert noted.lost("failed") == MOST_ROWS
+    assert [len(batch) for batch in noted.store.batches] == [BATCH, 7]
+    assert noted.lost("failed") == BATCH
 
 
 async def test_what_cannot_be_written_at_the_end_is_counted_whole() -> None:
     noted = Noted()
     noted.store.failures = [Unavailable("no")]
-    for number in range(MOST_ROWS + 7):
+    for number in range(BATCH + 7):
         noted.activity.note(str(number))
     await noted.activity.aclose()
     assert len(noted.store.batches) == 1
-    assert noted.lost("failed") == MOST_ROWS + 7
+    assert noted.lost("failed") == BATCH + 7
     assert len(noted.activity) == 0
 
 
@@ -271,9 +242,8 @@ async def test_memory_is_bounded_and_what_is_beyond_it_is_counted() -> None:
     assert noted.lost("rate_limited") == 2
     latest = moment(noted.clock.wall - 1)
     await noted.activity.aclose()
-    (batch,) = noted.store.batches
-    assert set(batch) == {"a", "b"}
-    assert batch["a"] == latest
+    assert noted.store.sessions == [{"a", "b"}]
+    assert noted.store.batches[0]["a"] == latest
 
 
 async def test_closing_waits_for_the_write_in_flight_and_writes_the_rest() -> None:
@@ -287,16 +257,19 @@ async def test_closing_waits_for_the_write_in_flight_and_writes_the_rest() -> No
     assert not closing.done()
     noted.store.holds.set()
     await closing
-    assert [set(batch) for batch in noted.store.batches] == [{"a"}, {"b"}]
+    assert noted.store.sessions == [{"a"}, {"b"}]
     assert noted.lost("failed") == 0
 
 
-async def test_a_loop_that_ends_in_the_middle_of_a_write_loses_it_and_says_so() -> None:
+def test_a_loop_that_ends_in_the_middle_of_a_write_loses_it_and_says_so() -> None:
     noted = Noted(every=0.01)
 
-    noted.store.holds = asyncio.Event()
-    noted.activity.note("a")
-    await noted.store.comes()
+    async def begin_to_write() -> None:
+        noted.store.holds = asyncio.Event()
+        noted.activity.note("a")
+        await noted.store.comes()
+
+    asyncio.run(begin_to_write())
     assert noted.lost("failed") == 1
 
 
@@ -309,22 +282,21 @@ def test_what_a_loop_that_ended_had_noted_is_written_by_the_next() -> None:
     asyncio.run(use("a"))
     asyncio.run(use("b"))
     asyncio.run(noted.activity.aclose())
-    (batch,) = noted.store.batches
-    assert set(batch) == {"a", "b"}
+    assert noted.store.sessions == [{"a", "b"}]
 
 
 def test_loops_of_several_threads_note_and_write_together() -> None:
-    store = Written()
-    authority = authority_of(store=store)
+    world = World(store=Written, sources=[])
     tokens: list[str] = []
 
     async def log_in() -> None:
-        tokens.extend([(await authority.issue(Session(user_id=str(user)))).token for user in range(50)])
+        tokens.extend([await world.token(str(user)) for user in range(50)])
+        world.clock.advance(1)
 
     async def use() -> None:
         for token in tokens:
-            await accepted(authority, token)
-            await authority.parts.activity.aclose()
+            assert await world.reason(token) is None
+            await world.authority.parts.activity.aclose()
 
     asyncio.run(log_in())
     threads = [threading.Thread(target=lambda: asyncio.run(use())) for _ in range(4)]
@@ -332,15 +304,15 @@ def test_loops_of_several_threads_note_and_write_together() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    asyncio.run(authority.aclose())
-    assert {session_id for batch in store.batches for session_id in batch} == set(store._rows)
-    assert all(row.last_activity_at > row.created_at for row in store._rows.values())
+    asyncio.run(world.authority.aclose())
+    assert set().union(*world.store.sessions) == set(world.store._rows)
+    assert all(row.last_activity_at > row.created_at for row in world.store._rows.values())
 
 
 async def test_nothing_keeps_a_loop_or_an_authority_alive() -> None:
-    noted = Noted()
+    noted, tasks = Noted(), asyncio.all_tasks()
     noted.activity.note("a")
-    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert asyncio.all_tasks() == tasks
     activity = weakref.ref(noted.activity)
     del noted
     gc.collect()
@@ -374,11 +346,11 @@ if child == 0:
     assert noted.store.batches == [], noted.store.batches
     asyncio.run(use("child"))
     asyncio.run(noted.activity.aclose())
-    assert [set(batch) for batch in noted.store.batches] == [{"child"}]
+    assert noted.store.sessions == [{"child"}]
     os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 asyncio.run(noted.activity.aclose())
-assert [set(batch) for batch in noted.store.batches] == [{"parent"}]
+assert noted.store.sessions == [{"parent"}]
 """
 
 
@@ -394,79 +366,35 @@ def test_a_forked_child_writes_nothing_of_its_parents() -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-async def test_lifespan_writes_what_waits_before_the_app_shuts_down() -> None:
-    store = Written()
-    authority = authority_of(store=store)
-    seen_by_the_app: list[int] = []
+async def test_lifespan_writes_the_notes_before_the_app_shuts_down() -> None:
+    world = World(store=Written)
+    written_at_shutdown: list[int] = []
 
     async def inner(_scope: Any, receive: Any, send: Any) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        seen_by_the_app.append(len(store.batches))
+        written_at_shutdown.append(len(world.store.batches))
         await send({"type": "lifespan.shutdown.complete"})
-
-    app = JWTSessionMiddleware(inner, authority=authority)
-    messages = ["lifespan.startup", "lifespan.shutdown"]
 
     async def receive() -> Message:
         if messages[0] == "lifespan.shutdown":
-            await accepted(authority, (await authority.issue(Session(user_id="7"))).token)
+            assert await world.reason(await world.token()) is None
         return {"type": messages.pop(0)}
 
-    async def send(_: Message) -> None:
-        pass
+    messages = ["lifespan.startup", "lifespan.shutdown"]
+    world.guard(inner)
+    await world.send({"type": "lifespan"}, receive)
+    assert written_at_shutdown == [1]
 
-    await app({"type": "lifespan"}, receive, send)
-    assert seen_by_the_app == [1]
 
-
-async def test_revoked_while_its_activity_waits_stays_revoked() -> None:
+async def test_a_session_that_is_revoked_while_its_activity_waits_stays_revoked() -> None:
     """200 sessions that are used and revoked, here or elsewhere, before their activity is written, or meanwhile."""
-
-    store = Written()
-    authority = authority_of(store=store)
-    tokens = [await authority.issue(Session(user_id="7")) for _ in range(200)]
-    for number, issued in enumerate(tokens):
-        await accepted(authority, issued.token)
-        revoking = (authority if number % 2 else store).revoke(issued.session_id)
-        await asyncio.gather(*([authority.parts.activity.aclose(), revoking][:: 1 if number % 3 else -1]))
-    assert not any(row.is_active for row in store._rows.values())
-    assert await authority.sessions_of("7") == []
-    await authority.aclose()
-
-
-async def test_purging_keeps_what_the_settings_may_need() -> None:
-    clock = FakeClock()
-    store = MemorySessionStore(clock=clock)
-    authority = authority_of(store=store, clock=clock, window=timedelta(days=7))
-    issued = await authority.issue(Session(user_id="7"))
-    await authority.issue(Session(user_id="8"))
-    await authority.revoke(issued.session_id)
-    await authority.revoke_user("7")
-    clock.advance(timedelta(days=7, seconds=29).total_seconds())
-    assert await authority.purge(expired=timedelta(0)) == (0, 0)
-    clock.advance(3)
-    assert await authority.purge(expired=timedelta(0)) == (1, 1)
-    assert await authority.purge() == (0, 0)
-    clock.advance(timedelta(days=7).total_seconds())
-    assert await authority.purge() == (1, 0)
-    await authority.aclose()
-
-
-async def test_marks_and_revoked_rows_stay_while_tokens_without_iat_are_adopted() -> None:
-    """Nobody knows how long such a token lives, and what is deleted would revive it."""
-
-    clock = FakeClock()
-    store = MemorySessionStore(clock=clock)
-    authority = authority_of(store=store, clock=clock, adoption=Adoption(iat_required=False, sessions="marks"))
-    issued = await authority.issue(Session(user_id="7"))
-    await authority.revoke(issued.session_id)
-    await authority.revoke_user("7")
-    clock.advance(timedelta(days=700).total_seconds())
-    assert await authority.purge() == (0, 0)
-    await authority.aclose()
-
-
-def test_purging_needs_a_store() -> None:
-    with pytest.raises(ConfigError, match="only with a store"):
-        asyncio.run(authority_of().purge())
+    world = World(store=Written)
+    for number in range(200):
+        token, session_id = await world.log_in(email="x")
+        assert await world.reason(token) is None
+        revoking = (world.authority if number % 2 else world.store).revoke(session_id)
+        await asyncio.gather(*([world.authority.parts.activity.aclose(), revoking][:: 1 if number % 3 else -1]))
+    assert not any(row.is_active for row in world.store._rows.values())
+    assert await world.authority.sessions_of("1") == []
+    await world.authority.aclose()

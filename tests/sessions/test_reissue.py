@@ -288,8 +288,8 @@ async def test_the_check_before_a_reissue_joins_no_query_that_left_earlier() -> 
             await self.go.wait()
             return statuses
 
-    store = Held()
-    world = World(reissue=True, store=store)
+    world = World(reissue=True, store=Held)
+    store = world.store
 
     async def revoked_meanwhile(scope: Scope, receive: Receive, send: Send) -> None:
         world.clock.advance(5)  # max_staleness: the next request asks the store
@@ -361,8 +361,8 @@ class Lagging(MemorySessionStore):
         return await super().replace_token(session_id, **values)
 
 
-@pytest.mark.parametrize("store", [Broken(), Lagging()])
-async def test_where_the_update_fails_the_response_goes_out_without_a_cookie(store: Any) -> None:
+@pytest.mark.parametrize("store", [Broken, Lagging])
+async def test_where_the_update_fails_the_response_goes_out_without_a_cookie(store: type[MemorySessionStore]) -> None:
     world = World(reissue=True, store=store)
     response = await world.get(await world.old())
     assert (response.status_code, response.text, cookie_of(response)) == (200, "ok", None)
@@ -374,7 +374,7 @@ async def test_a_response_waits_for_its_cookie_no_longer_than_for_a_lookup() -> 
         async def replace_token(self, session_id: str, **values: Any) -> bool:
             return await asyncio.get_running_loop().create_future() is None
 
-    world = World(reissue=True, store=Hanging(), lookups=LookupLimits(timeout=timedelta(seconds=1)))
+    world = World(reissue=True, store=Hanging, lookups=LookupLimits(timeout=timedelta(seconds=1)))
     response = await world.get(await world.old())
     assert (response.status_code, response.text, cookie_of(response)) == (200, "ok", None)
 
@@ -453,11 +453,10 @@ async def test_parallel_requests_of_one_session_write_its_row_once() -> None:
             await asyncio.sleep(0.01)
             return await super().replace_token(session_id, **values)
 
-    store = Counting()
-    world = World(reissue=True, store=store)
+    world = World(reissue=True, store=Counting)
     old = await world.old()
     responses = await asyncio.gather(*(world.get(old) for _ in range(20)))
-    assert sum(cookie_of(response) is not None for response in responses) == store.written == 1
+    assert sum(cookie_of(response) is not None for response in responses) == world.store.written == 1
 
 
 async def test_a_release_moment_updates_two_rows_at_a_time() -> None:
@@ -471,12 +470,11 @@ async def test_a_release_moment_updates_two_rows_at_a_time() -> None:
             self.inside -= 1
             return await super().replace_token(session_id, **values)
 
-    store = Crowded()
-    world = World(reissue=True, store=store)
+    world = World(reissue=True, store=Crowded)
     olds = [await world.old() for _ in range(30)]
     responses = await asyncio.gather(*(world.get(old) for old in olds))
     assert all(cookie_of(response) is not None for response in responses)
-    assert store.most == 2
+    assert world.store.most == 2
 
 
 async def test_the_outcome_shows_no_claims_of_a_reissue_in_its_repr() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jwt_middleware.counters import Counters
 from jwt_middleware.testing import client
 
 
@@ -95,10 +96,15 @@ def foreign_token(secret: bytes, claims: Mapping[str, Any]) -> str:
     return (signing_input + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
-def counts(authority: Any, metric: str, *, zeros: bool = False) -> dict[tuple[str, ...], int]:
+def counted(counters: Counters, metric: str, *, zeros: bool = False) -> dict[tuple[str, ...], int]:
     """The series of one counter, attribute values to count; by default those that are not zero."""
     return {
         tuple(value for _, value in attributes): count
-        for name, attributes, count in authority.parts.counters.series()
+        for name, attributes, count in counters.series()
         if name.name.endswith(metric) and (count or zeros)
     }
+
+
+def counts(authority: Any, metric: str, *, zeros: bool = False) -> dict[tuple[str, ...], int]:
+    """The same of an authority."""
+    return counted(authority.parts.counters, metric, zeros=zeros)

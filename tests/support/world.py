@@ -13,7 +13,9 @@ from hashlib import sha256
 from typing import Annotated, Any
 
 import httpx
-from starlette.types import ASGIApp, Message, Receive, Scope
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwt_middleware import (
     Claim,
@@ -143,11 +145,12 @@ class Users:
 class World:
     """A deployment: its clock, its users, its store, an authority, and an app behind the middleware.
 
-    By default a store in memory and ``users`` as a source of the claim ``email``.
+    By default there is a store, and ``users`` is a source of the claim ``email``.
 
     Args:
         cls: The session class.
         app: Makes the app from the authority; by default it is ``echo``, which answers 200 with ``headers``.
+        store: By default one in memory; a class is called with the world's clock.
         settings: Keyword arguments of :class:`JWTSessionMiddleware` and of :func:`authority_of`.
     """
 
@@ -157,6 +160,7 @@ class World:
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
         app: Callable[[Any], ASGIApp] | None = None,
+        store: Any = MemorySessionStore,
         **settings: Any,
     ) -> None:
         self.clock = settings.setdefault("clock", FakeClock())
@@ -164,12 +168,11 @@ class World:
         self.recorder = Recorder()
         self.echo = Echo(headers)
         middleware = {name: settings.pop(name) for name in MIDDLEWARE & settings.keys()}
-        settings.setdefault("store", MemorySessionStore(clock=self.clock))
         settings.setdefault("sources", [self.users.source])
         settings.setdefault("lookups", PATIENT)
         settings["observers"] = [self.recorder, *settings.get("observers", ())]
-        self.store = settings["store"]
-        self.authority = authority_of(cls, **settings)
+        self.store = store(clock=self.clock) if isinstance(store, type) else store
+        self.authority = authority_of(cls, store=self.store, **settings)
         self.app: ASGIApp
         self.guard(self.echo if app is None else app(self.authority), **middleware)
 
@@ -177,6 +180,21 @@ class World:
         """Put another app behind the middleware; ``world.app`` wraps it from now on."""
         self.app = JWTSessionMiddleware(app, authority=self.authority, **settings)
         return self.app
+
+    def with_login(self, session: Any = ADA) -> None:
+        """``/login`` starts this session, ``/logout`` ends the request's; every other path is guarded and echoes."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            response = Response()
+            if scope["path"] == "/login":
+                await self.authority.start(response, session)
+            elif scope["path"] == "/logout":
+                await self.authority.end(response, Request(scope))
+            else:
+                return await self.echo(scope, receive, send)
+            return await response(scope, receive, send)
+
+        self.guard(app, public=["/login", "/logout"])
 
     async def log_in(self, user_id: str = "1", **claims: Any) -> tuple[str, str]:
         """A token of today's payload, and the id of its session."""
