@@ -1,4 +1,7 @@
-"""The end of the path: what was decided about a request is counted, put into one Outcome and shown to observers."""
+"""The names of metrics, attributes, log events and spans: code, tests, dashboards and documentation share them.
+
+They are part of the public API, because dashboards and alerts depend on them.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 SCOPE: Final = "jwt_middleware"
+"""OpenTelemetry's instrumentation scope, and the prefix of every name."""
+Kind = Literal["counter", "gauge", "histogram"]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One instrument: its full name, kind, unit, the keys of its attributes, and the question it answers."""
+    """One instrument: its full name, kind, unit, the keys of its attributes, and what it counts or shows."""
 
     name: str
-    kind: Literal["counter", "gauge", "histogram"]
+    kind: Kind
     unit: str
     attributes: tuple[str, ...]
     description: str
@@ -43,18 +48,12 @@ LOOKUP_WAITERS: Final = f"{SCOPE}.lookup.waiters"
 LOOKUP_KEY_COUNT: Final = f"{SCOPE}.lookup.keys"
 
 
-def _metric(
-    name: str, kind: Literal["counter", "gauge", "histogram"], unit: str, attributes: tuple[str, ...], description: str
-) -> Metric:
+def _metric(name: str, kind: Kind, unit: str, attributes: tuple[str, ...], description: str) -> Metric:
     return Metric(f"{SCOPE}.{name}", kind, unit, attributes, description)
 
 
 REQUESTS: Final = _metric(
-    "requests",
-    "counter",
-    "{request}",
-    (RESULT, ERROR_TYPE, PAYLOAD_VERSION, MINTED),
-    "Requests by what was decided about them.",
+    "requests", "counter", "{request}", (RESULT, ERROR_TYPE, PAYLOAD_VERSION, MINTED), "Requests by their result."
 )
 FALLBACKS: Final = _metric(
     "fallbacks",
@@ -68,7 +67,7 @@ FALLBACK_CLAIMS: Final = _metric(
     "counter",
     "{claim}",
     (CLAIM, SOURCE, OUTCOME),
-    "Missing claims by what filled them and how the attempt ended.",
+    "Missing claims by the source that filled them and by outcome.",
 )
 TOKENS_ISSUED: Final = _metric(
     "tokens.issued",
@@ -78,34 +77,34 @@ TOKENS_ISSUED: Final = _metric(
     "Tokens minted here, by payload version and trigger.",
 )
 ADOPTIONS: Final = _metric(
-    "adoptions", "counter", "{request}", (RULE,), "Requests that needed a lenience of the adoption, by its rule."
+    "adoptions", "counter", "{request}", (RULE,), "Requests accepted only by a rule of the adoption, by that rule."
 )
 VERIFICATIONS: Final = _metric(
-    "verifications", "counter", "{token}", (KEY_ID,), "Signatures that were verified, by key: misses of the cache."
+    "verifications", "counter", "{token}", (KEY_ID,), "Signatures verified after a cache miss, by key."
 )
 LOOKUPS: Final = _metric(
-    "lookups", "counter", "{lookup}", (LOOKUP, OUTCOME), "Queries for missing claims or session states."
+    "lookups", "counter", "{lookup}", (LOOKUP, OUTCOME), "Queries for missing claims or session statuses, by outcome."
 )
-LOOKUP_KEYS: Final = _metric("lookup.keys", "counter", "{key}", (LOOKUP,), "Keys these queries asked for.")
+LOOKUP_KEYS: Final = _metric("lookup.keys", "counter", "{key}", (LOOKUP,), "Keys that these queries asked for.")
 LOOKUP_DURATION: Final = _metric("lookup.duration", "histogram", "s", (LOOKUP,), "Duration of one query.")
 DURATION_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 """Seconds; those of ``db.client.operation.duration`` (OpenTelemetry semantic conventions)."""
 LOOKUP_WAITING: Final = _metric("lookup.waiting", "gauge", "{request}", (LOOKUP,), "Requests waiting for a query now.")
 LOOKUP_BREAKER_OPEN: Final = _metric(
-    "lookup.breaker.open", "gauge", "", (LOOKUP,), "1 while the breaker keeps queries from a failing database, else 0."
+    "lookup.breaker.open", "gauge", "", (LOOKUP,), "1 while the circuit breaker blocks queries to a failing database."
 )
 REVOCATION_STALE: Final = _metric(
-    "revocation.stale", "counter", "{request}", (), "Requests passed on a session state older than max_staleness."
+    "revocation.stale", "counter", "{request}", (), "Requests accepted on a session status older than max_staleness."
 )
 SESSIONS_REVOCATIONS: Final = _metric(
-    "sessions.revocations", "counter", "{session}", (REVOCATION_SCOPE,), "Revocations asked for here, by their reach."
+    "sessions.revocations", "counter", "{session}", (REVOCATION_SCOPE,), "Revocations requested here, by scope."
 )
 PAYLOAD_SUPERSEDED: Final = _metric(
     "payload.superseded_timestamp",
     "gauge",
     "s",
     (PAYLOAD_VERSION,),
-    "From this moment on nobody may mint this older payload.",
+    "From this moment on no issuer may mint this older payload.",
 )
 PAYLOAD_LAST_MINTED: Final = _metric(
     "payload.last_minted_timestamp",
@@ -121,48 +120,26 @@ PAYLOAD_LAST_EXPIRY: Final = _metric(
     (PAYLOAD_VERSION,),
     "Latest exp of this payload, minted or verified here.",
 )
-TOKEN_MAX_LIFETIME: Final = _metric("token.max_lifetime", "gauge", "s", (), "Longest token lifetime that is accepted.")
+TOKEN_MAX_LIFETIME: Final = _metric("token.max_lifetime", "gauge", "s", (), "Longest accepted token lifetime.")
 PAYLOAD_INFO: Final = _metric(
     "payload.info",
     "gauge",
     "",
     (PAYLOAD_VERSION, PAYLOAD_MINTS),
-    "Always 1: the payload version this process reads, and the one it mints.",
+    "Always 1: the payload versions that this process reads and mints.",
 )
 CACHE_ENTRIES: Final = _metric("cache.entries", "gauge", "{entry}", (CACHE,), "Entries of each cache.")
 TELEMETRY_DROPPED: Final = _metric(
-    "telemetry.dropped", "counter", "{event}", (EVENT, DROP_REASON), "Signals that were lost, by event and reason."
+    "telemetry.dropped", "counter", "{event}", (EVENT, DROP_REASON), "Lost signals by event and reason."
 )
 JWKS_FETCHES: Final = _metric(
-    "jwks.fetches", "counter", "{fetch}", (OUTCOME,), "Fetches of the remote key set, by how they ended."
+    "jwks.fetches", "counter", "{fetch}", (OUTCOME,), "Fetches of the remote key set, by their outcome."
 )
 JWKS_LAST_SUCCESS: Final = _metric(
-    "jwks.last_success_timestamp", "gauge", "s", (), "When the key set in use began to be fetched."
+    "jwks.last_success_timestamp", "gauge", "s", (), "When the fetch of the current key set began."
 )
-METRICS: Final = (
-    REQUESTS,
-    FALLBACKS,
-    FALLBACK_CLAIMS,
-    TOKENS_ISSUED,
-    ADOPTIONS,
-    VERIFICATIONS,
-    LOOKUPS,
-    LOOKUP_KEYS,
-    LOOKUP_DURATION,
-    LOOKUP_WAITING,
-    LOOKUP_BREAKER_OPEN,
-    REVOCATION_STALE,
-    SESSIONS_REVOCATIONS,
-    PAYLOAD_SUPERSEDED,
-    PAYLOAD_LAST_MINTED,
-    PAYLOAD_LAST_EXPIRY,
-    TOKEN_MAX_LIFETIME,
-    PAYLOAD_INFO,
-    CACHE_ENTRIES,
-    TELEMETRY_DROPPED,
-    JWKS_FETCHES,
-    JWKS_LAST_SUCCESS,
-)
+METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""Every metric above."""
 EVENT_FALLBACK: Final = f"{SCOPE}.fallback"
 EVENT_REFUSED: Final = f"{SCOPE}.refused"
 EVENT_LOOKUP_FAILED: Final = f"{SCOPE}.lookup_failed"

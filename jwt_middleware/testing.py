@@ -1,4 +1,4 @@
-"""What apps use in their own tests: a client that speaks https, and tokens as an older release minted them."""
+"""Helpers for the tests of an app: an https client, a login without a page, and tokens of an earlier release."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from .types import S
 
 try:
     import httpx
-except ModuleNotFoundError as missing:
-    raise ImportError("jwt_middleware.testing needs httpx: pip install 'asgi-jwt-middleware[testing]'") from missing
+except ModuleNotFoundError as error:
+    raise ImportError("jwt_middleware.testing needs httpx; run pip install 'asgi-jwt-middleware[testing]'") from error
 
 
 def client(app: ASGIApp, **settings: Any) -> httpx.AsyncClient:
-    """A client for an ASGI app in process, over https, so that a Secure cookie comes back.
+    """An HTTP client that calls the app in process, over https, so that it returns Secure cookies.
 
     Args:
-        app: Errors it raises reach the test.
-        settings: Of ``httpx.AsyncClient``.
+        app: The app. Its exceptions reach the test.
+        settings: Other arguments of ``httpx.AsyncClient``.
     """
     return httpx.AsyncClient(
         **{"transport": httpx.ASGITransport(app=app), "base_url": "https://testserver", **settings}
@@ -32,10 +32,10 @@ def client(app: ASGIApp, **settings: Any) -> httpx.AsyncClient:
 
 
 async def log_in(http: httpx.AsyncClient, authority: SessionAuthority[S], session: S) -> None:
-    """Give the client a cookie for the session, as ``authority.start`` would: a later log-in or log-out replaces it."""
+    """Give the client a session cookie, as ``authority.start`` does; a later login or logout replaces it."""
     issued = await authority.issue(session)
     host = http.base_url.host
-    domain = host if "." in host else f"{host}.local"  # as http.cookiejar names a host without a dot
+    domain = host if "." in host else f"{host}.local"  # http.cookiejar's name of a host without a dot
     http.cookies.set(authority.cookie.name, issued.token, domain=domain)
 
 
@@ -47,18 +47,18 @@ def old_token(
     age: timedelta = timedelta(0),
     **envelope: Any,
 ) -> str:
-    """A token with just these claims, signed with the authority's key: what an older release has in the wild.
+    """A token as an earlier release minted it: exactly these claims, signed with the authority's key.
 
     Args:
-        authority: Whose key signs.
+        authority: The authority whose key signs.
         claims: The payload of that release, by wire name.
-        version: The payload version it wrote; None: none, as before versions were invented.
-        age: How long ago it was minted.
-        envelope: Overrides of ``iat``, ``exp``, ``sid``, ``auth_time``; None leaves one out. Also claims that the
-            session class does not have, where that is what the test is about.
+        version: The payload version in the token; None writes no version claim.
+        age: The time since it was minted.
+        envelope: Values for ``iat``, ``exp``, ``sid`` and ``auth_time``; None omits the claim. Other claims that the
+            session class does not have are accepted here too.
 
     Raises:
-        ConfigError: A claim that neither the session class nor an upgrade step can know: a slip of the pen.
+        ConfigError: The session class and its upgrade steps do not use a claim of ``claims``: a typo.
     """
     refuse_numbers(age=age)
     authority.schema.refuse_unknown(claims, version or 1)

@@ -1,8 +1,8 @@
-"""Session administration to mount: one app for administrators, one for a user's own devices, on the same parts.
+"""Session administration, as two apps to mount: one for administrators, one for each user's own devices.
 
-Every route answers JSON, or a plain page where HTML is preferred::
+Every route returns JSON, or a plain page if the client prefers HTML::
 
-    Mount("/admin/sessions", SessionAdmin(authority, allow=…))    # who may, is asked on every request
+    Mount("/admin/sessions", SessionAdmin(authority, allow=…))    # allow= is called on every request
     Mount("/devices", MyDevices(authority))
 """
 

@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: by a session that the store says now is active, and by the app's own function."""
+"""Access control: the store confirms the session of each request, then the app's own ``allow`` decides."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ..tokens.jws import adopted_session_id, digest
 from ..types import RawToken, S, TokenInfo
 
 Allow = Callable[[Request, S], Awaitable[bool] | bool]
-"""Whether a session may administrate; only True allows, an exception denies."""
+"""True if the session may administrate. Any other result, and an exception, denies."""
 _logger: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visitor(Generic[S]):
-    """Whose request it is."""
+    """The session of one request, confirmed by the store."""
 
     session: S = field(repr=False)
     token: TokenInfo
@@ -32,36 +32,36 @@ class Visitor(Generic[S]):
 
     @property
     def session_id(self) -> str:
-        """What the store knows the session by, also where the token has no ``sid``."""
+        """The id of the session's row, also for an adopted token without ``sid``."""
         return self.token.session_id or adopted_session_id(digest(self.raw.value))
 
 
 async def visitor_of(authority: SessionAuthority[S], request: Request) -> Visitor[S]:
-    """The request's session, after an uncached check.
+    """Check the request's session against the store, past every cache.
 
     Raises:
-        Refusal: There is none, the authority's middleware did not read it, it ended, or the store cannot say.
+        Refusal: There is no session, another authority read it, it ended, or the store is down.
     """
     if request.scope.get(DECIDED, (None,))[0] is not authority:
         raise Refusal(Reason.TOKEN_MISSING)
     session = authority.session(request)
     raw = authority.transport.read(request.scope["headers"]).raw
-    if raw is None:
+    if raw is None:  # something between the middleware and this app removed the headers
         raise Refusal(Reason.TOKEN_MISSING)
     await authority.check(raw, fresh=True)
     user_id = str(getattr(session, authority.schema.subject_attribute))
     return Visitor(session=session, token=request.scope["state"]["token"], raw=raw, user_id=user_id)
 
 
-async def allowed(allow: Allow[S], request: Request, visitor: Visitor[Any]) -> bool:
-    """Ask the app. A claim that a default stands in for grants nothing, so such a session is not asked about."""
+async def is_allowed(allow: Allow[S], request: Request, visitor: Visitor[Any]) -> bool:
+    """Call the app's ``allow``, unless a default filled a claim: a right must not come from a default."""
     if any(filled.source == "default" for filled in visitor.token.filled):
         return False
     try:
-        said = allow(request, visitor.session)
-        if inspect.isawaitable(said):
-            said = await said
-    except Exception as error:  # the app's own code; its text may quote the session
-        _logger.warning("allow= of SessionAdmin raised %s, which denies", type(error).__name__)
+        result = allow(request, visitor.session)
+        if inspect.isawaitable(result):
+            result = await result
+    except Exception as error:  # the app's own code; the text of its exception may quote the session
+        _logger.warning("allow= of SessionAdmin raised %s; the request is denied", type(error).__name__)
         return False
-    return said is True
+    return result is True

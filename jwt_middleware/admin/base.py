@@ -1,10 +1,11 @@
-"""What both apps are made of: routes that only a checked session reaches, one stylesheet, one way to fail."""
+"""The base of both apps: routes behind a session check, confirmation before a revocation, one error handler."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Generic
 
+from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,16 +17,17 @@ from ..authority import SessionAuthority
 from ..errors import ConfigError, Refusal, Unavailable
 from ..types import S
 from .access import Visitor, visitor_of
-from .forms import FORM_TOKEN, fields_of, form_token
-from .html import STYLE, button, document, tag, together
-from .responses import answer, html, prefers_html, problem, secured, turned_away
+from .forms import FORM_TOKEN, form_token
+from .html import STYLE, button, document, join, tag
+from .pagination import SessionPage, cursor_after, cursor_of, limit_of, split
+from .responses import error_response, html, prefers_html, problem, respond, with_security_headers
 
 Links = Sequence[tuple[str, str]]
 Handler = Callable[[Request, Visitor[S]], Awaitable[Response]]
 
 
 class Mountable(Generic[S]):
-    """An ASGI app below the authority's middleware. Its links are relative: they hold under any ``root_path``.
+    """An ASGI app below the authority's middleware. Its links are relative, so it works under any ``root_path``.
 
     Raises:
         ConfigError: The authority has no store.
@@ -35,59 +37,68 @@ class Mountable(Generic[S]):
 
     def __init__(self, authority: SessionAuthority[S], routes: Sequence[tuple[str, str, Handler[S]]]) -> None:
         if authority.parts.revocation is None:
-            raise ConfigError("sessions can be listed and revoked only with a store: SessionAuthority(store=…)")
+            raise ConfigError(f"{type(self).__name__} needs a session store; use SessionAuthority(store=…)")
         self._authority: Final = authority
         self._app: Final = Starlette(
             routes=[
                 Route("/style.css", _style),
                 *(Route(path, self._guarded(handler), methods=[method]) for method, path, handler in routes),
             ],
-            exception_handlers={HTTPException: turned_away, Refusal: turned_away, Unavailable: turned_away},
+            exception_handlers={HTTPException: error_response, Refusal: error_response, Unavailable: error_response},
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, secured(send) if scope["type"] == "http" else send)
+        await self._app(scope, receive, with_security_headers(send) if scope["type"] == "http" else send)
 
-    async def _admit(self, request: Request, visitor: Visitor[S]) -> None:
-        """Raise ``HTTPException(403)`` for who may not."""
+    async def _authorize(self, request: Request, visitor: Visitor[S]) -> None:
+        """Raise ``HTTPException(403)`` if the visitor may not use this app."""
 
     def _guarded(self, handler: Handler[S]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             visitor = await visitor_of(self._authority, request)
-            await self._admit(request, visitor)
+            await self._authorize(request, visitor)
             return await handler(request, visitor)
 
         return endpoint
 
-    def _fields(self, visitor: Visitor[S]) -> dict[str, str]:
-        """What every form of a page carries."""
+    def _hidden_fields(self, visitor: Visitor[S]) -> dict[str, str]:
+        """The fields of every form."""
         return {FORM_TOKEN: form_token(self._authority, visitor)}
 
-    async def _posted(self, request: Request, visitor: Visitor[S]) -> dict[str, str]:
-        return await fields_of(request, self._authority, visitor)
+    def _document(self, title: str, *body: object) -> Markup:
+        return document(title, *body, links=self.links)
 
-    def _unconfirmed(
-        self, request: Request, visitor: Visitor[S], fields: dict[str, str], question: str, about: object
+    async def _session_page(self, request: Request, user_id: str, visitor: Visitor[S]) -> SessionPage:
+        """One page of a user's sessions, the latest activity first."""
+        limit = limit_of(request)
+        records = await self._authority.sessions_of(user_id, limit=limit + 1, after=cursor_of(request))
+        shown, last = split(records, limit)
+        next_after = None if last is None else cursor_after(last)
+        return SessionPage(records=shown, next_after=next_after, current=visitor.session_id)
+
+    def _confirmation(
+        self, request: Request, visitor: Visitor[S], fields: Mapping[str, str], question: str, about: object
     ) -> Response | None:
-        """The page that asks, or None where the answer is there."""
-        if fields.pop("confirm", "") == "yes":
+        """The response that asks for confirmation; None if the request confirms."""
+        if fields.get("confirm") == "yes":
             return None
         if not prefers_html(request):
-            return problem(request, 400, 'Nothing was revoked: say "confirm": true.')
-        asked: dict[str, str] = {name: fields[name] for name in ("session_id", "user_id") if name in fields}
-        confirmed: dict[str, str] = {**asked, **self._fields(visitor), "confirm": "yes"}
+            return problem(request, 400, 'Nothing was revoked: add "confirm": true.')
+        target = {name: fields[name] for name in ("session_id", "user_id") if name in fields}
+        confirmed = {**target, **self._hidden_fields(visitor), "confirm": "yes"}
         action = request.url.path.rpartition("/")[2]
-        body = (tag("p", about), button(action, "Yes, revoke", "", confirmed), tag("p", tag("a", "No", href="./")))
-        return html(document(question, *body, links=self.links), 200)
+        body = (tag("p", about), button(action, "Yes, revoke", confirmed), tag("p", tag("a", "No", href="./")))
+        return html(self._document(question, *body), 200)
 
-    def _done(self, request: Request, what: str, text: str) -> Response:
-        page = together(tag("p", text, role="status"), tag("p", tag("a", "Go on", href="./")))
-        return answer(request, {"revoked": what}, lambda: document("Revoked", page, links=self.links))
+    def _revoked(self, request: Request, scope: str, text: str) -> Response:
+        """The response after a revocation; ``scope`` is what was revoked."""
+        page = join(tag("p", text, role="status"), tag("p", tag("a", "Continue", href="./")))
+        return respond(request, {"revoked": scope}, lambda: self._document("Revoked", page))
 
-    async def _revoke_one(self, request: Request, fields: dict[str, str], user_id: str | None) -> Response:
+    async def _revoke_one(self, request: Request, fields: Mapping[str, str], user_id: str | None) -> Response:
         if not await self._authority.revoke(fields.get("session_id", ""), user_id=user_id):
             raise HTTPException(404, "There is no such active session.")
-        return self._done(request, "session", "The session is revoked.")
+        return self._revoked(request, "session", "The session is revoked.")
 
 
 async def _style(request: Request) -> Response:

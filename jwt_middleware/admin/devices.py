@@ -1,7 +1,8 @@
-"""For everybody: my devices. Whatever is read or revoked here is the asking user's, by the statement itself."""
+"""My devices: each user lists and revokes their own sessions, and every statement carries that user's id."""
 
 from __future__ import annotations
 
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,13 +11,14 @@ from ..authority import SessionAuthority
 from ..types import S
 from .access import Visitor
 from .base import Mountable
-from .html import Html, button, document
-from .pagination import Forms, asked_of, cursor_after, cursor_of, cut, facts_of, limit_of, pager, sessions_table
-from .responses import answer
+from .forms import fields_of
+from .html import button
+from .pagination import pager
+from .responses import respond
 
 
 class MyDevices(Mountable[S]):
-    """``Mount("/devices", MyDevices(authority))``, inside of the middleware: a user's own sessions.
+    """``Mount("/devices", MyDevices(authority))``, inside the middleware: the sessions of the request's user.
 
     Raises:
         ConfigError: The authority has no store.
@@ -28,47 +30,40 @@ class MyDevices(Mountable[S]):
         super().__init__(
             authority,
             [
-                ("GET", "/", self._mine),
+                ("GET", "/", self._list),
                 ("POST", "/revoke-session", self._revoke_session),
                 ("POST", "/revoke-others", self._revoke_others),
             ],
         )
 
-    async def _mine(self, request: Request, visitor: Visitor[S]) -> Response:
-        limit, asked = limit_of(request), asked_of(request, "limit", "after")
-        found = await self._authority.sessions_of(visitor.user_id, limit=limit + 1, after=cursor_of(request))
-        records, last = cut(found, limit)
-        next_after = None if last is None else cursor_after(last)
-        current = visitor.session_id
+    async def _list(self, request: Request, visitor: Visitor[S]) -> Response:
+        sessions = await self._session_page(request, visitor.user_id, visitor)
 
-        def page() -> Html:
-            fields = self._fields(visitor)
-            forms = Forms(action="revoke-session", fields=fields)
-            return document(
+        def page() -> Markup:
+            fields = self._hidden_fields(visitor)
+            return self._document(
                 "My devices",
-                sessions_table("Where you are logged in", records, forms, current=current),
-                pager("./", asked, next_after),
-                button("revoke-others", "Log out on all other devices", "", fields),
-                links=self.links,
+                sessions.table("Where you are logged in", fields),
+                pager("./", request, sessions.next_after),
+                button("revoke-others", "Log out on all other devices", fields),
             )
 
-        facts = [facts_of(record, current=current) for record in records]
-        return answer(request, {"sessions": facts, "next": next_after}, page)
+        return respond(request, {"sessions": sessions.facts, "next": sessions.next_after}, page)
 
     async def _revoke_session(self, request: Request, visitor: Visitor[S]) -> Response:
-        fields = await self._posted(request, visitor)
-        here = fields.get("session_id") == visitor.session_id
-        about = "You are logged out here." if here else "That device is logged out."
-        asking = self._unconfirmed(request, visitor, fields, "Log out on this device?", about)
-        return asking or await self._revoke_one(request, fields, visitor.user_id)
+        fields = await fields_of(request, self._authority, visitor)
+        own = fields.get("session_id") == visitor.session_id
+        about = "You are logged out here." if own else "That device is logged out."
+        confirmation = self._confirmation(request, visitor, fields, "Log out on this device?", about)
+        return confirmation or await self._revoke_one(request, fields, visitor.user_id)
 
     async def _revoke_others(self, request: Request, visitor: Visitor[S]) -> Response:
-        fields = await self._posted(request, visitor)
-        if visitor.token.session_id is None:
+        fields = await fields_of(request, self._authority, visitor)
+        if visitor.token.session_id is None:  # without a row there is nothing to keep, and it would end too
             raise HTTPException(409, "This session is older than the list of sessions. Log in again first.")
         about = "You stay logged in here."
-        asking = self._unconfirmed(request, visitor, fields, "Log out on all other devices?", about)
-        if asking is not None:
-            return asking
+        confirmation = self._confirmation(request, visitor, fields, "Log out on all other devices?", about)
+        if confirmation is not None:
+            return confirmation
         await self._authority.revoke_user(visitor.user_id, keep=visitor.session_id)
-        return self._done(request, "others", "All other devices are logged out.")
+        return self._revoked(request, "others", "All other devices are logged out.")

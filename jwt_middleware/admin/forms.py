@@ -1,7 +1,7 @@
-"""What a POST carries: JSON, or a form with a token of the session it was made for.
+"""Bodies of POST requests: JSON, or a form with a token that is bound to the session.
 
-The middleware turns cross-site requests with the cookie away before they come here; the token is the second lock.
-JSON needs none: another site cannot send that content type without asking first (Fetch, CORS-safelisted headers).
+The middleware refuses cross-site requests with the cookie before they arrive here; the token is the second defence.
+JSON needs none: for that content type a browser asks this site first (Fetch, CORS-safelisted request-headers).
 """
 
 from __future__ import annotations
@@ -20,80 +20,84 @@ from .access import Visitor
 from .responses import prefers_html
 
 FORM_TOKEN: Final = "form_token"
-LARGEST_BODY: Final = 8_192
-_WANTED: Final = "Send the header Content-Type: application/json, or the form of the page."
+MAX_BODY: Final = 8_192
+_UNSUPPORTED: Final = "Send the header Content-Type: application/json, or the form of the page."
 _PURPOSE: Final = b"jwt_middleware form\0"
-"""What no JWS signing input begins with (RFC 7515 section 5.1): one signature is never taken for the other."""
+"""No JWS signing input begins like this (RFC 7515 section 5.1), so no form token is the signature of a token."""
 
 
 def form_token(authority: SessionAuthority[Any], visitor: Visitor[Any]) -> str:
-    """Bound to the session, the same in every worker, and good after a reissue.
+    """The form token of a session: equal in every worker, and valid after a reissue of the session's token.
 
-    Where this authority cannot sign, it reissues nothing either: then the session's own token is the key.
+    An authority that cannot sign reissues nothing either, so there the session's token can be the key.
     """
-    signing = authority.signing
-    signature = _mac(visitor) if signing is None else signing.sign(_PURPOSE + visitor.session_id.encode("ascii"))
+    key = authority.signing
+    signature = _mac(visitor) if key is None else key.sign(_signed(visitor))
     return urlsafe_b64encode(signature).decode("ascii")
 
 
 async def fields_of(request: Request, authority: SessionAuthority[Any], visitor: Visitor[Any]) -> dict[str, str]:
-    """The fields of a POST.
+    """Read the fields of a POST; a true boolean of JSON becomes ``"yes"``, a false one ``""``.
 
     Raises:
         HTTPException: 400, 403 (a form of another session), 413, 415.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return _of_json(await _body(request))
+        return _parse_json(await _read_body(request))
     if kind == "application/x-www-form-urlencoded":
-        fields = _of_form(await _body(request))
-        if FORM_TOKEN not in fields and not prefers_html(request):  # what curl calls JSON where nobody says so
-            raise HTTPException(415, _WANTED)
-        if not _is_token(fields.pop(FORM_TOKEN, ""), authority, visitor):
+        fields = _parse_form(await _read_body(request))
+        if FORM_TOKEN not in fields and not prefers_html(request):  # curl's default content type
+            raise HTTPException(415, _UNSUPPORTED)
+        if not _is_form_token(fields.pop(FORM_TOKEN, ""), authority, visitor):
             raise HTTPException(403, "This page is too old. Go back, load it again, and try once more.")
         return fields
-    raise HTTPException(415, _WANTED)
+    raise HTTPException(415, _UNSUPPORTED)
+
+
+def _signed(visitor: Visitor[Any]) -> bytes:
+    return _PURPOSE + visitor.session_id.encode("ascii")
 
 
 def _mac(visitor: Visitor[Any]) -> bytes:
     return hmac.digest(visitor.raw.value, _PURPOSE, "sha256")
 
 
-def _is_token(given: str, authority: SessionAuthority[Any], visitor: Visitor[Any]) -> bool:
+def _is_form_token(text: str, authority: SessionAuthority[Any], visitor: Visitor[Any]) -> bool:
     try:
-        signature = urlsafe_b64decode(given.encode("ascii"))
+        signature = urlsafe_b64decode(text.encode("ascii"))
     except ValueError:
         return False
     if authority.signing is None:
         return hmac.compare_digest(signature, _mac(visitor))
-    return authority.signing.verify(_PURPOSE + visitor.session_id.encode("ascii"), signature)
+    return authority.signing.verify(_signed(visitor), signature)
 
 
-def _of_json(body: bytes) -> dict[str, str]:
+def _parse_json(body: bytes) -> dict[str, str]:
     try:
-        given = json.loads(body)
+        fields = json.loads(body)
     except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict) or not all(isinstance(value, (str, bool)) for value in given.values()):
+        fields = None
+    if not isinstance(fields, dict) or not all(isinstance(value, (str, bool)) for value in fields.values()):
         raise HTTPException(400, "The body must be a JSON object of strings and booleans.")
-    return {name: value if isinstance(value, str) else "yes" if value else "" for name, value in given.items()}
+    return {name: value if isinstance(value, str) else "yes" if value else "" for name, value in fields.items()}
 
 
-def _of_form(body: bytes) -> dict[str, str]:
+def _parse_form(body: bytes) -> dict[str, str]:
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, max_num_fields=10, errors="strict")
     except ValueError:
-        raise HTTPException(400, "The body must be a form.") from None
+        raise HTTPException(400, "The body must be a URL-encoded form with at most 10 fields.") from None
     return dict(pairs)
 
 
-async def _body(request: Request) -> bytes:
+async def _read_body(request: Request) -> bytes:
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > LARGEST_BODY:
-                raise HTTPException(413, "The body is too large.")
+            if len(body) > MAX_BODY:
+                raise HTTPException(413, f"The body must not be larger than {MAX_BODY} bytes.")
     except ClientDisconnect:
         raise HTTPException(400, "The body did not arrive.") from None
     return bytes(body)

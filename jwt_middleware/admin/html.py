@@ -1,38 +1,32 @@
-"""HTML by functions: whatever is not markup made here is escaped, so that forgetting to escape is not possible."""
+"""HTML from Python functions, on MarkupSafe: everything that is not :class:`markupsafe.Markup` is escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from html import escape
 from typing import Final
+
+from markupsafe import Markup, escape
 
 _VOID: Final = frozenset({"input", "link", "meta"})
 
 
-class Html(str):
-    """Markup. Joined with other text it is a plain string again, and escaped."""
-
-    __slots__ = ()
-
-
-def tag(name: str, /, *children: object, **attributes: str) -> Html:
-    """An element; an attribute that is a word of Python has an underscore behind it: ``for_``."""
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
-    return Html(f"<{name}{given}>" if name in _VOID else f"<{name}{given}>{_inner(children)}</{name}>")
+def tag(name: str, /, *children: object, **attributes: str) -> Markup:
+    """An element. Attribute names are Python's, with underscores: ``for_``, ``aria_label``."""
+    start = Markup("<") + name
+    for key, value in attributes.items():
+        start += Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), value)
+    start += Markup(">")
+    return start if name in _VOID else start + join(*children) + Markup("</{}>").format(name)
 
 
-def together(*children: object) -> Html:
-    """One after the other."""
-    return Html(_inner(children))
+def join(*children: object) -> Markup:
+    """The children one below the other."""
+    return Markup("\n").join(map(escape, children))
 
 
-def _inner(children: Iterable[object]) -> str:
-    return "\n".join(child if isinstance(child, Html) else escape(str(child)) for child in children)
-
-
-def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
-    """The first cell of a row is its header."""
+def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Markup:
+    """A table whose rows each start with their header cell."""
     lines = [tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in cells)) for first, *cells in rows]
     return tag(
         "table",
@@ -42,20 +36,20 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[Sequence[object]]) 
     )
 
 
-def clock_time(at: datetime | None) -> object:
-    """To the second; an empty text where there is none."""
-    return "" if at is None else tag("time", f"{at:%Y-%m-%d %H:%M:%S} UTC", datetime=at.isoformat())
+def time_of(at: datetime) -> Markup:
+    """A ``<time>`` element that shows the seconds."""
+    return tag("time", f"{at:%Y-%m-%d %H:%M:%S} UTC", datetime=at.isoformat())
 
 
-def button(action: str, text: str, about: str, fields: dict[str, str]) -> Html:
-    """A form of one button. ``about`` tells apart, for who cannot see the row, what many buttons of one text do."""
+def button(action: str, text: str, fields: Mapping[str, str], *, about: str = "") -> Markup:
+    """A form that posts the fields to ``action``; ``about`` labels the button for screen readers."""
     hidden = [tag("input", type="hidden", name=name, value=value) for name, value in fields.items()]
-    said = {"aria_label": f"{text}: {about}"} if about else {}
-    return tag("form", *hidden, tag("button", text, type="submit", **said), method="post", action=action)
+    label = {"aria_label": f"{text}: {about}"} if about else {}
+    return tag("form", *hidden, tag("button", text, type="submit", **label), method="post", action=action)
 
 
-def document(title: str, *body: object, links: Sequence[tuple[str, str]] = ()) -> Html:
-    """A whole page; ``links`` are its navigation."""
+def document(title: str, *body: object, links: Sequence[tuple[str, str]] = ()) -> Markup:
+    """A whole page; ``links`` (address, text) are its navigation."""
     navigation = tag("nav", *(tag("a", text, href=href) for href, text in links), aria_label="Sessions")
     page = tag(
         "html",
@@ -74,7 +68,7 @@ def document(title: str, *body: object, links: Sequence[tuple[str, str]] = ()) -
         ),
         lang="en",
     )
-    return Html(f"<!doctype html>\n{page}")
+    return Markup("<!doctype html>\n") + page
 
 
 STYLE: Final = """:root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5; }

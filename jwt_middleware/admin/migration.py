@@ -1,7 +1,7 @@
-"""How far the migration of the payload is, as far as this one process can say.
+"""The progress of the payload migration, as far as one process can know it.
 
-Whether a version is gone is for the dashboards to judge, which see every process for the whole window
-(``docs/telemetry.md``): here a version that nobody was seen using stays "unproven".
+Only the dashboards see every process for the whole window, so only they prove that a version is gone
+(``docs/telemetry.md``). Here a version without requests stays "unproven".
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from markupsafe import Markup
+
 from .. import names
 from ..authority import SessionAuthority
 from ..payload.migration import Coverage
 from ..types import moment
-from .html import Html, clock_time, table, tag
+from .html import table, tag, time_of
 
-_UNWATCHED: Final = Coverage(slots=0.0, accepted_recently=False)
-"""What one process saw since its start proves no absence."""
+_NO_COVERAGE: Final = Coverage(slots=0.0, accepted_recently=False)
+"""One process, since its start: this proves no absence."""
 _NOTE: Final = (
-    "Seen by this process since it started. That a version is gone is for the dashboards to prove, which watch all "
-    "processes for the whole window."
+    "These are the requests of this process since it started. Only the dashboards, which watch all processes for the "
+    "whole window, prove that a version is gone."
 )
 _HEADS: Final = (
     ("requests", "Requests accepted"),
@@ -35,7 +37,7 @@ _HEADS: Final = (
 
 
 def migration_facts(authority: SessionAuthority[Any]) -> dict[str, Any]:
-    """The plan, the evidence and the verdict, version by version."""
+    """The plan, the evidence and the verdict for each version, as JSON."""
     schema, requests = authority.schema, _requests(authority)
     return {
         "reads": schema.version,
@@ -46,7 +48,8 @@ def migration_facts(authority: SessionAuthority[Any]) -> dict[str, Any]:
     }
 
 
-def migration_page(facts: Mapping[str, Any]) -> list[Html]:
+def migration_page(facts: Mapping[str, Any]) -> list[Markup]:
+    """The same facts as the body of a page."""
     rows = [
         [f"Version {version['version']}", *(_cell(version[name]) for name, _ in _HEADS)]
         for version in facts["versions"]
@@ -66,7 +69,7 @@ def _version(authority: SessionAuthority[Any], version: int, requests: Mapping[s
         verdict = migration.verdict(
             version,
             now=authority.clock.now(),
-            coverage=_UNWATCHED,
+            coverage=_NO_COVERAGE,
             day=authority.window.total_seconds() / 7,
             minted_by_plan=schema.mints != version,
         ).value
@@ -85,12 +88,12 @@ def _version(authority: SessionAuthority[Any], version: int, requests: Mapping[s
 
 def _requests(authority: SessionAuthority[Any]) -> Counter[str]:
     """Accepted requests by the payload version of their tokens."""
-    counts: Counter[str] = Counter()
-    for metric, attributes, count in authority.parts.counters.series():
-        said = dict(attributes)
-        if metric is names.REQUESTS and said.get(names.RESULT) == "accepted":
-            counts[said[names.PAYLOAD_VERSION]] += count
-    return counts
+    requests: Counter[str] = Counter()
+    for metric, series, count in authority.parts.counters.series():
+        attributes = dict(series)
+        if metric is names.REQUESTS and attributes.get(names.RESULT) == "accepted":
+            requests[attributes[names.PAYLOAD_VERSION]] += count
+    return requests
 
 
 def _iso(seconds: float | None) -> str | None:
@@ -100,4 +103,4 @@ def _iso(seconds: float | None) -> str | None:
 def _cell(value: Any) -> object:
     if value is None:
         return "none"
-    return clock_time(datetime.fromisoformat(value)) if isinstance(value, str) and value[:4].isdigit() else value
+    return time_of(datetime.fromisoformat(value)) if isinstance(value, str) and value[:4].isdigit() else value

@@ -1,4 +1,4 @@
-"""``python -m jwt_middleware``: the work beside the requests, as commands."""
+"""``python -m jwt_middleware``: maintenance commands for cron jobs and deployments."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from . import dashboards, purge
 from .arguments import Parser
 
 COMMANDS = (purge, dashboards)
-"""Each adds itself, and says what to run: a function from the parsed arguments to a line of output."""
+"""Modules: ``add`` declares the command; ``run`` gets the parsed arguments and returns one line of output."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, 2 where it cannot be done as asked, 130 where it was interrupted."""
-    parser = Parser(prog="jwt_middleware", description="The work beside the requests.")
+    """Run a command; the exit code is 0, 2 after an error, or 130 after an interruption."""
+    parser = Parser(prog="jwt_middleware", description="Maintenance commands of jwt_middleware.")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
-    given = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     try:
-        sys.stdout.write(f"{given.run(given)}\n")
+        sys.stdout.write(f"{parsed.run(parsed)}\n")
     except JWTMiddlewareError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""``python -m jwt_middleware dashboards DIR``: write out the dashboards, rules and runbook that the package brings."""
+"""``python -m jwt_middleware dashboards DIR``: copy the packaged dashboards, rules and runbook to a directory."""
 
 from __future__ import annotations
 
@@ -6,41 +6,36 @@ import argparse
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ..errors import ConfigError
-
-if TYPE_CHECKING:
-    from argparse import _SubParsersAction
-
-    from .arguments import Parser
-
+from .arguments import Commands
 
 PLACEHOLDER: Final = "https://runbooks.example.com/jwt_middleware"
-"""Stands in the files for the address of the runbook."""
+"""The address of the runbook in the packaged files."""
 _CHECKOUT: Final = Path(__file__).parents[2] / "dashboards"
 
 
-def add(commands: _SubParsersAction[Parser]) -> None:
-    """Put the command on the parser."""
+def add(commands: Commands) -> None:
+    """Declare the command and its arguments."""
     parser = commands.add_parser(
         "dashboards",
         help="write Grafana dashboards and Prometheus rules to a directory",
         description="Write Grafana dashboards, Prometheus rules and their runbook to a directory.",
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="made where it does not exist")
+    parser.add_argument("directory", type=Path, metavar="DIR", help="created if it does not exist")
     parser.add_argument("--runbook", default=PLACEHOLDER, metavar="URL", help="where you serve runbook.md")
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> str:
-    """Write; how many files, in one line.
+    """Write the files, and return one line that lists them.
 
     Raises:
-        ConfigError: A directory that cannot be written.
+        ConfigError: The directory cannot be written.
     """
     directory: Path = arguments.directory
-    sources = shipped(resources.files(__package__.partition(".")[0]) / "dashboards")
+    sources = packaged_files(resources.files(__package__.partition(".")[0]) / "dashboards")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for source in sources:
@@ -48,12 +43,13 @@ def run(arguments: argparse.Namespace) -> str:
             (directory / source.name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{directory} cannot be written: {error.strerror}") from None
-    missing = "; its links to the runbook lead nowhere: give --runbook URL" if arguments.runbook == PLACEHOLDER else ""
-    return f"written to {directory}: {', '.join(source.name for source in sources)}{missing}"
+    names = ", ".join(source.name for source in sources)
+    hint = "; the links to the runbook are placeholders; use --runbook URL" if arguments.runbook == PLACEHOLDER else ""
+    return f"written to {directory}: {names}{hint}"
 
 
-def shipped(packaged: Traversable) -> list[Traversable]:
-    """What the wheel brought; in a checkout it lies beside the package."""
-    if packaged.is_dir():
-        return sorted(packaged.iterdir(), key=lambda each: each.name)
+def packaged_files(directory: Traversable) -> list[Traversable]:
+    """The files that the wheel holds in its directory; in a checkout they are beside the package."""
+    if directory.is_dir():
+        return sorted(directory.iterdir(), key=lambda file: file.name)
     return [*sorted((_CHECKOUT / "generated").iterdir()), _CHECKOUT / "runbook.md"]

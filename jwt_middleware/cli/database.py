@@ -1,6 +1,6 @@
-"""The store of a database URL, for commands: opened, used once, closed; what is wrong with the URL is said without it.
+"""The session store behind a database URL, for commands.
 
-A URL holds a password, and so may the texts of drivers: only its host and database are ever repeated.
+A URL holds a password, and a driver's error may quote it: messages repeat only the host and the database.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from sqlalchemy.pool import NullPool
 from ..errors import ConfigError, Unavailable
 from ..sqlalchemy.sessions import SQLAlchemySessionStore
 
-PATIENCE = 10
-"""Seconds to connect, or for SQLite's lock."""
-_SPELLING = "write postgresql+asyncpg://user@host/database or sqlite+aiosqlite:///path"
+TIMEOUT = 10
+"""Seconds to connect, or to wait for SQLite's lock."""
+_EXAMPLES = "use postgresql+asyncpg://user@host/database or sqlite+aiosqlite:///path"
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[SQLAlchemySessionStore]:
-    """The store of that URL.
+async def open_store(url: str) -> AsyncIterator[SQLAlchemySessionStore]:
+    """Open the store of a URL, and close its connections afterwards.
 
     Raises:
         ConfigError: The URL cannot be used.
-        Unavailable: The database does not answer, or has no such tables.
+        Unavailable: The database is down, or has no such tables.
     """
-    engine = _engine(url)
+    engine = _create_engine(url)
     try:
         yield SQLAlchemySessionStore(engine)
     except Unavailable:
-        where = f"{engine.url.host or 'the local server'}/{engine.url.database}"
-        if engine.dialect.name == "sqlite":
-            where = str(engine.url.database)
-        raise Unavailable(f"{where} does not answer, or has no table user_sessions") from None
+        name = str(engine.url.database)
+        if engine.dialect.name != "sqlite":
+            name = f"{engine.url.host or 'the local server'}/{name}"
+        raise Unavailable(f"{name} is not reachable or has no table user_sessions") from None
     finally:
         await engine.dispose()
 
 
-def _engine(url: str) -> AsyncEngine:
+def _create_engine(url: str) -> AsyncEngine:
     try:
         parsed = sa.make_url(url)
-        engine = create_async_engine(parsed, poolclass=NullPool, connect_args={"timeout": PATIENCE})
+        engine = create_async_engine(parsed, poolclass=NullPool, connect_args={"timeout": TIMEOUT})
     except ImportError:
-        raise ConfigError("the driver of that database URL is not installed") from None
+        raise ConfigError("the driver of the database URL is not installed") from None
     except (SQLAlchemyError, ValueError, TypeError):
-        raise ConfigError(f"that is no database URL with an async driver: {_SPELLING}") from None
+        raise ConfigError(f"--database must be a database URL with an async driver; {_EXAMPLES}") from None
     if engine.dialect.name == "sqlite" and not Path(parsed.database or "").is_file():
         raise ConfigError(f"there is no SQLite file {parsed.database or ''!r}")
     return engine

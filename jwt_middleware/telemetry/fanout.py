@@ -1,4 +1,4 @@
-"""Several observers as one, none of which can break a request."""
+"""One observer that calls several, and keeps their exceptions away from requests."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..types import Fallback, LookupFacts, Outcome
 
 
 class ObserverFanout:
-    """Itself an :class:`Observer`: its handles are tuples of the others' handles.
+    """An :class:`Observer` whose handles are tuples: one handle of each observer.
 
-    One that raises is counted (``telemetry.dropped``, ``reason="failed"``) and the rest still see the event.
+    An observer that raises is counted (``telemetry.dropped``, ``reason="failed"``); the others still see the event.
     """
 
     def __init__(self, observers: Sequence[Observer], counters: Counters) -> None:
@@ -27,35 +27,34 @@ class ObserverFanout:
         }
 
     def waiting(self) -> object:
-        return tuple(self._guard("lookup", observer.waiting) for observer in self._observers)
+        return tuple(self._call("lookup", observer.waiting) for observer in self._observers)
 
     def looking_up(self, lookup: str, waiters: Sequence[object], total: int) -> object:
         return tuple(
-            self._guard("lookup", observer.looking_up, lookup, _of_each(waiters, place), total)
-            for place, observer in enumerate(self._observers)
+            self._call("lookup", observer.looking_up, lookup, _handles_at(index, waiters), total)
+            for index, observer in enumerate(self._observers)
         )
 
     def looked_up(self, handle: object, facts: LookupFacts) -> None:
-        for observer, own in zip(self._observers, _handles(handle, len(self._observers)), strict=True):
-            self._guard("lookup", observer.looked_up, own, facts)
+        count = len(self._observers)
+        handles = handle if isinstance(handle, tuple) and len(handle) == count else (None,) * count
+        for observer, own in zip(self._observers, handles, strict=True):
+            self._call("lookup", observer.looked_up, own, facts)
 
     def finished(self, outcome: Outcome[Any]) -> None:
-        for place, observer in enumerate(self._observers):
-            self._guard("request", observer.finished, _with_own_handles(outcome, place))
+        for index, observer in enumerate(self._observers):
+            self._call("request", observer.finished, _with_own_handles(outcome, index))
 
-    def _guard(self, event: str, call: Any, *args: Any) -> Any:
+    def _call(self, event: str, method: Any, *args: Any) -> Any:
         try:
-            return call(*args)
-        except Exception:  # an observer is somebody else's code; what it lost is counted
+            return method(*args)
+        except Exception:  # an observer is the app's code, and may raise anything
             self._counts[self._failed[event]] += 1
             return None
 
 
-def _handles(handle: object, count: int) -> tuple[object, ...]:
-    return handle if isinstance(handle, tuple) and len(handle) == count else (None,) * count
-
-
-def _with_own_handles(outcome: Outcome[Any], place: int) -> Outcome[Any]:
+def _with_own_handles(outcome: Outcome[Any], index: int) -> Outcome[Any]:
+    """The outcome as one observer may see it: with its own handles of the queries."""
     fallback = outcome.fallback
     if fallback is None or not fallback.lookups:
         return outcome
@@ -64,10 +63,10 @@ def _with_own_handles(outcome: Outcome[Any], place: int) -> Outcome[Any]:
         outcome=fallback.outcome,
         started_at=fallback.started_at,
         ended_at=fallback.ended_at,
-        lookups=tuple(_of_each(fallback.lookups, place)),
+        lookups=tuple(_handles_at(index, fallback.lookups)),
     )
     return replace(outcome, fallback=own)
 
 
-def _of_each(waiters: Sequence[object], place: int) -> list[object]:
-    return [waiter[place] for waiter in waiters if isinstance(waiter, tuple) and len(waiter) > place]
+def _handles_at(index: int, handles: Sequence[object]) -> list[object]:
+    return [handle[index] for handle in handles if isinstance(handle, tuple) and len(handle) > index]

@@ -1,4 +1,6 @@
-"""The log events: for each fallback and each start; thinned, for each refusal, failed query and stale pass."""
+"""Log events, written with structlog: ``configured``, ``fallback``, ``refused``, ``lookup_failed`` and
+``revocation_stale``. The last three have a rate limit, so that a flood of refused requests does not flood the log.
+"""
 
 from __future__ import annotations
 
@@ -15,44 +17,42 @@ from ..errors import Reason
 from ..protocols import Clock, SilentObserver
 from ..types import Fallback, FillOutcome, LookupFacts, Outcome
 
-MOST_A_SECOND: Final = 10
-"""``refused`` events of one reason, and each of the other two; the rest is counted in ``telemetry.dropped``."""
+MAX_PER_SECOND: Final = 10
+"""``refused`` events of one reason, and events of each other limited kind. ``telemetry.dropped`` counts the rest."""
 _logger: Final[Any] = structlog.get_logger(names.SCOPE)
-"""A lazy proxy: it follows whatever the app configures, whenever."""
+"""A lazy proxy: it follows the app's structlog configuration at any time."""
 
 
 def configured(counters: Counters, facts: dict[str, object]) -> None:
-    """Report a start: what is read, minted and asked; a warning where there is advice."""
+    """Report the start of an authority; at level WARNING if the facts contain advice."""
     try:
         log = _logger.warning if "advice" in facts else _logger.info
         log(names.EVENT_CONFIGURED, **facts)
-    except Exception:  # the app's log processors may raise; that breaks no request
-        counters.counts[_unreported(counters)] += 1
+    except Exception:  # the app's log processors may raise; that must not fail the start
+        counters.counts[_failed_configured(counters)] += 1
 
 
-def _unreported(counters: Counters) -> int:
+def _failed_configured(counters: Counters) -> int:
     return counters.counter(names.TELEMETRY_DROPPED, {names.EVENT: "configured", names.DROP_REASON: "failed"})
 
 
 class EventLog(SilentObserver):
-    """Writes all but ``configured``. No work is done for a level that is filtered."""
+    """Writes every event but ``configured``. An event whose level is filtered costs nothing."""
 
     def __init__(self, counters: Counters, clock: Clock, pseudonym: Callable[[str | None], str | None]) -> None:
         self._pseudonym: Final = pseudonym
         self._monotonic: Final = clock.monotonic
         self._counts: Final = counters.counts
-        self._thinned: Final = {
+        self._rate_limited: Final = {
             event: counters.counter(names.TELEMETRY_DROPPED, {names.EVENT: event, names.DROP_REASON: "rate_limited"})
             for event in ("refused", "lookup_failed", "revocation_stale")
         }
-        _unreported(counters)
-        self._this_second: Final[dict[tuple[str, Reason | None], tuple[int, int]]] = {}
+        _failed_configured(counters)  # declared here, so that its series starts at zero
+        self._written: Final[dict[tuple[str, Reason | None], tuple[int, int]]] = {}
+        """For each limited event: the second (monotonic) of the last one, and how many there were in that second."""
 
     def looked_up(self, handle: object, facts: LookupFacts) -> None:
-        if facts.outcome == "ok":
-            return
-        log = _open(logging.WARNING)
-        if log is None or self._too_many("lookup_failed"):
+        if facts.outcome == "ok" or (log := self._limited(logging.WARNING, "lookup_failed")) is None:
             return
         log(
             names.EVENT_LOOKUP_FAILED,
@@ -65,8 +65,8 @@ class EventLog(SilentObserver):
         )
 
     def finished(self, outcome: Outcome[Any]) -> None:
-        if outcome.stale:
-            self._stale(outcome)
+        if outcome.stale and (log := self._limited(logging.WARNING, "revocation_stale")) is not None:
+            log(names.EVENT_REVOCATION_STALE, **self._token(outcome))
         if outcome.fallback is not None:
             self._fallback(outcome, outcome.fallback)
         if outcome.result == "refused" and outcome.reason is not None:
@@ -74,7 +74,7 @@ class EventLog(SilentObserver):
 
     def _fallback(self, outcome: Outcome[Any], fallback: Fallback) -> None:
         warn = outcome.minted == "after_change" or fallback.outcome is not FillOutcome.RESOLVED
-        log = _open(logging.WARNING if warn else logging.INFO)
+        log = _writer(logging.WARNING if warn else logging.INFO)
         if log is None:
             return
         log(
@@ -88,62 +88,52 @@ class EventLog(SilentObserver):
             token_age_s=None if outcome.token_age is None else int(outcome.token_age),
             lookup_ms=round((fallback.ended_at - fallback.started_at) / 1e6, 1),
             kid=outcome.key_id,
-            **self._about_whom(outcome),
+            **self._request(outcome),
         )
 
     def _refused(self, outcome: Outcome[Any], reason: Reason) -> None:
-        log = _open(logging.WARNING if reason.status == 503 else logging.INFO)
+        log = self._limited(logging.WARNING if reason.status == 503 else logging.INFO, "refused", reason)
         if log is None:
             return
-        if self._too_many("refused", reason):
-            return
-        log(
-            names.EVENT_REFUSED,
-            reason=reason.value,
-            status=reason.status,
-            **({} if outcome.claim is None else {"claim": outcome.claim}),
-            carrier=None if outcome.carrier is None else outcome.carrier.value,
-            payload_version=outcome.payload_version,
-            kid=outcome.key_id,
-            **self._about_whom(outcome),
-        )
+        claim = {} if outcome.claim is None else {"claim": outcome.claim}
+        log(names.EVENT_REFUSED, reason=reason.value, status=reason.status, **claim, **self._token(outcome))
 
-    def _stale(self, outcome: Outcome[Any]) -> None:
-        log = _open(logging.WARNING)
-        if log is None or self._too_many("revocation_stale"):
-            return
-        log(
-            names.EVENT_REVOCATION_STALE,
-            carrier=None if outcome.carrier is None else outcome.carrier.value,
-            payload_version=outcome.payload_version,
-            kid=outcome.key_id,
-            **self._about_whom(outcome),
-        )
-
-    def _too_many(self, event: str, reason: Reason | None = None) -> bool:
-        second, written = self._this_second.get((event, reason), (0, 0))
+    def _limited(self, level: int, event: str, reason: Reason | None = None) -> Callable[..., Any] | None:
+        """The logger's method for a limited event; None if its level is filtered or its rate is used up."""
+        log = _writer(level)
+        if log is None:
+            return None
         now = int(self._monotonic())
-        if now != second:
-            written = 0
-        self._this_second[event, reason] = now, written + 1
-        thinned = written >= MOST_A_SECOND
-        self._counts[self._thinned[event]] += thinned
-        return thinned
+        second, count = self._written.get((event, reason), (now, 0))
+        count = count + 1 if second == now else 1
+        self._written[event, reason] = now, count
+        if count > MAX_PER_SECOND:
+            self._counts[self._rate_limited[event]] += 1
+            return None
+        return log
 
-    def _about_whom(self, outcome: Outcome[Any]) -> dict[str, str]:
-        """The trace, and the pseudonym where one is configured."""
-        about: dict[str, str] = {}
+    def _token(self, outcome: Outcome[Any]) -> dict[str, str | None]:
+        return {
+            "carrier": None if outcome.carrier is None else outcome.carrier.value,
+            "payload_version": outcome.payload_version,
+            "kid": outcome.key_id,
+            **self._request(outcome),
+        }
+
+    def _request(self, outcome: Outcome[Any]) -> dict[str, str]:
+        """The ids of the current span, if there is one, and the pseudonym, if a key for it is configured."""
+        fields: dict[str, str] = {}
         if (pseudonym := self._pseudonym(outcome.subject)) is not None:
-            about[names.PSEUDONYM] = pseudonym
+            fields[names.PSEUDONYM] = pseudonym
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
-            about["trace_id"] = trace.format_trace_id(span.trace_id)
-            about["span_id"] = trace.format_span_id(span.span_id)
-        return about
+            fields["trace_id"] = trace.format_trace_id(span.trace_id)
+            fields["span_id"] = trace.format_span_id(span.span_id)
+        return fields
 
 
-def _open(level: int) -> Callable[..., Any] | None:
-    """The method that writes at this level; None where it is filtered, as far as the app's logger can say."""
+def _writer(level: int) -> Callable[..., Any] | None:
+    """The logger's method for this level; None if the logger can say that it filters the level."""
     bound = _logger.bind()
     enabled = getattr(bound, "is_enabled_for", None)
     if enabled is not None and not enabled(level):

@@ -1,4 +1,8 @@
-"""The one histogram: how long each query took. It is recorded once a query, so its price does not matter."""
+"""Metrics: counters and gauges that OpenTelemetry reads at each collection, and a histogram of query durations.
+
+Each meter provider gets the instruments once, however many authorities count for it, because the SDK ignores the
+callback of a second instrument of the same name. At a collection the counters of all authorities are added up.
+"""
 
 from __future__ import annotations
 
@@ -18,33 +22,42 @@ from ..names import Metric
 from ..protocols import SilentObserver
 from ..types import LookupFacts
 
-Sums = defaultdict[tuple[Metric, Attributes], int]
+
+class DurationHistogram(SilentObserver):
+    """Records ``lookup.duration`` once for each query."""
+
+    def __init__(self, histogram: Histogram) -> None:
+        self._histogram: Final = histogram
+
+    def looked_up(self, handle: object, facts: LookupFacts) -> None:
+        self._histogram.record(facts.duration, {names.LOOKUP: facts.lookup})
 
 
-class _Member:
-    """The counters of one authority. When it is collected a flag is set and nothing else: no lock is taken there."""
+class AuthorityCounters:
+    """The counters of one authority, the owner."""
 
     def __init__(self, counters: Counters, owner: object) -> None:
         self.counters: Final = counters
-        self.gone = False
-        weakref.finalize(owner, self._leave).atexit = False
+        self.collected = False
+        weakref.finalize(owner, self._owner_collected).atexit = False
 
-    def _leave(self) -> None:
-        self.gone = True
+    def _owner_collected(self) -> None:
+        # The garbage collector may run this while its thread holds any lock, so this takes none.
+        self.collected = True
         self.counters.withdraw_gauges()
 
 
-class Binding:
-    """One provider, its instruments, and the authorities that count for it. None stands for the global provider."""
+class Instruments:
+    """The instruments of one provider (None: the global one), and the authorities that count for it."""
 
-    def __init__(self, provider: MeterProvider | None) -> None:
+    def __init__(self, provider: MeterProvider | None, registry: Registry) -> None:
         self._provider: Final = None if provider is None else weakref.ref(provider)
-        self.members: Final[list[_Member]] = []
-        self.left: Final[Sums] = defaultdict(int)
-        """Counts of authorities that are gone."""
+        self.authorities: Final[list[AuthorityCounters]] = []
+        self.retired: Final[defaultdict[tuple[Metric, Attributes], int]] = defaultdict(int)
+        """The counts of collected authorities: a counter must never fall."""
         meter = metrics.get_meter(names.SCOPE, meter_provider=provider)
         for metric in names.METRICS:
-            self._create(meter, metric)
+            self._create(meter, metric, registry)
         self.durations: Final[Histogram] = meter.create_histogram(
             names.LOOKUP_DURATION.name,
             unit=names.LOOKUP_DURATION.unit,
@@ -53,25 +66,25 @@ class Binding:
         )
 
     def provider(self) -> MeterProvider | None:
-        """The provider as of now; None where it is gone."""
+        """The provider as of now; None if it was collected."""
         return metrics.get_meter_provider() if self._provider is None else self._provider()
 
-    def is_for(self, provider: MeterProvider | None) -> bool:
-        """Whether it was made for that very provider, or for the global one."""
+    def belongs_to(self, provider: MeterProvider | None) -> bool:
+        """True if it was made for that very argument, whatever the global provider is."""
         if provider is None or self._provider is None:
             return provider is None and self._provider is None
         return self._provider() is provider
 
-    def fold(self) -> None:
-        """Keep the counts of those who are gone, and forget them."""
-        for member in [member for member in self.members if member.gone]:
-            self.members.remove(member)
-            for metric, attributes, count in member.counters.series():
-                self.left[metric, attributes] += count
+    def retire_collected(self) -> None:
+        """Keep the counts of collected authorities, and drop the rest of them."""
+        for authority in [authority for authority in self.authorities if authority.collected]:
+            self.authorities.remove(authority)
+            for metric, attributes, count in authority.counters.series():
+                self.retired[metric, attributes] += count
 
-    def _create(self, meter: Meter, metric: Metric) -> None:
+    def _create(self, meter: Meter, metric: Metric, registry: Registry) -> None:
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return _observations(self, metric)
+            return registry.observations(self, metric)
 
         if metric.kind == "counter":
             meter.create_observable_counter(metric.name, [observe], metric.unit, metric.description)
@@ -79,98 +92,87 @@ class Binding:
             meter.create_observable_gauge(metric.name, [observe], metric.unit, metric.description)
 
 
-_bindings: list[Binding] = []
-_lock = threading.Lock()
+class Registry:
+    """The instruments of every provider of this process."""
+
+    def __init__(self) -> None:
+        self._instruments: list[Instruments] = []
+        self._lock = threading.Lock()
+
+    def instruments_of(self, provider: MeterProvider | None) -> Instruments:
+        """The instruments of a provider, created on the first call; those of collected providers are dropped."""
+        with self._lock:
+            existing = next((item for item in self._instruments if item.belongs_to(provider)), None)
+        if existing is not None:
+            return existing
+        created = Instruments(provider, self)  # outside the lock: the SDK takes its own
+        with self._lock:
+            self._instruments = [item for item in self._instruments if item.provider() is not None] + [created]
+        return created
+
+    def add(self, counters: Counters, owner: object, provider: MeterProvider | None) -> None:
+        """Show the counters at the provider's collections; their gauges only as long as ``owner`` lives."""
+        instruments = self.instruments_of(provider)
+        with self._lock:
+            instruments.retire_collected()
+            instruments.authorities.append(AuthorityCounters(counters, owner))
+
+    def observations(self, instruments: Instruments, metric: Metric) -> list[Observation]:
+        """The values of a metric, over all authorities of the provider.
+
+        One provider may have two sets of instruments, one of them as the global provider: then the first set, whose
+        callbacks the SDK calls, reports the values of both.
+        """
+        with self._lock:
+            provider = instruments.provider()
+            sets = [item for item in self._instruments if item.provider() is provider]
+            if not sets or sets[0] is not instruments:
+                return []
+            counters = [authority.counters for item in sets for authority in item.authorities]
+            series = [(*key, count) for item in sets for key, count in item.retired.items()]
+        if metric.kind == "gauge":
+            merged = _merge_gauges(metric, counters)
+        else:
+            merged = _sum_counts(metric, [*series, *(entry for each in counters for entry in each.series())])
+        return [Observation(value, dict(attributes)) for attributes, value in merged.items()]
+
+    def reset_after_fork(self) -> None:
+        """Start at zero in a forked child: the parent reports the parent's counts."""
+        self._lock = threading.Lock()  # a thread of the parent may have held it at the moment of the fork
+        for instruments in self._instruments:
+            instruments.retired.clear()
+            for authority in instruments.authorities:
+                authority.counters.reset()
 
 
-def bind(provider: MeterProvider | None) -> Binding:
-    """The binding of a provider, made where there is none yet."""
-    with _lock:
-        found = next((binding for binding in _bindings if binding.is_for(provider)), None)
-    if found is None:
-        found = Binding(provider)  # outside of the lock: it takes the SDK's own
-        with _lock:
-            _bindings[:] = [binding for binding in _bindings if binding.provider() is not None] + [found]
-    return found
+registry: Final = Registry()
+"""Mutable, and one for the process, because OpenTelemetry's providers are: authorities must share their instruments."""
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows, which has no fork
+    os.register_at_fork(after_in_child=registry.reset_after_fork)
 
 
-def add(counters: Counters, owner: object, provider: MeterProvider | None) -> None:
-    """Show the counters at the provider's collections, the gauges for as long as ``owner`` lives."""
-    binding = bind(provider)
-    with _lock:
-        binding.fold()
-        binding.members.append(_Member(counters, owner))
-
-
-def _observations(binding: Binding, metric: Metric) -> list[Observation]:
-    """What all authorities of the binding's provider have to say of a metric.
-
-    The same provider may be bound twice, once as the global one: then the first binding speaks for both.
-    """
-    with _lock:
-        provider = binding.provider()
-        peers = [each for each in _bindings if each.provider() is provider]
-        if not peers or peers[0] is not binding:
-            return []
-        counters = [member.counters for each in peers for member in each.members]
-        left = [each.left.copy() for each in peers]
-    merged = _gauges(metric, counters) if metric.kind == "gauge" else _counts(metric, counters, left)
-    return [Observation(value, dict(attributes)) for attributes, value in merged.items()]
-
-
-def _counts(metric: Metric, counters: list[Counters], left: list[Sums]) -> dict[Attributes, float]:
+def _sum_counts(metric: Metric, series: Iterable[tuple[Metric, Attributes, int]]) -> dict[Attributes, float]:
     sums: defaultdict[Attributes, float] = defaultdict(int)
-    for each in left:
-        for (of, attributes), count in each.items():
-            if of is metric:
-                sums[attributes] += count
-    for each_counters in counters:
-        for of, attributes, count in each_counters.series():
-            if of is metric:
-                sums[attributes] += count
+    for series_metric, attributes, count in series:
+        if series_metric is metric:
+            sums[attributes] += count
     return sums
 
 
-def _gauges(metric: Metric, counters: list[Counters]) -> dict[Attributes, float]:
-    """Entries and waiting requests add; timestamps, lifetimes, breakers and facts take the maximum."""
-    adds = metric.unit.startswith("{")
-    merged: dict[Attributes, float] = {}
-    for each in counters:
-        for of, attributes, read in each.gauges():
-            if of is not metric or (value := _read(read)) is None:
-                continue
-            known = merged.get(attributes)
-            merged[attributes] = value if known is None else known + value if adds else max(known, value)
-    return merged
+def _merge_gauges(metric: Metric, counters: Iterable[Counters]) -> dict[Attributes, float]:
+    """Entries and waiting requests (units in braces) are added; of timestamps and facts the maximum counts."""
+    values: defaultdict[Attributes, list[float]] = defaultdict(list)
+    for authority_counters in counters:
+        for gauge_metric, attributes, gauge in authority_counters.gauges():
+            if gauge_metric is metric and (value := _read(gauge)) is not None:
+                values[attributes].append(value)
+    merge = sum if metric.unit.startswith("{") else max
+    return {attributes: merge(readings) for attributes, readings in values.items()}
 
 
 def _read(gauge: Gauge) -> float | None:
     try:
         value = gauge()
-    except Exception:  # a reading that fails costs its own series, and no other
+    except Exception:  # a gauge that fails must not take the other series of the metric with it
         return None
-    return None if value is None else value + 0
-
-
-def _start_anew() -> None:
-    """In a forked child: the parent reports the parent's counts."""
-    global _lock  # noqa: PLW0603 - the parent's collector may have held it at the moment of the fork
-    _lock = threading.Lock()
-    for binding in _bindings:
-        binding.left.clear()
-        for member in binding.members:
-            member.counters.reset()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows, which has no fork
-    os.register_at_fork(after_in_child=_start_anew)
-
-
-class DurationHistogram(SilentObserver):
-    """Records ``lookup.duration``."""
-
-    def __init__(self, histogram: Histogram) -> None:
-        self._histogram: Final = histogram
-
-    def looked_up(self, handle: object, facts: LookupFacts) -> None:
-        self._histogram.record(facts.duration, {names.LOOKUP: facts.lookup})
+    return None if value is None else value + 0  # a bool becomes an int

@@ -1,4 +1,4 @@
-"""One span for each fallback, one for each query, linked both ways: many requests wait for one query."""
+"""Spans: one for each fallback and one for each query. They link to each other, since many requests share a query."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..types import Fallback, FillOutcome, LookupFacts, Outcome
 
 
 class Spans:
-    """An observer whose handles are the context of a waiting request, and the span of a query."""
+    """An observer; its handles are the span context of a waiting request, and the span of a query."""
 
     def __init__(self, provider: TracerProvider | None, pseudonym: Callable[[str | None], str | None]) -> None:
         self._tracer: Final = trace.get_tracer(names.SCOPE, tracer_provider=provider)
@@ -24,7 +24,7 @@ class Spans:
         return trace.get_current_span().get_span_context()
 
     def looking_up(self, lookup: str, waiters: Sequence[object], total: int) -> object:
-        """A root span, since the query belongs to all who wait; it is current in the query's own task."""
+        """Start a root span, because the query belongs to all its waiters, and make it current in the query's task."""
         links = [Link(waiter) for waiter in waiters if isinstance(waiter, SpanContext) and waiter.trace_flags.sampled]
         span = self._tracer.start_span(
             names.SPAN_LOOKUP,
@@ -36,7 +36,7 @@ class Spans:
         return span
 
     def looked_up(self, handle: object, facts: LookupFacts) -> None:
-        if not isinstance(handle, Span):
+        if not isinstance(handle, Span):  # looking_up raised, so the query has no span
             return
         handle.set_attributes({names.LOOKUP_KEY_COUNT: facts.keys, names.OUTCOME: facts.outcome})
         if facts.outcome != "ok":
@@ -55,14 +55,14 @@ class Spans:
         links = [Link(query.get_span_context()) for query in fallback.lookups if isinstance(query, Span)]
         span = self._tracer.start_span(names.SPAN_FALLBACK, links=links, start_time=fallback.started_at)
         if span.is_recording():
-            span.set_attributes(self._facts(outcome, fallback))
+            span.set_attributes(self._attributes(outcome, fallback))
             if fallback.outcome is not FillOutcome.RESOLVED:
                 span.set_attribute(names.ERROR_TYPE, fallback.outcome.value)
                 span.set_status(StatusCode.ERROR)
         span.end(end_time=fallback.ended_at)
 
-    def _facts(self, outcome: Outcome[Any], fallback: Fallback) -> dict[str, AttributeValue]:
-        facts: dict[str, AttributeValue | None] = {
+    def _attributes(self, outcome: Outcome[Any], fallback: Fallback) -> dict[str, AttributeValue]:
+        attributes: dict[str, AttributeValue | None] = {
             names.CLAIMS: [claim.claim for claim in fallback.claims],
             names.SOURCES: sorted({claim.source for claim in fallback.claims}),
             names.PAYLOAD_VERSION: outcome.payload_version,
@@ -73,4 +73,4 @@ class Spans:
             names.KEY_ID: outcome.key_id,
             names.PSEUDONYM: self._pseudonym(outcome.subject),
         }
-        return {name: value for name, value in facts.items() if value is not None}
+        return {name: value for name, value in attributes.items() if value is not None}
