@@ -1,4 +1,4 @@
-"""JSON or a page, the headers of whatever is answered, and what is said when something is wrong."""
+"""Responses: JSON or a page, security headers on every one, problem details, and accessible pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from starlette.requests import Request
 
 from jwt_middleware.admin.responses import prefers_html
-from tests.support.administration import ADMIN, DEVICES, HTML, Page, Stage
+from tests.support.administration import ADMIN, DEVICES, HTML, Page, Stage, Visit
 from tests.support.asgi import scope_of
 
 
@@ -22,19 +22,18 @@ from tests.support.asgi import scope_of
         ("application/json", False),
         ("*/*", False),
         ("", False),
+        (None, False),
         ("text/html;q=0, */*", False),
         ("text/*;q=0.9, text/html;q=0.1, application/json;q=0.2", False),
+        ("text/html;q=0.1, text/html;q=0.9, application/json;q=0.5", True),
         ("text/html;q=high", False),
         ("application/*, text/html;q=0.9", False),
         ("nonsense, ,;", False),
     ],
 )
-def test_html_where_it_is_wanted_more(accept: str, html: bool) -> None:
-    assert prefers_html(Request(scope_of(headers=[(b"accept", accept.encode())]))) is html
-
-
-def test_without_accept_it_is_json() -> None:
-    assert not prefers_html(Request(scope_of()))
+def test_a_client_that_ranks_html_above_json_gets_html(accept: str | None, html: bool) -> None:
+    headers = [] if accept is None else [(b"accept", accept.encode())]
+    assert prefers_html(Request(scope_of(headers=headers))) is html
 
 
 @pytest.mark.parametrize("accept", ["", HTML])
@@ -51,8 +50,8 @@ def test_without_accept_it_is_json() -> None:
         (f"{ADMIN}revoke-all", "POST", 415),
     ],
 )
-async def test_whatever_is_answered_carries_the_headers(path: str, method: str, status: int, accept: str) -> None:
-    response = await (await Stage().log_in()).ask(path, method, accept=accept)
+async def test_every_response_carries_the_security_headers(path: str, method: str, status: int, accept: str) -> None:
+    response = await (await Stage().visit()).ask(path, method, accept=accept)
     assert response.status_code == status
     policy = response.headers["content-security-policy"].split("; ")
     assert policy[0] == "default-src 'none'"
@@ -67,8 +66,8 @@ async def test_whatever_is_answered_carries_the_headers(path: str, method: str, 
         assert response.headers["content-type"] == kind
 
 
-async def test_a_problem_is_told_in_either_shape() -> None:
-    visit = await Stage().log_in(role="user")
+async def test_a_problem_is_shown_in_both_media_types() -> None:
+    visit = await Stage().visit(role="user")
     assert await visit.json(ADMIN) == (
         403,
         {
@@ -82,64 +81,56 @@ async def test_a_problem_is_told_in_either_shape() -> None:
     assert page.status == 403
     assert "You may not administrate sessions." in page.text
     assert ("p", {"role": "alert"}) in page.elements
-    assert await visit.json(f"{ADMIN}nowhere") == (
-        404,
-        {"type": "about:blank", "title": "Not Found", "status": 404},
-    )
+    status, problem = await visit.json(f"{ADMIN}nowhere")
+    assert (status, problem) == (404, {"type": "about:blank", "title": "Not Found", "status": 404})
 
 
-async def test_who_has_no_session_is_told_how_to_get_one() -> None:
-    response = await Stage(optional=["/*"]).nobody().ask(ADMIN)
+async def test_a_request_without_a_session_gets_the_scheme_to_use() -> None:
+    response = await Visit(Stage(optional=["/*"])).ask(ADMIN)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("path", [ADMIN, f"{ADMIN}sessions?user_id=1", f"{ADMIN}migration", DEVICES])
-async def test_pages_are_read_without_eyes_hands_and_scripts(path: str) -> None:
+async def test_pages_and_confirmations_are_accessible(path: str) -> None:
     stage = Stage()
-    visit = await stage.log_in(label="phone")
-    await stage.log_in()
+    visit = await stage.visit(label="phone")
+    await stage.visit()
     page = await visit.page(path)
-    _is_accessible(page)
+    check_accessible(page)
     for form in page.forms:
         if form.method == "post":
-            _is_accessible(await visit.send(page, form))
+            check_accessible(await visit.send(page, form))
 
 
-def _is_accessible(page: Page) -> None:
+def check_accessible(page: Page) -> None:
     names = [name for name, _ in page.elements]
     assert page.source.startswith('<!doctype html>\n<html lang="en">')
     assert names.count("h1") == names.count("main") == names.count("title") == 1
     assert names.count("table") == names.count("caption")
-    assert "script" not in names
-    assert "style" not in names
-    by_id = {given["id"] for _, given in page.elements if "id" in given}
+    assert not {"script", "style"} & set(names)
     assert page.links[0] == ("Skip to content", "#content")
-    assert "content" in by_id
-    labelled = {given.get("for") for name, given in page.elements if name == "label"}
-    for name, given in page.elements:
-        assert "style" not in given
-        assert not any(attribute.startswith("on") for attribute in given)
-        if name == "th":
-            assert given["scope"] in ("row", "col")
-        if name == "input" and given.get("type") != "hidden":
-            assert given["id"] in labelled
-        if name == "nav":
-            assert given["aria-label"]
-    buttons = [given.get("aria-label") for name, given in page.elements if name == "button"]
-    told = [label for label in buttons if label is not None]
-    assert len(told) == len(set(told))  # each can be told from the others
+    assert "content" in [attributes.get("id") for _, attributes in page.elements]
+    labelled = {attributes["for"] for name, attributes in page.elements if name == "label"}
+    for name, attributes in page.elements:
+        assert not any(attribute == "style" or attribute.startswith("on") for attribute in attributes)
+        assert name != "th" or attributes["scope"] in ("row", "col")
+        assert name != "input" or attributes.get("type") == "hidden" or attributes["id"] in labelled
+        assert name != "nav" or attributes["aria-label"]
+    labels = [attributes.get("aria-label") for name, attributes in page.elements if name == "button"]
+    labels = [label for label in labels if label is not None]
+    assert len(labels) == len(set(labels))  # a screen reader tells the buttons apart
 
 
-async def test_links_hold_behind_a_prefix_that_nobody_mentions() -> None:
-    page = await (await Stage().log_in()).page(ADMIN)
+async def test_links_are_relative_so_that_any_prefix_works() -> None:
+    page = await (await Stage().visit()).page(ADMIN)
     targets = [href for _, href in page.links] + [form.action for form in page.forms]
     assert len(targets) > 5
     assert not any(target.startswith("/") or "//" in target for target in targets)
     assert ("link", {"rel": "stylesheet", "href": "style.css"}) in page.elements
 
 
-async def test_the_page_without_its_slash_is_found() -> None:
-    response = await (await Stage().log_in()).ask(ADMIN.rstrip("/"))
+async def test_the_path_without_its_slash_is_redirected() -> None:
+    response = await (await Stage().visit()).ask(ADMIN.rstrip("/"))
     assert response.status_code == 307
     assert response.headers["location"] == f"https://testserver{ADMIN}"

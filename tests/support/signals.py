@@ -37,36 +37,32 @@ class Signals:
         return Telemetry(**{"meter_provider": self.meter_provider, "tracer_provider": self.tracer_provider, **settings})
 
     def values(self) -> dict[Series, float]:
-        """Every series of every metric as of now; of a histogram, how many it holds."""
+        """The current value of every series; of a histogram, the number of its values."""
         collected = self.reader.get_metrics_data()
-        if collected is None:
-            return {}
         return {
             (short(metric.name), attributes(point.attributes)): getattr(point, "value", getattr(point, "count", 0))
-            for resource in collected.resource_metrics
+            for resource in (collected.resource_metrics if collected is not None else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
             for point in metric.data.data_points
         }
 
     def value(self, name: str, **labels: str) -> float | None:
-        """One series; attribute names with underscores for dots."""
+        """One series; the attribute names have underscores for dots."""
         wanted = {key.replace(".", "_"): value for key, value in labels.items()}
-        found = [
-            value
-            for (metric, attrs), value in self.values().items()
-            if metric == name and {key.replace(".", "_"): given for key, given in attrs} == wanted
-        ]
-        return found[0] if found else None
+        for (metric, series), value in self.values().items():
+            if metric == name and {key.replace(".", "_"): label for key, label in series} == wanted:
+                return value
+        return None
 
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self.exporter.get_finished_spans() if short(span.name) == name]
 
 
-def attributes(given: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((short(key), value) for key, value in (given or {}).items()))
+def attributes(attributes: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((short(key), value) for key, value in (attributes or {}).items()))
 
 
 def delta(before: Mapping[Series, float], after: Mapping[Series, float]) -> dict[Series, float]:
-    """What changed between two readings, zero left out."""
+    """The differences between two readings that are not zero."""
     return {series: value - before.get(series, 0) for series, value in after.items() if value != before.get(series, 0)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from jwt_middleware import MemorySessionStore, SessionStore
+from jwt_middleware.errors import Unavailable
 from jwt_middleware.protocols import Clock, SystemClock
 from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
 from jwt_middleware.types import SessionKey, SessionRecord, SessionStatus, moment
@@ -72,3 +73,24 @@ def run(url: str, test: Callable[[SessionStore], Awaitable[None]], clock: Clock 
             await test(store)
 
     asyncio.run(main())
+
+
+class FakeStore(MemorySessionStore):
+    """A store in memory that counts its status queries, records its revocations, and can be down."""
+
+    asked = 0
+    down = False
+
+    def __init__(self, *, clock: Clock = SystemClock()) -> None:
+        super().__init__(clock=clock)
+        self.revoked: list[tuple[str, str | None]] = []
+
+    async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
+        self.asked += 1
+        if self.down:
+            raise Unavailable("the database is down")
+        return await super().statuses(keys)
+
+    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
+        self.revoked.append((session_id, user_id))
+        return await super().revoke(session_id, user_id=user_id)

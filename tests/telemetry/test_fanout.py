@@ -1,4 +1,4 @@
-"""Several observers as one: each with its own handles, and none of which can break a request."""
+"""The fan-out: each observer gets its own handles back, and none of them can break a request."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from jwt_middleware.types import Fallback
 
 FACTS = LookupFacts(lookup="claims", outcome="ok", keys=1, waiters=2, duration=0.1)
 FILLED = FilledClaim(claim="email", source="database", outcome=FillOutcome.RESOLVED)
+PLAIN: Outcome[Any] = Outcome(result="accepted")
 
 
 class Named(SilentObserver):
-    """Its handles carry its name; it writes down what it is given."""
+    """Records its calls; its handles carry its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -35,19 +36,13 @@ class Named(SilentObserver):
 
 
 class Raising:
-    """Somebody else's code, on a bad day."""
+    """Every method raises."""
 
-    def waiting(self) -> object:
-        raise RuntimeError
+    def __getattr__(self, name: str) -> Any:
+        def method(*_: object) -> None:
+            raise RuntimeError(name)
 
-    def looking_up(self, lookup: str, waiters: Any, total: int) -> object:
-        raise RuntimeError
-
-    def looked_up(self, handle: object, facts: LookupFacts) -> None:
-        raise RuntimeError
-
-    def finished(self, outcome: Outcome[Any]) -> None:
-        raise RuntimeError
+        return method
 
 
 def dropped(counters: Counters) -> dict[str, int]:
@@ -56,11 +51,9 @@ def dropped(counters: Counters) -> dict[str, int]:
     }
 
 
-def outcome(*lookups: object, fired: bool = True) -> Outcome[Any]:
-    fallback = Fallback(
-        claims=(FILLED,), outcome=FillOutcome.RESOLVED, started_at=1, ended_at=2, lookups=tuple(lookups)
-    )
-    return Outcome(result="accepted", fallback=fallback if fired else None)
+def filled(*lookups: object) -> Outcome[Any]:
+    fallback = Fallback(claims=(FILLED,), outcome=FillOutcome.RESOLVED, started_at=1, ended_at=2, lookups=lookups)
+    return Outcome(result="accepted", fallback=fallback)
 
 
 def test_each_observer_gets_its_own_handles_back() -> None:
@@ -69,20 +62,20 @@ def test_each_observer_gets_its_own_handles_back() -> None:
     waiters = [observers.waiting(), observers.waiting()]
     query = observers.looking_up("claims", waiters, 40)
     observers.looked_up(query, FACTS)
-    observers.finished(outcome(query))
+    observers.finished(filled(query))
     for observer in (first, second):
         name = observer.name
         assert observer.seen[:2] == [("claims", [f"{name} request"] * 2, 40), (f"{name} query", FACTS)]
         assert observer.seen[2].fallback.lookups == (f"{name} query",)
 
 
-def test_one_that_raises_is_counted_and_the_others_still_see() -> None:
+def test_an_observer_that_raises_is_counted_and_the_others_still_see() -> None:
     counters, good = Counters(), Named("good")
     observers = ObserverFanout([Raising(), good], counters)
     assert dropped(counters) == {"lookup": 0, "request": 0}
     query = observers.looking_up("sessions", [observers.waiting()], 1)
     observers.looked_up(query, FACTS)
-    observers.finished(outcome(query))
+    observers.finished(filled(query))
     assert dropped(counters) == {"lookup": 3, "request": 1}
     assert good.seen[:2] == [("sessions", ["good request"], 1), ("good query", FACTS)]
     assert good.seen[2].fallback.lookups == ("good query",)
@@ -93,16 +86,16 @@ def test_without_a_query_there_are_no_handles() -> None:
     observers = ObserverFanout([observer], Counters())
     observers.looked_up(None, FACTS)  # a query that ended before it began
     observers.looking_up("claims", [None, ()], 2)
-    for each in (outcome(), outcome(fired=False)):
-        observers.finished(each)
-    assert observer.seen == [(None, FACTS), ("claims", [], 2), outcome(), outcome(fired=False)]
+    for outcome in (filled(), PLAIN):
+        observers.finished(outcome)
+    assert observer.seen == [(None, FACTS), ("claims", [], 2), filled(), PLAIN]
 
 
-def test_nobody_may_watch() -> None:
+def test_there_may_be_no_observer() -> None:
     observers = ObserverFanout([], Counters())
     query = observers.looking_up("claims", [observers.waiting()], 1)
     observers.looked_up(query, FACTS)
-    observers.finished(outcome(query))
+    observers.finished(filled(query))
     assert query == ()
 
 
@@ -110,4 +103,4 @@ def test_the_silent_observer_sees_nothing() -> None:
     silent = SilentObserver()
     assert silent.waiting() is silent.looking_up("claims", [], 0) is None
     silent.looked_up(None, FACTS)
-    silent.finished(outcome())
+    silent.finished(filled())

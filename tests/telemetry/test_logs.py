@@ -1,15 +1,12 @@
-"""One event for each fallback and each refusal, thinned where a flood would drown the log, silent about people."""
+"""Log events: one for each fallback and refusal, limited by rate, and silent about the user and the token."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import re
-from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,60 +24,39 @@ from jwt_middleware import (
     Reason,
     Revocation,
     SessionCookie,
-    SessionSchema,
     Telemetry,
     names,
-    source,
 )
-from jwt_middleware.authenticator import OutcomeRecorder, RequestFacts
 from jwt_middleware.counters import Counters
-from jwt_middleware.errors import Unavailable
 from jwt_middleware.telemetry.logs import EventLog
 from jwt_middleware.testing import old_token
-from jwt_middleware.types import Outcome, SessionKey, SessionStatus
+from jwt_middleware.types import Outcome, moment
+from tests.support.processes import ROOT
 from tests.support.signals import Signals
-from tests.support.world import EPOCH, SECRET, FakeClock, Session, authority_of
+from tests.support.stores import FakeStore
+from tests.support.world import DAY, EPOCH, SECRET, FakeClock, World, bearer
 
-README = Path(__file__).parents[2] / "README.md"
-FIELDS = {
-    "event",
-    "log_level",
-    "claims",
-    "payload_version",
-    "payload_expected",
-    "minted",
-    "sources",
-    "outcome",
-    "token_age_s",
-    "lookup_ms",
-    "kid",
-}
+FIELDS = {"event", "log_level", "claims", "payload_version", "payload_expected", "minted", "sources"}
+FIELDS |= {"outcome", "token_age_s", "lookup_ms", "kid"}
+MARKS = Adoption(sessions="marks", iat_required=False)
+SHORT = Key.hmac("short", allow_short=True, until=datetime(2100, 1, 1, tzinfo=UTC))
 
 
-@source("email")
-async def emails(keys: Collection[str]) -> dict[str, dict[str, Any]]:
-    return {key: {"email": "canary@example.com"} for key in keys if key == "7"}
+def planned(**settings: Any) -> World:
+    """A world without a store, in which version 2 was planned for yesterday."""
+    return World(**{"store": None, "effective_at": {2: moment(EPOCH - DAY)}, **settings})
 
 
-def bearer(token: str) -> list[tuple[bytes, bytes]]:
-    return [(b"authorization", b"Bearer " + token.encode())]
-
-
-def authority_at(clock: FakeClock, **settings: Any) -> Any:
-    plan = {2: datetime.fromtimestamp(EPOCH - 86_400, UTC)}
-    return authority_of(sources=[emails], clock=clock, effective_at=plan, **settings)
-
-
-def fallback_event(authority: Any, subject: str = "7", age: timedelta = timedelta(days=2)) -> dict[str, Any]:
-    token = old_token(authority, {"userId": subject}, age=age)
+async def fallback_event(world: World, user_id: str = "1", age: timedelta = timedelta(days=2)) -> dict[str, Any]:
+    token = old_token(world.authority, {"userId": user_id}, age=age)
     with capture_logs() as logs:
-        asyncio.run(authority.authenticate(bearer(token)))
-    (event,) = [entry for entry in logs if entry["event"] == "jwt_middleware.fallback"]
+        await world.authority.authenticate(bearer(token))
+    (event,) = [entry for entry in logs if entry["event"] == names.EVENT_FALLBACK]
     return dict(event)
 
 
-def test_a_fallback_says_what_was_missing_and_where_it_came_from() -> None:
-    event = fallback_event(authority_at(FakeClock()))
+async def test_a_fallback_names_the_missing_claims_and_their_source() -> None:
+    event = await fallback_event(planned())
     assert set(event) == FIELDS
     assert event == {
         "event": "jwt_middleware.fallback",
@@ -91,116 +67,103 @@ def test_a_fallback_says_what_was_missing_and_where_it_came_from() -> None:
         "minted": "before_change",
         "sources": ["database"],
         "outcome": "resolved",
-        "token_age_s": 2 * 86_400,
+        "token_age_s": 2 * DAY,
         "lookup_ms": 0.0,
         "kid": "key-1",
     }
 
 
-def test_one_that_was_minted_after_the_change_is_a_warning() -> None:
-    event = fallback_event(authority_at(FakeClock()), age=timedelta(minutes=5))
+async def test_a_fallback_of_a_token_minted_after_the_change_is_a_warning() -> None:
+    event = await fallback_event(planned(), age=timedelta(minutes=5))
     assert (event["log_level"], event["minted"]) == ("warning", "after_change")
 
 
-def test_one_that_was_not_resolved_is_a_warning() -> None:
-    event = fallback_event(authority_at(FakeClock()), subject="8")
+async def test_an_unresolved_fallback_is_a_warning() -> None:
+    event = await fallback_event(planned(), "8")
     assert (event["log_level"], event["outcome"], event["sources"]) == ("warning", "not_found", ["default"])
 
 
-def test_an_event_names_the_server_span_it_belongs_to() -> None:
+async def test_an_event_names_its_server_span() -> None:
     signals = Signals()
-    authority = authority_at(FakeClock(), telemetry=signals.telemetry())
+    world = planned(telemetry=signals.telemetry())
     with signals.tracer_provider.get_tracer("server").start_as_current_span("GET /") as server:
-        event = fallback_event(authority)
+        event = await fallback_event(world)
     assert event["trace_id"] == trace.format_trace_id(server.get_span_context().trace_id)
     assert event["span_id"] == trace.format_span_id(server.get_span_context().span_id)
 
 
-def test_the_readme_shows_an_event_as_it_is() -> None:
-    sample = re.search(r"<!-- log -->\n```json\n(.*?)\n```", README.read_text(), re.DOTALL)
+async def test_the_readme_shows_a_real_event() -> None:
+    sample = re.search(r"<!-- log -->\n```json\n(.*?)\n```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert sample is not None
     shown = json.loads(sample[1])
     assert set(shown) - {"trace_id", "span_id", "level"} == FIELDS - {"log_level"}
-    actual = fallback_event(authority_at(FakeClock()))
-    same = {"event", "claims", "payload_version", "payload_expected", "minted", "sources", "outcome", "kid"}
+    actual = await fallback_event(planned())
+    same = FIELDS - {"log_level", "token_age_s", "lookup_ms"}
     assert {name: shown[name] for name in same} == {name: actual[name] for name in same}
 
 
-def test_a_filtered_level_costs_no_event() -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    made: list[Any] = []
+async def test_a_filtered_level_costs_no_event() -> None:
+    events: list[Any] = []
 
-    def note(logger: Any, name: str, event: Any) -> Any:
-        made.append(event)
+    def record(logger: Any, name: str, event: Any) -> Any:
+        events.append(event)
         raise structlog.DropEvent
 
-    structlog.configure(processors=[note])
-    authority = authority_at(FakeClock())
-    asyncio.run(authority.authenticate(bearer(old_token(authority, {"userId": "7"}))))
-    asyncio.run(authority.authenticate([]))
-    authority.open()
-    asyncio.run(authority_of(sources=[broken]).authenticate(bearer(old_token(authority, {"userId": "7"}))))
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR), processors=[record])
+    world = planned()
+    token = bearer(old_token(world.authority, {"userId": "1"}))
+    await world.authority.authenticate(token)
+    await world.authority.authenticate([])
+    world.authority.open()
+    broken = planned()
+    broken.users.down = True
+    await broken.authority.authenticate(token)
     EventLog(Counters(), FakeClock(), lambda _: None).finished(Outcome(result="accepted", stale=True))
-    assert made == []
+    assert events == []
 
 
-def test_a_logger_that_cannot_say_its_level_gets_the_event() -> None:
+async def test_a_logger_without_levels_gets_the_event() -> None:
     class Plain(structlog.BoundLoggerBase):
         def info(self, event: str, **fields: Any) -> None:
-            seen.append(event)
+            events.append(event)
 
         warning = info
 
-    seen: list[str] = []
+    events: list[str] = []
     structlog.configure(wrapper_class=Plain)
-    authority = authority_at(FakeClock())
-    asyncio.run(authority.authenticate([]))
-    assert seen == ["jwt_middleware.refused"]
+    await planned().authority.authenticate([])
+    assert events == ["jwt_middleware.refused"]
 
 
-def test_refusals_are_thinned_by_reason_and_the_rest_is_counted() -> None:
-    signals, clock = Signals(), FakeClock()
-    authority = authority_at(clock, telemetry=signals.telemetry())
+async def test_refusals_are_limited_by_reason_and_the_rest_is_counted() -> None:
+    signals = Signals()
+    world = planned(telemetry=signals.telemetry())
     with capture_logs() as logs:
         for _ in range(25):
-            asyncio.run(authority.authenticate([]))
-        asyncio.run(authority.authenticate(bearer("forged")))
-        clock.advance(1)
-        asyncio.run(authority.authenticate([]))
-    reasons = [entry["reason"] for entry in logs]
-    assert reasons == ["token_missing"] * 10 + ["token_malformed", "token_missing"]
+            await world.authority.authenticate([])
+        await world.authority.authenticate(bearer("forged"))
+        world.clock.advance(1)
+        await world.authority.authenticate([])
+    assert [entry["reason"] for entry in logs] == ["token_missing"] * 10 + ["token_malformed", "token_missing"]
     assert signals.value("telemetry.dropped", event="refused", reason="rate_limited") == 15
     assert signals.value("requests", result="refused", error_type="token_missing") == 26
 
 
-class Gone(MemorySessionStore):
-    """A store that stops to answer."""
-
-    gone = False
-
-    async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
-        if self.gone:
-            raise Unavailable("gone")
-        return await super().statuses(keys)
-
-
-async def test_a_pass_on_a_state_that_is_too_old_is_a_warning_and_thinned() -> None:
-    signals, clock = Signals(), FakeClock()
-    store = Gone(clock=clock)
-    authority = authority_at(
-        clock, store=store, revocation=Revocation(on_unavailable="allow"), telemetry=signals.telemetry()
-    )
-    token = bearer((await authority.issue(Session(user_id="7", email="x"))).token)
+async def test_requests_accepted_on_a_stale_status_are_limited_warnings() -> None:
+    signals, store = Signals(), FakeStore(clock=(clock := FakeClock()))
+    allow = Revocation(on_unavailable="allow")
+    world = planned(clock=clock, store=store, revocation=allow, telemetry=signals.telemetry())
+    token = bearer((await world.log_in(email="x"))[0])
     with capture_logs() as logs:
-        await authority.authenticate(token)
-        store.gone = True
+        await world.authority.authenticate(token)
+        store.down = True
         clock.advance(4)
-        await authority.authenticate(token)
-    assert logs == []  # within the bound
+        await world.authority.authenticate(token)
+    assert logs == []  # the status is younger than max_staleness
     clock.advance(4)
     with capture_logs() as logs:
         for _ in range(15):
-            assert (await authority.authenticate(token)).stale
+            assert (await world.authority.authenticate(token)).stale
     stale = {"event": "jwt_middleware.revocation_stale", "log_level": "warning"}
     failed = [log["error_type"] for log in logs if log["event"] == names.EVENT_LOOKUP_FAILED]
     assert set(failed) == {"jwt_middleware.errors.Unavailable"}
@@ -209,18 +172,17 @@ async def test_a_pass_on_a_state_that_is_too_old_is_a_warning_and_thinned() -> N
     ] * 10
     assert signals.value("telemetry.dropped", event="revocation_stale", reason="rate_limited") == 5
     assert signals.value("revocation.stale") == 15
-    store.gone = False
+    store.down = False
     clock.advance(4)
     with capture_logs() as logs:
-        assert not (await authority.authenticate(token)).stale
+        assert not (await world.authority.authenticate(token)).stale
     assert logs == []
-    await authority.aclose()
+    await world.authority.aclose()
 
 
-def test_a_refusal_says_the_reason_and_nothing_about_the_token() -> None:
-    authority = authority_at(FakeClock())
+async def test_a_refusal_names_the_reason_and_nothing_about_the_token() -> None:
     with capture_logs() as logs:
-        asyncio.run(authority.authenticate(bearer("canary")))
+        await planned().authority.authenticate(bearer("canary"))
     assert logs == [
         {
             "event": "jwt_middleware.refused",
@@ -234,27 +196,20 @@ def test_a_refusal_says_the_reason_and_nothing_about_the_token() -> None:
     ]
 
 
-def test_a_refusal_names_the_claim_it_is_about_where_one_is_known() -> None:
-    counters, clock = Counters(), FakeClock()
-    decisions = OutcomeRecorder(
-        SessionSchema(Session, version=2, subject="userId"), counters, EventLog(counters, clock, str)
-    )
+async def test_a_refusal_names_the_claim_that_caused_it() -> None:
+    world = planned()
+    token = old_token(world.authority, {"userId": "1", "email": 5}, version=2)
     with capture_logs() as logs:
-        outcome = decisions.refuse(RequestFacts(claim="email"), Reason.PAYLOAD_INVALID, optional=False)
+        outcome = await world.authority.authenticate(bearer(token))
     assert outcome.claim == "email"
     assert [(log["reason"], log["claim"]) for log in logs] == [("payload_invalid", "email")]
 
 
-@source("email")
-async def broken(keys: Collection[str]) -> dict[str, dict[str, Any]]:
-    raise LookupError("canary")
-
-
-def test_a_query_that_failed_is_reported_with_the_class_of_what_it_raised_and_without_its_text() -> None:
-    authority = authority_of(sources=[broken])
-    token = old_token(authority, {"userId": "canary"})
+async def test_a_failed_query_names_the_class_of_its_error_without_the_text() -> None:
+    world = planned()
+    world.users.down = True
     with capture_logs() as logs:
-        asyncio.run(authority.authenticate(bearer(token)))
+        await world.authority.authenticate(bearer(old_token(world.authority, {"userId": "canary"})))
     (failed,) = [log for log in logs if log["event"] == names.EVENT_LOOKUP_FAILED]
     assert failed.pop("duration_ms") >= 0
     assert failed == {
@@ -262,14 +217,15 @@ def test_a_query_that_failed_is_reported_with_the_class_of_what_it_raised_and_wi
         "log_level": "warning",
         "lookup": "claims",
         "outcome": "error",
-        "error_type": "LookupError",
+        "error_type": "OSError",
         "keys": 1,
         "waiters": 1,
     }
     assert "canary" not in str(logs)
+    assert "down" not in str(logs)
 
 
-def test_failed_queries_are_thinned_apart_from_other_events_and_counted() -> None:
+def test_failed_queries_are_limited_apart_from_other_events_and_counted() -> None:
     signals = Signals()
     events = EventLog(counters := Counters(), FakeClock(), lambda _: None)
     signals.telemetry().attach(counters, events)
@@ -285,7 +241,7 @@ def test_failed_queries_are_thinned_apart_from_other_events_and_counted() -> Non
 
 
 def test_a_start_is_reported_once() -> None:
-    authority = authority_at(FakeClock())
+    authority = planned().authority
     with capture_logs() as logs:
         authority.open()
         authority.open()
@@ -303,66 +259,52 @@ def test_a_start_is_reported_once() -> None:
     ]
 
 
-MARKS = Adoption(sessions="marks", iat_required=False)
-
-
 @pytest.mark.parametrize(
     ("settings", "advised"),
     [
         ({"cookie": SessionCookie(also_read=["token"])}, True),
         ({"adoption": Adoption(iat_required=False)}, True),
-        (
-            {
-                "keys": KeyRing(
-                    [Key.hmac(SECRET), Key.hmac("short", allow_short=True, until=datetime(2100, 1, 1, tzinfo=UTC))]
-                )
-            },
-            True,
-        ),
+        ({"keys": KeyRing([Key.hmac(SECRET), SHORT])}, True),
         ({"cookie": SessionCookie(also_read=["token"]), "adoption": MARKS}, False),
         ({"cookie": SessionCookie(also_read=["token"]), "store": None}, False),
         ({}, False),
     ],
 )
-def test_a_start_that_will_log_out_whom_it_means_to_adopt_says_so(settings: dict[str, Any], advised: bool) -> None:
-    clock = FakeClock()
-    authority = authority_of(**{"clock": clock, "store": MemorySessionStore(clock=clock), **settings})
+async def test_a_start_warns_if_it_will_log_out_adopted_sessions(settings: dict[str, Any], advised: bool) -> None:
+    world = World(**{"store": MemorySessionStore(), **settings})
     with capture_logs() as logs:
-        authority.open()
-        outcome = asyncio.run(authority.authenticate(bearer(old_token(authority, {"userId": "7"}, sid=None))))
+        world.authority.open()
+        outcome = await world.authority.authenticate(bearer(old_token(world.authority, {"userId": "1"}, sid=None)))
     assert logs[0]["event"] == "jwt_middleware.configured"
     assert logs[0]["log_level"] == ("warning" if advised else "info")
     assert ('Adoption(sessions="marks")' in logs[0].get("advice", "")) is advised
     assert not advised or outcome.reason is Reason.SESSION_UNKNOWN
 
 
-def test_log_processors_that_raise_break_nothing_and_are_counted() -> None:
+async def test_log_processors_that_raise_break_nothing_and_are_counted() -> None:
     def broken(logger: Any, name: str, event: Any) -> Any:
         raise RuntimeError("disk full")
 
     structlog.configure(processors=[broken])
     signals = Signals()
-    authority = authority_at(FakeClock(), telemetry=signals.telemetry())
-    authority.open()
-    outcome = asyncio.run(authority.authenticate(bearer(old_token(authority, {"userId": "7"}))))
-    assert outcome.result == "accepted"
+    world = planned(telemetry=signals.telemetry())
+    world.authority.open()
+    assert await world.reason(old_token(world.authority, {"userId": "1"})) is None
     assert signals.value("telemetry.dropped", event="configured", reason="failed") == 1
     assert signals.value("telemetry.dropped", event="request", reason="failed") == 1
 
 
-def test_a_pseudonym_stands_for_the_user_only_where_it_is_configured() -> None:
-    clock = FakeClock()
-    key = b"p" * 32
-    first = fallback_event(authority_at(clock, telemetry=Telemetry(pseudonym_key=key)))["enduser.pseudo.id"]
-    again = fallback_event(authority_at(clock, telemetry=Telemetry(pseudonym_key=key)))["enduser.pseudo.id"]
-    other = fallback_event(authority_at(clock, telemetry=Telemetry(pseudonym_key=b"q" * 32)))["enduser.pseudo.id"]
+async def test_a_pseudonym_stands_for_the_user_if_its_key_is_configured() -> None:
+    telemetries = [Telemetry(pseudonym_key=key * 32) for key in (b"p", b"p", b"q")]
+    events = [await fallback_event(planned(telemetry=telemetry)) for telemetry in telemetries]
+    first, again, other = (event["enduser.pseudo.id"] for event in events)
     assert first == again != other
     assert re.fullmatch("[0-9a-f]{32}", first)
 
 
 def test_a_pseudonym_key_that_can_be_guessed_is_refused_and_never_shown() -> None:
-    with pytest.raises(ConfigError, match="32 bytes"):
+    with pytest.raises(ConfigError, match="pseudonym_key must be at least 32 bytes, got 5 bytes; use secrets"):
         Telemetry(pseudonym_key=b"short")
-    with pytest.raises(ConfigError, match="32 bytes"):
-        Telemetry(pseudonym_key="p" * 64)  # type: ignore[arg-type]  # text is no key
+    with pytest.raises(ConfigError, match="pseudonym_key must be at least 32 bytes, got str; use secrets"):
+        Telemetry(pseudonym_key="p" * 64)  # type: ignore[arg-type]  # text is not a key
     assert "pppp" not in repr(Telemetry(pseudonym_key=b"p" * 32))
