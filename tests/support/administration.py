@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urljoin
+from xml.etree.ElementTree import Element, TreeBuilder
 
 import httpx
 from starlette.applications import Starlette
@@ -87,56 +88,30 @@ class Visit:
 class Form:
     action: str
     method: str
-    fields: dict[str, str] = field(default_factory=dict)
-    button: str = ""
+    button: str
+    fields: dict[str, str]
 
 
-class Page(HTMLParser):
-    """The text, forms, links and table cells of a page whose elements are closed in the right order."""
+class Page:
+    """What a client sees of a page whose elements are closed in the right order."""
 
     def __init__(self, path: str, response: httpx.Response) -> None:
-        super().__init__()
         assert response.headers["content-type"] == "text/html; charset=utf-8"
         self.path, self.response, self.status, self.source = path, response, response.status_code, response.text
-        self.forms: list[Form] = []
-        self.links: list[tuple[str, str]] = []
-        self.elements: list[tuple[str, dict[str, str]]] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(self.source)
-        self.close()
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        attributes = {name: value or "" for name, value in attrs}
-        self.elements.append((tag, attributes))
-        match tag:
-            case "form":
-                self.forms.append(Form(attributes["action"], attributes.get("method", "get")))
-            case "input" if attributes.get("type") == "hidden":
-                self.forms[-1].fields[attributes["name"]] = attributes["value"]
-            case "a":
-                self.links.append(("", attributes["href"]))
-            case "tr":
-                self.rows.append([])
-            case "td" | "th":
-                self.rows[-1].append("")
-        if tag not in ("input", "link", "meta"):
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if "a" in self._open:
-            text, href = self.links[-1]
-            self.links[-1] = ((text + data).strip(), href)
-        if "button" in self._open:
-            self.forms[-1].button = (self.forms[-1].button + data).strip()
-        if "td" in self._open or "th" in self._open:
-            self.rows[-1][-1] += data
+        root = Parser(self.source).root
+        self.elements = [(element.tag, element.attrib) for element in root.iter()]
+        self.text = text_of(root)
+        self.links = [(text_of(link), link.attrib["href"]) for link in root.iter("a")]
+        self.rows = [[text_of(cell) for cell in row] for row in root.iter("tr")]
+        self.forms = [
+            Form(
+                action=form.attrib["action"],
+                method=form.get("method", "get"),
+                button="".join(text_of(button) for button in form.iter("button")),
+                fields={field.attrib["name"]: field.get("value", "") for field in form.iter("input")},
+            )
+            for form in root.iter("form")
+        ]
 
     def form(self, button: str) -> Form:
         """The first form with that button."""
@@ -149,4 +124,30 @@ class Page(HTMLParser):
     @property
     def cells(self) -> list[list[str]]:
         """The rows of the table, without the heads."""
-        return [[cell.strip() for cell in row] for row in self.rows[1:]]
+        return self.rows[1:]
+
+
+class Parser(HTMLParser):
+    """Builds the tree of a page."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tree = TreeBuilder()
+        self.feed(source)
+        self.close()
+        self.root = self.tree.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tree.start(tag, {name: value or "" for name, value in attrs})
+        if tag in ("input", "link", "meta"):
+            self.tree.end(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.tree.end(tag).tag == tag
+
+    def handle_data(self, data: str) -> None:
+        self.tree.data(data)
+
+
+def text_of(element: Element) -> str:
+    return "".join(element.itertext()).strip()

@@ -14,35 +14,21 @@ FILLED = FilledClaim(claim="email", source="database", outcome=FillOutcome.RESOL
 PLAIN: Outcome[Any] = Outcome(result="accepted")
 
 
-class Named(SilentObserver):
-    """Records its calls; its handles carry its name."""
+class Recording:
+    """An observer that records its calls, or fails; its handles carry its name."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.seen: list[Any] = []
+    def __init__(self, name: str, *, fails: bool = False) -> None:
+        self.name, self.fails = name, fails
+        self.calls: list[Any] = []
 
-    def waiting(self) -> object:
-        return f"{self.name} request"
+    def __getattr__(self, method: str) -> Any:
+        def call(*arguments: Any) -> str:
+            if self.fails:
+                raise RuntimeError(method)
+            self.calls.append((method, *arguments))
+            return f"{self.name} {method}"
 
-    def looking_up(self, lookup: str, waiters: Any, total: int) -> object:
-        self.seen.append((lookup, list(waiters), total))
-        return f"{self.name} query"
-
-    def looked_up(self, handle: object, facts: LookupFacts) -> None:
-        self.seen.append((handle, facts))
-
-    def finished(self, outcome: Outcome[Any]) -> None:
-        self.seen.append(outcome)
-
-
-class Raising:
-    """Every method raises."""
-
-    def __getattr__(self, name: str) -> Any:
-        def method(*_: object) -> None:
-            raise RuntimeError(name)
-
-        return method
+        return call
 
 
 def dropped(counters: Counters) -> dict[str, int]:
@@ -56,39 +42,48 @@ def filled(*lookups: object) -> Outcome[Any]:
     return Outcome(result="accepted", fallback=fallback)
 
 
+def calls_of(name: str, lookup: str = "claims", waiters: int = 1) -> list[Any]:
+    """The calls that an observer sees of one query, from its first waiter to the request's outcome."""
+    query = f"{name} looking_up"
+    return [
+        *[("waiting",)] * waiters,
+        ("looking_up", lookup, [f"{name} waiting"] * waiters, 40),
+        ("looked_up", query, FACTS),
+        ("finished", filled(query)),
+    ]
+
+
 def test_each_observer_gets_its_own_handles_back() -> None:
-    first, second = Named("first"), Named("second")
+    first, second = Recording("first"), Recording("second")
     observers = ObserverFanout([first, second], Counters())
     waiters = [observers.waiting(), observers.waiting()]
     query = observers.looking_up("claims", waiters, 40)
     observers.looked_up(query, FACTS)
     observers.finished(filled(query))
-    for observer in (first, second):
-        name = observer.name
-        assert observer.seen[:2] == [("claims", [f"{name} request"] * 2, 40), (f"{name} query", FACTS)]
-        assert observer.seen[2].fallback.lookups == (f"{name} query",)
+    assert first.calls == calls_of("first", waiters=2)
+    assert second.calls == calls_of("second", waiters=2)
 
 
 def test_an_observer_that_raises_is_counted_and_the_others_still_see() -> None:
-    counters, good = Counters(), Named("good")
-    observers = ObserverFanout([Raising(), good], counters)
+    counters, good = Counters(), Recording("good")
+    observers = ObserverFanout([Recording("bad", fails=True), good], counters)
     assert dropped(counters) == {"lookup": 0, "request": 0}
-    query = observers.looking_up("sessions", [observers.waiting()], 1)
+    query = observers.looking_up("sessions", [observers.waiting()], 40)
     observers.looked_up(query, FACTS)
     observers.finished(filled(query))
     assert dropped(counters) == {"lookup": 3, "request": 1}
-    assert good.seen[:2] == [("sessions", ["good request"], 1), ("good query", FACTS)]
-    assert good.seen[2].fallback.lookups == ("good query",)
+    assert good.calls == calls_of("good", "sessions")
 
 
 def test_without_a_query_there_are_no_handles() -> None:
-    observer = Named("only")
+    observer = Recording("only")
     observers = ObserverFanout([observer], Counters())
     observers.looked_up(None, FACTS)  # a query that ended before it began
     observers.looking_up("claims", [None, ()], 2)
     for outcome in (filled(), PLAIN):
         observers.finished(outcome)
-    assert observer.seen == [(None, FACTS), ("claims", [], 2), filled(), PLAIN]
+    assert observer.calls[:2] == [("looked_up", None, FACTS), ("looking_up", "claims", [], 2)]
+    assert observer.calls[2:] == [("finished", filled()), ("finished", PLAIN)]
 
 
 def test_there_may_be_no_observer() -> None:

@@ -214,23 +214,6 @@ def test_a_collected_provider_is_dropped() -> None:
     assert registry.instruments_of(None) is registry.instruments_of(None)
 
 
-GLOBAL = """
-import asyncio, os
-from opentelemetry import metrics
-from tests.support.signals import Signals
-from tests.support.world import authority_of
-
-def refuse(authority, times):
-    for _ in range(times):
-        asyncio.run(authority.authenticate([]))
-
-def requests():
-    return signals.value("requests", result="refused", error_type="token_missing")
-
-signals = Signals()
-"""
-
-
 @pytest.mark.parametrize(
     ("script", "printed"),
     [
@@ -275,4 +258,19 @@ print(os.read(read, 10).decode(), requests())
     ],
 )
 def test_global_state(script: str, printed: str) -> None:
-    assert python("-c", GLOBAL + script).splitlines()[-1] == printed
+    prelude = """
+import asyncio, os
+from opentelemetry import metrics
+from tests.support.signals import Signals
+from tests.support.world import authority_of
+
+def refuse(authority, times):
+    for _ in range(times):
+        asyncio.run(authority.authenticate([]))
+
+def requests():
+    return signals.value("requests", result="refused", error_type="token_missing")
+
+signals = Signals()
+"""
+    assert python("-c", prelude + script).splitlines()[-1] == printed
