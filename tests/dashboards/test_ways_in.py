@@ -54,7 +54,7 @@ def test_without_an_address_the_files_are_those_of_the_repository_and_the_comman
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboards", str(tmp_path)]) == 0
-    assert "give --runbook URL" in capsys.readouterr().out
+    assert "use --runbook URL" in capsys.readouterr().out
     assert written(tmp_path) == {**written(GENERATED), "runbook.md": (FOLDER / "runbook.md").read_text()}
 
 
@@ -70,7 +70,7 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pyt
 def test_what_the_wheel_brings_is_taken_before_a_checkout(tmp_path: Path) -> None:
     (tmp_path / "b.json").touch()
     (tmp_path / "a.json").touch()
-    assert [each.name for each in command.shipped(tmp_path)] == ["a.json", "b.json"]
+    assert [each.name for each in command.packaged_files(tmp_path)] == ["a.json", "b.json"]
 
 
 def test_the_command_and_the_rules_mean_the_same_address() -> None:
