@@ -9,16 +9,22 @@ from typing import Annotated, Any, assert_type
 
 import pytest
 from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+
 from jwt_middleware import (
     Adoption,
     Claim,
-    ConfigError,
     Issued,
     JWTSessionMiddleware,
     Key,
     KeyRing,
     MemorySessionStore,
     Migration,
+    MintError,
     Outcome,
     SessionAuthority,
     SessionCookie,
@@ -31,11 +37,6 @@ from jwt_middleware import (
 )
 from jwt_middleware.admin import MyDevices, SessionAdmin
 from jwt_middleware.testing import client, log_in, old_token
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ async def test_a_handler_reads_and_starts_a_typed_session() -> None:
         assert_type(await authority.still_active(request), bool)
         response = RedirectResponse("/")
         assert_type(await authority.start(response, session, label="phone"), Issued)
-        with pytest.raises(ConfigError):
+        with pytest.raises(MintError):
             await authority.start(response, "nobody")  # type: ignore[arg-type]  # a session is of the app's own class
         await authority.end(response, request)
         return response
@@ -113,8 +114,8 @@ async def test_a_dependency_of_fastapi_is_typed() -> None:
     authority, api = new_authority(), FastAPI()
 
     @api.get("/")
-    async def endpoint(session: Annotated[Any, Depends(authority.dependency)]) -> str:
-        return str(session.email)
+    async def endpoint(session: Session = Depends(authority.dependency)) -> str:  # noqa: B008 - FastAPI's way
+        return session.email
 
     api.add_middleware(JWTSessionMiddleware, authority=authority)
     wrapped = JWTSessionMiddleware(api, authority=authority, on_refused=PlainTextResponse("refused", 401))
@@ -137,4 +138,4 @@ def test_the_function_that_allows_administration_gets_the_typed_session() -> Non
     assert_type(admin, SessionAdmin[Session])
     SessionAdmin(authority, allow=may_later)
     SessionAdmin(authority, allow=lambda request, session: session.rank > 5)  # type: ignore[attr-defined]  # it has none
-    assert Mount("/devices", MyDevices(authority)).app
+    assert Mount("/devices", MyDevices(authority)).path == "/devices"
