@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from jwt_middleware import SessionAuthority
+from jwt_middleware.lookup.batch import Found
 from jwt_middleware.sessions.token_cache import Entry
 from jwt_middleware.tokens.jws import digest
 
@@ -70,7 +71,7 @@ async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:
     for first in range(0, count, 1_000):
         rows = await lookup._fetch([user(number) for number in range(first, min(count, first + 1_000))])
         for key, row in rows.items():
-            lookup.cache.put(key, row, monotonic())
+            lookup.cache.put(key, Found(value=row, origin="cache"), until=monotonic() + lookup._ttl)
 
 
 def anyone(token: Token, count: int) -> Coming:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal
 
 from . import names
 from .authenticator import Authenticator
-from .counters import Counters
+from .counters import Counters, Runtime
 from .errors import ConfigError, refuse_numbers
 from .lookup.lanes import Lanes
 from .lookup.lookup import Lookup, LookupLimits
@@ -203,9 +203,7 @@ class LookupMaker:
             resource=resource,
             limits=self._settings.lookups,
             lanes=self.lanes,
-            clock=self._settings.clock,
-            counters=self._counters,
-            observer=self._observer,
+            runtime=Runtime(clock=self._settings.clock, counters=self._counters, observer=self._observer),
             cached=cached,
             cache_entries=self._settings.cache_entries,
         )

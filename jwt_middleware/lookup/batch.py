@@ -1,51 +1,47 @@
-"""Keys that wait become a query: who asks for what is being asked for already joins that.
+"""The states of the keys that one lookup fetches: which keys wait, which are in flight, and the future of each waiter.
 
-Self-clocked, per event loop: a batch leaves a few turns of the loop after its first key where nothing is in flight,
-and else collects until something returns; a second query at once only when many wait or the first is slow. Each
-waiter has a future of its own, so that cancelling one harms none, and every future resolves.
+Each waiter has a future of its own, so that cancelling one does not harm the others; every future resolves.
+Nothing here runs a query: :class:`~jwt_middleware.lookup.lookup.Lookup` makes the moves.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-from collections.abc import Callable, Coroutine, Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from ..errors import ConfigError, class_of
-from ..types import FillOutcome
-from .lanes import Lane
+from ..errors import ConfigError
+from ..types import FillOutcome, Value
+from .lanes import WIDTH, Lane
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-Origin = Literal["database", "cache", "coalesced"]
-Ended = Literal["ok", "error", "timeout"]
+Slot = asyncio.Task[Any]
+"""A slot of the lane: the task that requests it, sends one query and releases it."""
 MAX_KEYS: Final = 1_000
-TURNS: Final = 3
-"""Turns of the loop that a first key waits for company."""
+"""Keys of one query."""
 MANY: Final = 100
-"""Waiting keys that ask for the second place."""
-PATIENCE: Final = 2.0
-"""Time-outs that keys wait for a place before they are told that none comes."""
-SLOW: Final = 0.025
-"""Seconds after which a query is slow, and what waits behind it asks for the second place."""
+"""Waiting keys that need a second slot."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found(Generic[V]):
-    """The answer for one key; None where there is no row."""
+class Found(Value, Generic[V], frozen=True, kw_only=True, gc=False):
+    """The result for one key."""
 
-    value: V | None = field(repr=False)
-    origin: Origin
+    value: V | None
+    """None where there is no row."""
+    origin: Literal["database", "cache", "coalesced"]
     handle: object = None
-    """ObserverFanout' handle of the query."""
+    """The observer's handle of the query."""
     sent_at: float = 0.0
-    """The monotonic moment at which the query left: the answer is that old."""
+    """The monotonic moment at which the query was sent: the value may be as old as that."""
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("origin", self.origin)]  # the value comes out of a table
 
 
 class LookupFailed(Exception):
-    """No answer: ``shed``, ``breaker_open``, ``timeout`` or ``error``."""
+    """There is no result; ``outcome`` is ``shed``, ``breaker_open``, ``timeout`` or ``error``."""
 
     def __init__(self, outcome: FillOutcome, handle: object = None) -> None:
         super().__init__(outcome.value)
@@ -54,190 +50,171 @@ class LookupFailed(Exception):
 
 
 @dataclass(slots=True)
-class _Waiter(Generic[V]):
+class Waiter(Generic[V]):
+    """A request that waits for one key."""
+
     future: asyncio.Future[Found[V]]
     handle: object
-    origin: Origin
+    """The observer's handle of the request."""
+    origin: Literal["database", "coalesced"]
 
 
+@dataclass(slots=True, eq=False)
 class Batch(Generic[K, V]):
-    """One query: its keys, and who waits for each of them. Resolved once, whatever happens twice."""
+    """The keys of one query, and the waiters of each."""
 
-    def __init__(self, waiters: dict[K, list[_Waiter[V]]], sent_at: float) -> None:
-        self.keys: Final = list(waiters)
-        self.handle: object = None
-        self.sent_at: Final = sent_at
-        self.ended: Ended | None = None
-        self.probe = False
-        """Whether it is what an open breaker let through to see."""
-        self.waited = 0
-        """How many requests it was sent for."""
-        self.error_type: str | None = None
-        """The class of what the query raised."""
-        self._waiters: Final = waiters
+    waiters: dict[K, list[Waiter[V]]]
+    slot: Slot
+    sent_at: float
+    """The monotonic moment at which the query was sent."""
+    requests: int = 0
+    """Requests that waited for it at that moment."""
+    handle: object = None
+    """The observer's handle of the query."""
+    is_probe: bool = False
+    """An open breaker let the query through."""
+    settled: bool = False
+    timer: asyncio.TimerHandle = field(init=False)
 
-    def join(self, key: K, waiter: _Waiter[V]) -> None:
-        self._waiters[key].append(waiter)
-
-    def living(self) -> list[_Waiter[V]]:
-        """Those that were not cancelled meanwhile."""
-        return [waiter for each in self._waiters.values() for waiter in each if not waiter.future.done()]
-
-    def answer(self, rows: Mapping[K, V]) -> None:
-        for key, waiters in self._waiters.items():
-            for waiter in waiters:
-                if not waiter.future.done():
-                    waiter.future.set_result(
-                        Found(value=rows.get(key), origin=waiter.origin, handle=self.handle, sent_at=self.sent_at)
-                    )
-
-    def fail(self, outcome: FillOutcome, mistake: ConfigError | None = None) -> None:
-        """No answer; a mistake of configuration is told to who can mend it, instead of looking like an outage."""
-        for waiter in self.living():
-            waiter.future.set_exception(mistake or LookupFailed(outcome, self.handle))
+    def living(self) -> list[Waiter[V]]:
+        """The waiters that were not cancelled."""
+        return list(_living(self.waiters))
 
 
 class Batcher(Generic[K, V]):
-    """What one lookup has waiting and in flight in one event loop.
+    """The keys of one lookup in one event loop, and its slots::
+
+        a key:    join ──▶ waiting ──flush──▶ in flight ──settle, fail──▶ settled
+                              └────── no slot within the patience ───────────▲
+
+        a slot:   request_slot ──▶ requested ──flush──▶ in use ──release_slot──▶ free
+
+    A query that times out is settled at once; its slot stays in use until the query has really ended.
 
     Args:
-        lane: The places of the database.
-        admit: Whether a batch may be sent now; asked once for each.
-        query: Sends a batch. It may not raise.
-        ended: Told how each batch ended, before its waiters are; with the rows where it is ``ok``.
-        timeout: Seconds until the waiters are told, whatever the query does. Keys that get no place for a multiple of
-            it (a query that was given up, but does not end, keeps its place) are told too.
+        lane: The slots of the database in this loop, which other lookups share.
+        patience: Seconds that keys wait for a slot before they fail with ``timeout``.
     """
 
-    def __init__(
-        self,
-        *,
-        lane: Lane,
-        admit: Callable[[Batch[K, V]], bool],
-        query: Callable[[Batch[K, V]], Coroutine[Any, Any, Mapping[K, V]]],
-        ended: Callable[[Batch[K, V], Ended, Mapping[K, V]], None],
-        monotonic: Callable[[], float],
-        timeout: float,
-    ) -> None:
-        self._lane: Final = lane
-        self._admit: Final = admit
-        self._query: Final = query
-        self._ended: Final = ended
-        self._monotonic: Final = monotonic
-        self._timeout: Final = timeout
-        self._waiting: dict[K, list[_Waiter[V]]] = {}
-        self._flying: Final[dict[K, Batch[K, V]]] = {}
-        self._places = 0
-        """Places of the lane that are taken or asked for."""
-        self._patience: asyncio.TimerHandle | None = None
+    def __init__(self, lane: Lane, patience: float) -> None:
+        self.lane: Final = lane
+        self._patience: Final = patience
+        self._waiting: dict[K, list[Waiter[V]]] = {}
+        self._patient_until = 0.0
+        """Until this moment of the loop's clock, what waits now may wait for a slot."""
+        self._patience_runs = False  # and not the timer: it holds the loop, which holds this object weakly
+        self._in_flight: Final[dict[K, Batch[K, V]]] = {}
+        self._slots: Final[set[Slot]] = set()
+        self._slow: Final[set[Slot]] = set()
+        """Slots that a slow query uses."""
 
     def join(self, key: K, handle: object, *, fresh: bool) -> asyncio.Future[Found[V]]:
-        """A future of the caller's own; ``fresh`` joins no query that left already."""
+        """Wait for a key: for the query in flight that has it, else for the next query; ``fresh``: for the next one."""
         future: asyncio.Future[Found[V]] = asyncio.get_running_loop().create_future()
-        if not fresh and key in self._flying:
-            self._flying[key].join(key, _Waiter(future, handle, "coalesced"))
+        if not fresh and key in self._in_flight:
+            self._in_flight[key].waiters[key].append(Waiter(future, handle, "coalesced"))
         elif key in self._waiting:
-            self._waiting[key].append(_Waiter(future, handle, "coalesced"))
+            self._waiting[key].append(Waiter(future, handle, "coalesced"))
         else:
-            self._waiting[key] = [_Waiter(future, handle, "database")]
+            self._waiting[key] = [Waiter(future, handle, "database")]
             if len(self._waiting) == 1:
-                self._wait()
-            if self._places == 0:
-                self._places = 1
-                self._after(TURNS)
-            elif self._places == 1 and self._flying and len(self._waiting) >= MANY:
-                self._ask()
+                self._restart_patience()
         return future
 
-    def _after(self, turns: int) -> None:
-        if turns:
-            asyncio.get_running_loop().call_soon(self._after, turns - 1)
-        else:
-            self._lane.ask(self._send)
+    @property
+    def has_slot(self) -> bool:
+        """A slot is requested or in use."""
+        return bool(self._slots)
 
-    def _wait(self) -> None:
-        """From now on: a place must come for what waits."""
-        if self._patience is not None:
-            self._patience.cancel()
-        seconds = PATIENCE * self._timeout
-        self._patience = asyncio.get_running_loop().call_later(seconds, self._give_up) if self._waiting else None
+    @property
+    def needs_slot(self) -> bool:
+        """Keys wait for a first slot, or for a second one because many wait or the first query is slow."""
+        if not self._waiting or len(self._slots) == WIDTH:
+            return False
+        return not self._slots or bool(self._slow) or (len(self._waiting) >= MANY and bool(self._in_flight))
 
-    def _give_up(self) -> None:
-        Batch(self._waiting, self._monotonic()).fail(FillOutcome.TIMEOUT)
-        self._waiting = {}
+    @property
+    def has_waiters(self) -> bool:
+        """A request, and not only a cancelled one, waits for a key that is not in flight."""
+        return next(_living(self._waiting), None) is not None
 
-    def _ask(self) -> None:
-        """One more place, for what waits."""
-        if self._waiting and self._places < 2:
-            self._places += 1
-            self._lane.ask(self._send)
+    def request_slot(self, slot: Slot) -> None:
+        self._slots.add(slot)
 
-    def _send(self) -> None:
-        """A place is free. It is given back when the query has really ended, which may be long after its time-out."""
-        batch = Batch(self._take(), self._monotonic())
-        if not batch.keys or not self._admit(batch):
-            batch.fail(FillOutcome.BREAKER_OPEN)
-            self._leave()
-            return
-        self._flying.update(dict.fromkeys(batch.keys, batch))
-        # a context of its own: the query belongs to all who wait for it, and to no one's trace
+    def flush(self, slot: Slot, now: float) -> Batch[K, V] | None:
+        """Put the oldest keys in flight, without those whose waiters were all cancelled; None if no key is left."""
+        waiters: dict[K, list[Waiter[V]]] = {}
+        while self._waiting and len(waiters) < MAX_KEYS:
+            key = next(iter(self._waiting))
+            joined = self._waiting.pop(key)
+            if any(not waiter.future.done() for waiter in joined):
+                waiters[key] = joined
+        if self._waiting:
+            self._restart_patience()
+        if not waiters:
+            return None
+        batch = Batch(waiters, slot, now)
+        self._in_flight.update(dict.fromkeys(waiters, batch))
+        return batch
+
+    def mark_slow(self, batch: Batch[K, V]) -> None:
+        """The query is slow: keys that wait behind it may have the second slot."""
+        self._slow.add(batch.slot)
+
+    def settle(self, batch: Batch[K, V], rows: Mapping[K, V]) -> bool:
+        """Give each waiter the row of its key; False if the batch was settled before."""
+        if not self._land(batch):
+            return False
+        for key, waiters in batch.waiters.items():
+            row = rows.get(key)
+            for waiter in waiters:
+                if not waiter.future.done():
+                    waiter.future.set_result(
+                        Found(value=row, origin=waiter.origin, handle=batch.handle, sent_at=batch.sent_at)
+                    )
+        return True
+
+    def fail(self, batch: Batch[K, V], outcome: FillOutcome, mistake: ConfigError | None = None) -> bool:
+        """Raise in each waiter: the mistake of configuration, if it was one; False if the batch was settled before."""
+        if not self._land(batch):
+            return False
+        for waiter in batch.living():
+            waiter.future.set_exception(mistake or LookupFailed(outcome, batch.handle))
+        return True
+
+    def release_slot(self, slot: Slot) -> None:
+        self._slots.discard(slot)
+        self._slow.discard(slot)
+
+    def _land(self, batch: Batch[K, V]) -> bool:
+        """Take the keys out of flight, once."""
+        if batch.settled:
+            return False
+        batch.settled = True
+        for key in batch.waiters:
+            if self._in_flight.get(key) is batch:  # else a fresh query for the key is in flight
+                del self._in_flight[key]
+        return True
+
+    def _restart_patience(self) -> None:
+        """One timer restarts itself: to cancel one for each query costs more."""
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._run(batch), context=contextvars.Context())
-        timers = (
-            loop.call_later(self._timeout, self._time_out, batch, task),
-            loop.call_later(SLOW, self._ask),
-        )
+        self._patient_until = loop.time() + self._patience
+        if not self._patience_runs:
+            self._patience_runs = True
+            loop.call_at(self._patient_until, self._lose_patience)
 
-        def over(task: asyncio.Task[None]) -> None:
-            for timer in timers:
-                timer.cancel()
-            self._settle(batch, "error", {})  # cancelled from outside, or before it began
-            self._leave()
-
-        task.add_done_callback(over)
-
-    def _take(self) -> dict[K, list[_Waiter[V]]]:
-        """The oldest keys that somebody still waits for."""
-        taken: dict[K, list[_Waiter[V]]] = {}
-        for key in list(self._waiting):
-            if len(taken) >= MAX_KEYS:
-                break
-            waiters = self._waiting.pop(key)
-            if not all(waiter.future.done() for waiter in waiters):
-                taken[key] = waiters
-        self._wait()
-        return taken
-
-    async def _run(self, batch: Batch[K, V]) -> None:
-        try:
-            rows = await self._query(batch)
-            found = {key: rows[key] for key in batch.keys if key in rows}
-        except Exception as error:  # whatever it raises means that it could not answer; its text goes nowhere
-            batch.error_type = class_of(error)
-            self._settle(batch, "error", {}, error if isinstance(error, ConfigError) else None)
-        else:
-            self._settle(batch, "ok", found)
-
-    def _time_out(self, batch: Batch[K, V], task: asyncio.Task[None]) -> None:
-        self._settle(batch, "timeout", {})
-        task.cancel()
-
-    def _settle(
-        self, batch: Batch[K, V], ended: Ended, rows: Mapping[K, V], mistake: ConfigError | None = None
-    ) -> None:
-        if batch.ended is not None:
+    def _lose_patience(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._patience_runs = bool(self._waiting) and loop.time() < self._patient_until
+        if self._patience_runs:
+            loop.call_at(self._patient_until, self._lose_patience)
             return
-        batch.ended = ended
-        for key in batch.keys:
-            if self._flying.get(key) is batch:
-                del self._flying[key]
-        self._ended(batch, ended, rows)
-        if ended == "ok":
-            batch.answer(rows)
-        else:
-            batch.fail(FillOutcome.TIMEOUT if ended == "timeout" else FillOutcome.ERROR, mistake)
+        waiting, self._waiting = self._waiting, {}
+        for waiter in _living(waiting):
+            waiter.future.set_exception(LookupFailed(FillOutcome.TIMEOUT))
 
-    def _leave(self) -> None:
-        self._places -= 1
-        self._lane.leave()
-        self._ask()
+
+def _living(waiting: Mapping[K, list[Waiter[V]]]) -> Iterator[Waiter[V]]:
+    """The waiters that were not cancelled."""
+    return (waiter for waiters in waiting.values() for waiter in waiters if not waiter.future.done())

@@ -1,4 +1,4 @@
-"""A state machine on the monotonic clock that keeps queries from a failing database, and lets one through to see."""
+"""A circuit breaker on the monotonic clock: it keeps queries from a failing database, with one half-open probe."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Final
 FAILURES: Final = 5
 """Consecutive failures that open it."""
 FIRST_PAUSE: Final = 0.5
+"""Seconds from its opening to the first probe."""
 LONGEST_PAUSE: Final = 4.0
-"""Seconds between probes: doubled after each that fails, so that recovery is seen within 5 seconds."""
+"""The pause doubles after each probe that fails, up to this: a recovery is seen within 5 seconds."""
 
 
 class Breaker:
-    """Closed: everything passes. Open: nothing does, until a pause is over; then one probe at a time."""
+    """Closed: it lets every query through. Open: it lets one probe at a time through, each after a pause."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -25,21 +26,22 @@ class Breaker:
         return self._opened_at is not None
 
     def admits(self, now: float) -> bool:
-        """Whether it makes sense to wait for a query."""
+        """True where a query could be sent now: a request may wait for one."""
         return self._opened_at is None or (not self._probing and now >= self._opened_at + self._pause)
 
-    def allows(self, now: float) -> bool:
-        """Whether a query may be sent; an open breaker lets one through, the probe, and no other until that ended."""
+    def try_acquire(self, now: float) -> bool:
+        """True where a query may be sent now; if the breaker is open, that query is the probe."""
         admitted = self.admits(now)
         if self.is_open and admitted:
             self._probing = True
         return admitted
 
     def succeeded(self) -> None:
+        """A query succeeded: close."""
         self._failures, self._pause, self._opened_at, self._probing = 0, FIRST_PAUSE, None, False
 
     def failed(self, now: float, *, probe: bool = False) -> None:
-        """A query failed; ``probe``: the one that an open breaker let through, and no straggler of before."""
+        """A query failed. ``probe``: it was the probe, and not a query that was sent before the breaker opened."""
         self._failures += 1
         if self._opened_at is None:
             if self._failures >= FAILURES:

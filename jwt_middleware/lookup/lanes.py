@@ -1,67 +1,79 @@
-"""At most two queries at once for one database, whatever lookups share it."""
+"""Limits the queries in flight for one database, however many lookups share it.
+
+A query that was given up keeps its slot until it has really ended: until then it may hold a connection.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
 from typing import Final
 from weakref import WeakKeyDictionary
 
 WIDTH: Final = 2
-"""Queries in flight for one resource: the second only when many wait or the first is slow."""
+"""Slots of one resource."""
 DRAIN: Final = 6.0
 """Seconds: more than SQLite waits for a lock by default, and than a connection of PostgreSQL takes to close."""
-Loop = asyncio.AbstractEventLoop
 
 
 class Lane:
-    """The places of one resource in one event loop, handed on in the order of asking."""
+    """The slots of one resource in one event loop, granted in the order of the requests."""
 
     def __init__(self) -> None:
         self.busy = 0
-        self._queue: deque[Callable[[], None]] = deque()
-        self._idle = asyncio.Event()
+        """Slots in use."""
+        self._requests: Final[deque[asyncio.Future[None]]] = deque()
+        self._idle: Final = asyncio.Event()
         self._idle.set()
 
-    def ask(self, go: Callable[[], None]) -> None:
-        """Call ``go`` as soon as a place is free; it must lead to one :meth:`leave`."""
-        if self.busy < WIDTH and not self._queue:
-            self._enter(go)
-        else:
-            self._queue.append(go)
+    async def request_slot(self) -> None:
+        """Wait for a slot. Each slot that is granted needs one :meth:`release_slot`."""
+        if self.busy < WIDTH:  # then no request waits: a slot that is released goes to the next one directly
+            self.busy += 1
+            self._idle.clear()
+            return
+        request = asyncio.get_running_loop().create_future()
+        self._requests.append(request)
+        try:
+            await request
+        except asyncio.CancelledError:
+            if not request.cancelled():  # granted and cancelled in the same turn of the loop
+                self.release_slot()
+            raise
 
-    def leave(self) -> None:
+    def release_slot(self) -> None:
+        """Pass the slot to the oldest request that was not cancelled, or free it."""
+        while self._requests:
+            request = self._requests.popleft()
+            if not request.done():
+                request.set_result(None)
+                return
         self.busy -= 1
-        if self._queue and self.busy < WIDTH:
-            self._enter(self._queue.popleft())
-        elif not self.busy:
+        if not self.busy:
             self._idle.set()
 
     async def idle(self) -> None:
-        """Wait until no place is taken."""
+        """Wait until no slot is in use."""
         await self._idle.wait()
-
-    def _enter(self, go: Callable[[], None]) -> None:
-        self.busy += 1
-        self._idle.clear()
-        go()
 
 
 class Lanes:
-    """The lanes of one authority, by resource and by event loop."""
+    """The lanes of one authority, by event loop and by resource."""
 
     def __init__(self) -> None:
-        self._by_loop: Final[WeakKeyDictionary[Loop, dict[int, tuple[object, Lane]]]] = WeakKeyDictionary()
+        self._by_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, tuple[object, Lane]]]] = (
+            WeakKeyDictionary()
+        )
 
     def of(self, resource: object) -> Lane:
         """The lane of a resource in the running loop."""
         lanes = self._by_loop.setdefault(asyncio.get_running_loop(), {})
+        # the resource is kept beside its lane: else another object could get the same id
         return lanes.setdefault(id(resource), (resource, Lane()))[1]
 
     async def drain(self) -> None:
-        """Wait, for a while, until the running loop's queries have ended: also those that were given up."""
+        """Wait up to ``DRAIN`` seconds until all queries of the running loop have ended, given up or not."""
         lanes = self._by_loop.get(asyncio.get_running_loop(), {})
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):

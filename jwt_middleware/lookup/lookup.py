@@ -1,23 +1,41 @@
-"""Asking for one key at a time what is fetched for many: cache, shedding and breaker around the batches."""
+"""Fetches one key at a time from what answers many: with a cache, load shedding and a circuit breaker around batches.
+
+Self-clocked, in each event loop: the first key waits ``TURNS`` turns of the loop for others, then its query is sent.
+Further keys wait until a query ends, and leave together. A second query is sent meanwhile only if many keys wait, or
+the first query is slow. So batches grow with the load, and a lone key hardly waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Collection, Coroutine, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Generic, Literal, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, Literal, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from .. import names
-from ..counters import Counters
-from ..errors import ConfigError, refuse_numbers
-from ..protocols import Clock, Observer
+from ..counters import Runtime
+from ..errors import ConfigError, class_of, refuse_numbers
 from ..types import FillOutcome, LookupFacts
-from .batch import Batch, Batcher, Ended, Found, LookupFailed
+from .batch import Batch, Batcher, Found, LookupFailed, Slot
 from .breaker import Breaker
 from .cache import Cache
 from .lanes import Lanes
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+Ending = Literal["ok", "error", "timeout"]
+TURNS: Final = 3
+"""Turns of the event loop from a first key to its query: others can join meanwhile."""
+SLOW: Final = 0.025
+"""Seconds after which a query is slow: what waits behind it may request the second slot."""
+PATIENCE: Final = 2.0
+"""Time-outs that keys wait for a slot: a query that was given up, but does not end, keeps its slot."""
+MAX_LINKS: Final = 32
+"""Waiting requests that a query is linked to, for observers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,102 +43,99 @@ class LookupLimits:
     """Limits of the queries for claims and sessions; the two ``ttl`` are for claims only.
 
     Raises:
-        ConfigError: A limit that nothing could keep.
+        ConfigError: A limit that cannot be kept; the message explains how to fix it.
     """
 
     timeout: timedelta = timedelta(milliseconds=250)
-    """The longest a query may take; who waits for it is told then, whatever the query does."""
+    """The longest that requests wait for a query, whether it ends then or not."""
     ttl: timedelta = timedelta(seconds=60)
     """How long a row is served from the cache."""
     negative_ttl: timedelta = timedelta(seconds=5)
-    """How long "there is no row" is."""
+    """How long the absence of a row is served from the cache."""
     max_waiting: int = 10_000
-    """Requests that may wait at once; the next one is shed."""
+    """Requests that may wait at once; further ones are shed."""
 
     def __post_init__(self) -> None:
         refuse_numbers(timeout=self.timeout, ttl=self.ttl, negative_ttl=self.negative_ttl)
         if self.timeout <= timedelta(0):
-            raise ConfigError("LookupLimits(timeout=…) must be positive")
-        if self.ttl < timedelta(0) or self.negative_ttl < timedelta(0):
-            raise ConfigError("LookupLimits: ttl and negative_ttl must not be negative; zero caches nothing")
+            raise ConfigError(f"LookupLimits: timeout must be positive, got {self.timeout}")
+        for name, ttl in (("ttl", self.ttl), ("negative_ttl", self.negative_ttl)):
+            if ttl < timedelta(0):
+                raise ConfigError(f"LookupLimits: {name} must not be negative, got {ttl}; zero disables the cache")
         if self.max_waiting < 1:
-            raise ConfigError("LookupLimits(max_waiting=…) must be at least 1")
-
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-Fetch = Callable[[Collection[K]], Coroutine[Any, Any, Mapping[K, V]]]
-LINKED: Final = 32
-"""Requests that a query is told about."""
+            raise ConfigError(f"LookupLimits: max_waiting must be at least 1, got {self.max_waiting}")
 
 
 class Lookup(Generic[K, V]):
-    """Batches, shares, caches and limits one query.
+    """Batches, shares, caches and limits the queries of one kind.
 
     Args:
         fetch: Returns a row for each key that has one.
-        name: In signals.
+        name: The name in signals.
         resource: What the queries to one database share.
-        cached: Keep answers, for the ``ttl`` of the limits.
+        lanes: The lanes of all lookups of the authority.
+        cached: Keep results for the ``ttl`` of the limits.
+        cache_entries: Results to keep at most.
     """
 
     def __init__(
         self,
-        fetch: Fetch[K, V],
+        fetch: Callable[[Collection[K]], Coroutine[Any, Any, Mapping[K, V]]],
         *,
         name: Literal["claims", "sessions"],
         resource: object,
         limits: LookupLimits,
         lanes: Lanes,
-        clock: Clock,
-        counters: Counters,
-        observer: Observer,
+        runtime: Runtime,
         cached: bool,
         cache_entries: int = 100_000,
     ) -> None:
         self._fetch: Final = fetch
         self._name: Final = name
         self._resource: Final = resource
+        self._lanes: Final = lanes
         self._timeout: Final = limits.timeout.total_seconds()
         self._max_waiting: Final = limits.max_waiting
-        self._lanes: Final = lanes
-        self._monotonic: Final = clock.monotonic
-        self._observer: Final = observer
-        self._counts: Final = counters.counts
-        self._ended_at: Final[dict[Ended, int]] = {
-            ended: counters.counter(names.LOOKUPS, {names.LOOKUP: name, names.OUTCOME: ended})
-            for ended in ("ok", "error", "timeout")
+        self._ttl: Final = limits.ttl.total_seconds() if cached else 0.0
+        self._negative_ttl: Final = limits.negative_ttl.total_seconds() if cached else 0.0
+        self._monotonic: Final = runtime.clock.monotonic
+        self._observer: Final = runtime.observer
+        self._counts: Final = runtime.counters.counts
+        counter = runtime.counters.counter
+        self._keys_at: Final = counter(names.LOOKUP_KEYS, {names.LOOKUP: name})
+        self._endings_at: Final[dict[Ending, int]] = {
+            ending: counter(names.LOOKUPS, {names.LOOKUP: name, names.OUTCOME: ending})
+            for ending in ("ok", "error", "timeout")
         }
-        self._keys_at: Final = counters.counter(names.LOOKUP_KEYS, {names.LOOKUP: name})
         self.breaker: Final = Breaker()
-        self.cache: Final[Cache[K, V]] = Cache(
-            ttl=limits.ttl.total_seconds() if cached else 0.0,
-            negative_ttl=limits.negative_ttl.total_seconds() if cached else 0.0,
-            limit=cache_entries,
-        )
+        self.cache: Final[Cache[K, Found[V]]] = Cache(cache_entries)
         self._batchers: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Batcher[K, V]]] = WeakKeyDictionary()
         self.waiting = 0
         """Requests that wait now."""
 
     async def get(self, key: K, *, fresh: bool = False) -> Found[V]:
-        """The answer for one key; suspends only where it is not cached.
+        """Look one key up; suspends only if it is not cached.
 
         Args:
-            key: What is asked for.
-            fresh: Neither from the cache, nor from a query that left before now.
+            key: What to fetch.
+            fresh: Use neither the cache, nor a query that was sent before this call.
 
         Raises:
-            LookupFailed: No answer.
+            LookupFailed: There is no result.
+            ConfigError: The query found a mistake of configuration.
         """
         now = self._monotonic()
-        known = None if fresh else self.cache.get(key, now)
-        if known is not None:
-            return Found(value=known[0], origin="cache")
+        cached = None if fresh else self.cache.get(key, now)
+        if cached is not None:
+            return cached
         if self.waiting >= self._max_waiting:
             raise LookupFailed(FillOutcome.SHED)
         if not self.breaker.admits(now):
             raise LookupFailed(FillOutcome.BREAKER_OPEN)
-        future = self._batcher().join(key, self._observer.waiting(), fresh=fresh)
+        batcher = self._batcher()
+        future = batcher.join(key, self._observer.waiting(), fresh=fresh)
+        if batcher.needs_slot:
+            self._request_slot(batcher, turns=0 if batcher.has_slot else TURNS)
         self.waiting += 1
         try:
             return await future
@@ -131,44 +146,101 @@ class Lookup(Generic[K, V]):
         loop = asyncio.get_running_loop()
         batcher = self._batchers.get(loop)
         if batcher is None:
-            batcher = self._batchers[loop] = Batcher(
-                lane=self._lanes.of(self._resource),
-                admit=self._admit,
-                query=self._query,
-                ended=self._ended,
-                monotonic=self._monotonic,
-                timeout=self._timeout,
-            )
+            batcher = self._batchers[loop] = Batcher(self._lanes.of(self._resource), PATIENCE * self._timeout)
         return batcher
 
-    def _admit(self, batch: Batch[K, V]) -> bool:
-        batch.probe = self.breaker.is_open
-        return self.breaker.allows(self._monotonic())
+    def _request_slot(self, batcher: Batcher[K, V], *, turns: int = 0) -> None:
+        # in a context of its own: the query belongs to all requests that wait for it, and to no request's trace
+        slot = asyncio.get_running_loop().create_task(self._use_slot(batcher, turns), context=contextvars.Context())
+        batcher.request_slot(slot)
+        slot.add_done_callback(partial(self._release_slot, batcher))
+
+    def _release_slot(self, batcher: Batcher[K, V], slot: Slot) -> None:
+        batcher.release_slot(slot)
+        if batcher.has_waiters:
+            self._request_slot(batcher)
+
+    async def _use_slot(self, batcher: Batcher[K, V], turns: int) -> None:
+        for _ in range(turns - 1):  # the start of the task takes a turn too
+            await asyncio.sleep(0)
+        await batcher.lane.request_slot()
+        try:
+            batch = batcher.flush(cast("Slot", asyncio.current_task()), self._monotonic())
+            if batch is not None:
+                await self._send(batcher, batch)
+        finally:
+            batcher.lane.release_slot()
+
+    async def _send(self, batcher: Batcher[K, V], batch: Batch[K, V]) -> None:
+        """Run the query of a batch and settle the batch."""
+        batch.is_probe = self.breaker.is_open
+        if not self.breaker.try_acquire(batch.sent_at):
+            batcher.fail(batch, FillOutcome.BREAKER_OPEN)
+            return
+        loop = asyncio.get_running_loop()
+        batch.timer = loop.call_later(min(SLOW, self._timeout), self._pass_slow, batcher, batch)
+        try:
+            rows = await self._query(batch)
+        except asyncio.CancelledError:  # by the time-out, which has settled the batch, or from outside
+            self._fail(batcher, batch, "error")
+            raise
+        except Exception as error:  # whatever the source raises, it could not answer; the text goes nowhere
+            self._fail(batcher, batch, "error", error)
+        else:
+            if batcher.settle(batch, rows):
+                self._record(batch, "ok", rows)
+        finally:
+            batch.timer.cancel()
 
     async def _query(self, batch: Batch[K, V]) -> Mapping[K, V]:
         living = batch.living()
-        batch.waited = len(living)
-        self._counts[self._keys_at] += len(batch.keys)
-        batch.handle = self._observer.looking_up(self._name, [waiter.handle for waiter in living[:LINKED]], len(living))
-        return await self._fetch(batch.keys)
+        batch.requests = len(living)
+        self._counts[self._keys_at] += len(batch.waiters)
+        handles = [waiter.handle for waiter in living[:MAX_LINKS]]
+        batch.handle = self._observer.looking_up(self._name, handles, len(living))
+        rows = await self._fetch(list(batch.waiters))
+        return {key: rows[key] for key in batch.waiters if key in rows}  # nothing that was not requested
 
-    def _ended(self, batch: Batch[K, V], ended: Ended, rows: Mapping[K, V]) -> None:
+    def _pass_slow(self, batcher: Batcher[K, V], batch: Batch[K, V]) -> None:
+        # one timer after the other: most queries end before the first
+        rest = max(self._timeout - SLOW, 0.0)
+        batch.timer = asyncio.get_running_loop().call_later(rest, self._time_out, batcher, batch)
+        batcher.mark_slow(batch)
+        if batcher.needs_slot:
+            self._request_slot(batcher)
+
+    def _time_out(self, batcher: Batcher[K, V], batch: Batch[K, V]) -> None:
+        self._fail(batcher, batch, "timeout")
+        batch.slot.cancel()
+
+    def _fail(self, batcher: Batcher[K, V], batch: Batch[K, V], ending: Ending, error: Exception | None = None) -> None:
+        if batcher.fail(batch, FillOutcome(ending), error if isinstance(error, ConfigError) else None):
+            self._record(batch, ending, error_type=None if error is None else class_of(error))
+
+    def _record(
+        self, batch: Batch[K, V], ending: Ending, rows: Mapping[K, V] | None = None, error_type: str | None = None
+    ) -> None:
+        """Note how a query ended: counter, breaker, cache, observer."""
         now = self._monotonic()
-        self._counts[self._ended_at[ended]] += 1
-        if ended == "ok":
-            self.breaker.succeeded()
-            for key in batch.keys:
-                self.cache.put(key, rows.get(key), now)
+        self._counts[self._endings_at[ending]] += 1
+        if rows is None:
+            self.breaker.failed(now, probe=batch.is_probe)
         else:
-            self.breaker.failed(now, probe=batch.probe)
-        self._observer.looked_up(
-            batch.handle,
-            LookupFacts(
-                lookup=self._name,
-                outcome=ended,
-                keys=len(batch.keys),
-                waiters=batch.waited,
-                duration=now - batch.sent_at,
-                error_type=batch.error_type,
-            ),
+            self.breaker.succeeded()
+            self._cache_rows(batch, rows, now)
+        facts = LookupFacts(
+            lookup=self._name,
+            outcome=ending,
+            keys=len(batch.waiters),
+            waiters=batch.requests,
+            duration=now - batch.sent_at,
+            error_type=error_type,
         )
+        self._observer.looked_up(batch.handle, facts)
+
+    def _cache_rows(self, batch: Batch[K, V], rows: Mapping[K, V], now: float) -> None:
+        for key in batch.waiters:
+            row = rows.get(key)
+            ttl = self._negative_ttl if row is None else self._ttl
+            if ttl > 0:
+                self.cache.put(key, Found(value=row, origin="cache"), until=now + ttl)

@@ -1,4 +1,4 @@
-"""At most two queries at once for one resource, in the order of asking."""
+"""At most two slots for one resource, granted in the order of the requests."""
 
 from __future__ import annotations
 
@@ -6,24 +6,42 @@ import asyncio
 
 import pytest
 
-from jwt_middleware.lookup import lanes
+from jwt_middleware.lookup import lanes as module
 from jwt_middleware.lookup.lanes import Lane, Lanes
-from tests.support.lookups import turns
+from tests.support.lookups import started, turns
 
 
-def test_two_go_and_the_others_follow_in_their_order() -> None:
-    lane, gone = Lane(), list[int]()
-    for number in range(5):
-        lane.ask(lambda number=number: gone.append(number))  # type: ignore[misc] # a default binds the loop's variable
-    assert gone == [0, 1]
-    assert lane.busy == 2
-    lane.leave()
-    assert gone == [0, 1, 2]
-    for _ in range(2):
-        lane.leave()
-    assert gone == [0, 1, 2, 3, 4]
-    for _ in range(2):
-        lane.leave()
+def granted(tasks: list[asyncio.Task[None]]) -> list[bool]:
+    """Which requests have a slot."""
+    return [task.done() and not task.cancelled() for task in tasks]
+
+
+async def test_two_slots_are_granted_and_then_passed_on_in_order() -> None:
+    lane = Lane()
+    tasks = await started(*(lane.request_slot() for _ in range(5)))
+    for slots in (2, 3, 4, 5):
+        assert granted(tasks) == [True] * slots + [False] * (5 - slots)
+        assert lane.busy == 2
+        lane.release_slot()
+        await turns()
+    lane.release_slot()
+    assert lane.busy == 0
+
+
+@pytest.mark.parametrize("moment", ["while it waits", "just as it gets a slot"])
+async def test_a_cancelled_request_leaves_its_slot_to_the_next(moment: str) -> None:
+    lane = Lane()
+    tasks = await started(*(lane.request_slot() for _ in range(4)))
+    if moment == "while it waits":
+        tasks[2].cancel()
+        await turns()
+    lane.release_slot()
+    tasks[2].cancel()
+    await turns()
+    assert tasks[2].cancelled()
+    assert granted(tasks) == [True, True, False, True]
+    lane.release_slot()
+    lane.release_slot()
     assert lane.busy == 0
 
 
@@ -41,30 +59,26 @@ def test_a_resource_has_one_lane_in_each_loop() -> None:
     assert asyncio.run(of(first)) is not asyncio.run(of(first))
 
 
-async def test_draining_waits_until_no_place_of_this_loop_is_taken() -> None:
-    lanes, gone = Lanes(), list[int]()
-    await lanes.drain()  # nothing was ever asked for
-    busy, idle = lanes.of(busy_one := object()), lanes.of(object())
-    for number in range(3):
-        busy.ask(lambda number=number: gone.append(number))  # type: ignore[misc] # a default binds the variable
+async def test_draining_waits_until_no_slot_of_this_loop_is_in_use() -> None:
+    lanes = Lanes()
+    await lanes.drain()  # no lookup has a lane yet
+    busy, idle = lanes.of("busy"), lanes.of("idle")
+    requests = await started(*(busy.request_slot() for _ in range(3)))
     draining = asyncio.create_task(lanes.drain())
     for left in (2, 2, 1):
         await turns()
         assert busy.busy == left
         assert not draining.done()
-        busy.leave()
+        busy.release_slot()
     await draining
-    assert gone == [0, 1, 2]
+    assert granted(requests) == [True] * 3
     assert (busy.busy, idle.busy) == (0, 0)
-    assert lanes.of(busy_one) is busy
+    assert lanes.of("busy") is busy
 
 
-def test_draining_waits_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def main() -> None:
-        several = Lanes()
-        several.of("a query that never ends").ask(lambda: None)
-        await several.drain()
-        assert several.of("a query that never ends").busy == 1
-
-    monkeypatch.setattr(lanes, "DRAIN", 0.0)
-    asyncio.run(main())
+async def test_draining_does_not_wait_for_a_query_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DRAIN", 0.0)
+    lanes = Lanes()
+    await lanes.of("hangs").request_slot()
+    await lanes.drain()
+    assert lanes.of("hangs").busy == 1

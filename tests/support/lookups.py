@@ -1,4 +1,4 @@
-"""A database of the tests' own, which counts and waits, and a lookup over it."""
+"""A source that records its queries and can be held, and a lookup over it."""
 
 from __future__ import annotations
 
@@ -6,42 +6,62 @@ import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 from jwt_middleware import LookupFacts, SilentObserver, names
-from jwt_middleware.counters import Counters
+from jwt_middleware.counters import Counters, Runtime
+from jwt_middleware.lookup.batch import LookupFailed
 from jwt_middleware.lookup.lanes import Lanes
 from jwt_middleware.lookup.lookup import Lookup, LookupLimits
-from jwt_middleware.protocols import Clock, SystemClock
+from jwt_middleware.protocols import SystemClock
+
+
+def opened() -> asyncio.Event:
+    """A gate that holds no query."""
+    gate = asyncio.Event()
+    gate.set()
+    return gate
 
 
 @dataclass
 class Database:
-    """Answers `row of <key>` for each key but those in `gone`; each query waits for `gate` where there is one."""
+    """Has a row for each key but those in ``gone``; each query waits until its ``gate`` is set."""
 
     queries: list[list[Any]] = field(default_factory=list)
     gone: set[Any] = field(default_factory=set)
-    gate: asyncio.Event | None = None
+    gate: asyncio.Event = field(default_factory=opened)
     error: Exception | None = None
-    flying: int = 0
-    most_flying: int = 0
+    stubborn: bool = False
+    """Queries do not end when they are cancelled."""
+    in_flight: int = 0
+    most_in_flight: int = 0
 
     async def fetch(self, keys: Collection[Any]) -> Mapping[Any, Any]:
         self.queries.append(list(keys))
-        self.flying += 1
-        self.most_flying = max(self.most_flying, self.flying)
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        gate = self.gate
         try:
-            if self.gate is not None:
-                await self.gate.wait()
+            while not gate.is_set():
+                try:
+                    await gate.wait()
+                except asyncio.CancelledError:
+                    if not self.stubborn:
+                        raise
             if self.error is not None:
                 raise self.error
-            return {key: f"row of {key}" for key in keys if key not in self.gone} | {"never asked": "x"}
+            return {key: f"row of {key}" for key in keys if key not in self.gone} | {"not requested": "x"}
         finally:
-            self.flying -= 1
+            self.in_flight -= 1
+
+    @property
+    def sizes(self) -> list[int]:
+        """The keys of each query, counted."""
+        return [len(keys) for keys in self.queries]
 
 
-class Watching(SilentObserver):
-    """Writes down what observers are told of queries."""
+class QueryRecorder(SilentObserver):
+    """Records what observers see of queries."""
 
     def __init__(self) -> None:
         self.began: list[tuple[str, int, int]] = []
@@ -58,39 +78,45 @@ class Watching(SilentObserver):
         self.ended.append((handle, facts))
 
 
-def lookup_over(
-    fetch: Any,
-    *,
-    clock: Clock | None = None,
-    lanes: Lanes | None = None,
-    resource: object = "database",
-    counters: Counters | None = None,
-    observer: Any = None,
-    cached: bool = True,
-    cache_entries: int = 100,
-    name: Literal["claims", "sessions"] = "claims",
-    **limits: Any,
-) -> Lookup[Any, Any]:
+def runtime(**parts: Any) -> Runtime:
+    """A runtime of real clocks and silent observers, but for the given parts."""
+    return Runtime(**{"clock": SystemClock(), "counters": Counters(), "observer": SilentObserver(), **parts})
+
+
+def lookup_over(database: Any, *, lanes: Lanes | None = None, parts: Any = None, **settings: Any) -> Lookup[Any, Any]:
+    """A lookup over a :class:`Database`, or over any fetch; ``parts`` are those of :func:`runtime`."""
+    limits = {name: settings.pop(name) for name in ("timeout", "max_waiting") if name in settings}
+    defaults = {"name": "claims", "resource": "database", "cached": True, "cache_entries": 100}
     return Lookup(
-        fetch,
-        name=name,
-        resource=resource,
+        getattr(database, "fetch", database),
         limits=LookupLimits(**{"timeout": timedelta(seconds=30), **limits}),
         lanes=lanes or Lanes(),
-        clock=clock or SystemClock(),
-        counters=counters or Counters(),
-        observer=observer or SilentObserver(),
-        cached=cached,
-        cache_entries=cache_entries,
+        runtime=runtime(**(parts or {})),
+        **{**defaults, **settings},
     )
 
 
+async def outcome_of(lookup: Lookup[Any, Any], key: Any = "a", **how: Any) -> str:
+    """The origin of a result, or the outcome of a failure."""
+    try:
+        return (await lookup.get(key, **how)).origin
+    except LookupFailed as failed:
+        return failed.outcome.value
+
+
 async def turns(count: int = 20) -> None:
-    """Let the loop turn: everything that can go on without the outside world does."""
+    """Let the loop turn: what needs nothing from outside goes on."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def count(counters: Counters, metric: names.Metric) -> dict[str, int]:
-    """By outcome where there is one."""
-    return {dict(at).get(names.OUTCOME, ""): value for each, at, value in counters.series() if each is metric}
+    """By outcome, if the metric has one."""
+    return {dict(attributes).get(names.OUTCOME, ""): value for m, attributes, value in counters.series() if m is metric}
+
+
+async def started(*gets: Any, turn: int = 20) -> list[asyncio.Task[Any]]:
+    """A task for each coroutine, and as many turns of the loop."""
+    tasks = [asyncio.create_task(get) for get in gets]
+    await turns(turn)
+    return tasks
