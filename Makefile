@@ -30,7 +30,7 @@ bench: $(VENV)/test.stamp debian
 
 # Of the README: the live page on its sixth day, and the panels over a migration in a real Prometheus. Three minutes.
 pictures: $(VENV)/test.stamp debian
-	$(BIN)/python -m demo_app.pictures docs/pictures
+	$(BIN)/python -m docs.pictures
 
 dashboards: $(VENV)/test.stamp
 	$(BIN)/python -m dashboards

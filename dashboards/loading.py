@@ -1,6 +1,7 @@
-"""``python -m dashboards.loading FILE DIRECTORY``: a history in the database of a Prometheus, recording rules and all.
+"""``python -m dashboards.loading FILE DIRECTORY``: load simulated days into the database of a Prometheus.
 
-OpenMetrics becomes a block; then a Prometheus that runs for that long answers what the rules would have recorded.
+OpenMetrics becomes a block. Then a Prometheus that serves this block evaluates the recording rules over the whole time,
+and the results become blocks too: Prometheus itself records only from now on.
 """
 
 from __future__ import annotations
@@ -18,46 +19,49 @@ import yaml
 from .prometheus import RULES, program, prometheus
 
 RECORDED_EVERY: Final = 300
-"""Seconds; as long as Prometheus looks back for a sample."""
+"""Seconds between recorded samples; Prometheus looks back as long for a sample."""
 
 
 def rules(kind: str) -> list[dict[str, Any]]:
-    """``alert`` or ``record``."""
+    """The rules of one kind, ``alert`` or ``record``."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 
 
 def load(text: Path, database: Path) -> None:
-    """Make one block of an OpenMetrics file: for each block promtool would read all of it again.
+    """Load an OpenMetrics file as one block. With many blocks promtool would read the whole file for each.
 
     Raises:
-        RuntimeError: promtool's own words.
+        RuntimeError: promtool fails; with its output.
     """
+    command = [
+        program("promtool"),
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        "--max-block-duration=1000h",
+        "--quiet",
+    ]
     finished = subprocess.run(  # noqa: S603 - our own files
-        [
-            program("promtool"),
-            *("tsdb", "create-blocks-from", "openmetrics", "--max-block-duration=1000h", "--quiet"),
-            *(str(text), str(database)),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        [*command, str(text), str(database)], capture_output=True, text=True, timeout=600, check=False
     )
     if finished.returncode != 0:
         raise RuntimeError(finished.stdout + finished.stderr)
 
 
 def record(database: Path, *, start: float, end: float, without: Iterable[str] = ()) -> None:
-    """Add to the database what the recording rules make of it, the rules that read no other rule first."""
-    wanted = [rule for rule in rules("record") if rule["record"] not in without]
+    """Evaluate the recording rules over the database and add their results.
+
+    Rules that read no recorded series come first: the others need their results.
+    """
     recorded = [rule["record"] for rule in rules("record")]
-    later = [rule for rule in wanted if any(name in rule["expr"] for name in recorded)]
-    for some in ([rule for rule in wanted if rule not in later], later):
-        with tempfile.TemporaryDirectory() as away:
-            text = Path(away) / "recorded.openmetrics"
-            with prometheus(Path(away), data=database) as server, text.open("w") as out:
-                for rule in some:
+    wanted = [rule for rule in rules("record") if rule["record"] not in without]
+    dependent = [rule for rule in wanted if any(name in rule["expr"] for name in recorded)]
+    for stage in ([rule for rule in wanted if rule not in dependent], dependent):
+        with tempfile.TemporaryDirectory() as directory:
+            text = Path(directory) / "recorded.openmetrics"
+            with prometheus(Path(directory), data=database) as server, text.open("w") as out:
+                for rule in stage:
                     out.write(f"# TYPE {rule['record']} gauge\n")
                     for series in server.range(rule["expr"], start=start, end=end, step=RECORDED_EVERY):
                         labels = ",".join(f'{key}="{value}"' for key, value in series["metric"].items())
@@ -68,9 +72,9 @@ def record(database: Path, *, start: float, end: float, without: Iterable[str] =
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code."""
+    """Run the command; the exit code."""
     if len(arguments) != 2:
-        print("usage: python -m dashboards.loading FILE DIRECTORY", file=sys.stderr)  # noqa: T201 - it is a command
+        print("usage: python -m dashboards.loading FILE DIRECTORY", file=sys.stderr)
         return 2
     text, database = map(Path, arguments)
     load(text, database)

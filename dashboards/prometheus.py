@@ -1,4 +1,7 @@
-"""A real Prometheus for a while: Debian's, on a port of its own, ended by its own process id, also on failure."""
+"""A real Prometheus (Debian's) for tests and simulations: start it, query it, end it.
+
+It listens on a free port, and its process ends with the context manager, also on failure.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,23 @@ from . import GENERATED
 
 RULES: Final = GENERATED / "jwt-rules.yaml"
 _OPEN: Final = build_opener(ProxyHandler({})).open
-"""By no proxy: everything is on this machine."""
+"""Without a proxy: every server is on this machine."""
 
 
 def program(name: str) -> str:
-    """Its path.
+    """The path of an installed program.
 
     Raises:
-        FileNotFoundError: It is not installed.
+        FileNotFoundError: The program is not installed.
     """
-    found = shutil.which(name)
-    if found is None:
-        raise FileNotFoundError(f"{name} is missing: `make debian` installs Debian's packages")
-    return found
+    path = shutil.which(name)
+    if path is None:
+        raise FileNotFoundError(f"{name} is not installed; `make debian` installs Debian's packages")
+    return path
 
 
 def free_port() -> int:
+    """A port of 127.0.0.1 that no server listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
@@ -44,7 +48,11 @@ def free_port() -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """What it answers; a query in error raises Prometheus's own words."""
+    """The HTTP API of a running Prometheus.
+
+    Raises:
+        RuntimeError: The query fails; with Prometheus's own message.
+    """
 
     url: str
 
@@ -53,25 +61,31 @@ class Server:
             with _OPEN(f"{self.url}/api/v1/{path}?{urlencode(arguments, doseq=True)}", timeout=60) as response:
                 return json.load(response)["data"]
         except OSError as error:
-            said = error.read().decode() if hasattr(error, "read") else error
-            raise RuntimeError(f"{arguments}: {said}") from None
+            message = error.read().decode() if hasattr(error, "read") else error
+            raise RuntimeError(f"{arguments}: {message}") from None
 
     def instant(self, query: str, at: float | None = None) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.get("query", query=query, **({} if at is None else {"time": at}))["result"]
-        return found
+        """The series of a query at one moment; now by default."""
+        series: list[dict[str, Any]] = self.get("query", query=query, **({} if at is None else {"time": at}))["result"]
+        return series
 
     def range(self, query: str, *, start: float, end: float, step: float) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.get("query_range", query=query, start=start, end=end, step=step)["result"]
-        return found
+        """The series of a query over a time range; all times in seconds."""
+        series: list[dict[str, Any]] = self.get("query_range", query=query, start=start, end=end, step=step)["result"]
+        return series
 
     def wait_for(self, query: str, *, seconds: float) -> list[dict[str, Any]]:
-        """The first answer that is not empty."""
+        """The first result that is not empty.
+
+        Raises:
+            TimeoutError: The result is empty for that long.
+        """
         deadline = time.monotonic() + seconds
-        while not (found := self.instant(query)):
+        while not (series := self.instant(query)):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"nothing in {seconds:g} s: {query}")
+                raise TimeoutError(f"no result within {seconds:g} s: {query}")
             time.sleep(0.2)
-        return found
+        return series
 
 
 @contextlib.contextmanager
@@ -83,7 +97,10 @@ def prometheus(
     alertmanager: str | None = None,
     data: Path | None = None,
 ) -> Iterator[Server]:
-    """It scrapes the target each second, as the job demo, under these rules; or it only serves what data there are."""
+    """Start a Prometheus. With a target it scrapes it each second as job ``demo`` and evaluates the rules.
+
+    Without a target it only serves the blocks in ``data``.
+    """
     configuration: dict[str, Any] = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}}
     if target:
         configuration["rule_files"] = [str(rules)]
@@ -105,23 +122,32 @@ def prometheus(
 
 @contextlib.contextmanager
 def running(command: list[str], url: str, directory: Path) -> Iterator[None]:
-    """A server of the Prometheus family, once it is ready."""
+    """Run a server of the Prometheus family; the block begins when the server is ready.
+
+    Raises:
+        RuntimeError: It does not become ready; with its log.
+    """
     log = directory / f"{Path(command[0]).name}.log"
-    with log.open("w") as written:
-        process = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, cwd=directory)  # noqa: S603 - ours
+    with log.open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=directory)  # noqa: S603 - ours
     try:
-        _until_ready(url, process, log)
+        _wait_until_ready(url, process, log)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
 
 
-def _until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def end(process: subprocess.Popen[Any]) -> None:
+    """Terminate the process; kill it if it does not end within 20 seconds."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(OSError), _OPEN(f"{url}/-/ready", timeout=5):

@@ -1,7 +1,7 @@
-"""How Prometheus spells the names of ``jwt_middleware.names``, and the few pieces that every query is made of.
+"""PromQL's parts: the names of ``jwt_middleware.names`` as Prometheus has them, matchers, selectors.
 
-One strategy is supported, OTLP's ``UnderscoreEscapingWithSuffixes``, which is also what OpenTelemetry's exporter for
-Python does: dots become underscores, a unit becomes a suffix (annotations in braces do not), a counter ends in
+One translation strategy is supported, OTLP's ``UnderscoreEscapingWithSuffixes``, which OpenTelemetry's exporter for
+Python uses too: dots become underscores, a unit becomes a suffix (an annotation in braces does not), a counter ends in
 ``_total``.
 """
 
@@ -14,22 +14,22 @@ from jwt_middleware import names
 from jwt_middleware.names import Metric
 
 _UNIT_SUFFIXES: Final = {"s": "_seconds"}
-_PARTS: Final = {"histogram": ("_bucket", "_count", "_sum")}
+_HISTOGRAM_SUFFIXES: Final = ("_bucket", "_count", "_sum")
 
 
-def spelled(metric: Metric) -> str:
-    """The name in Prometheus; of a histogram the common beginning of its three series."""
+def metric_name(metric: Metric) -> str:
+    """The metric's name in Prometheus; for a histogram the common prefix of its three series names."""
     unit = "" if metric.unit.startswith("{") or not metric.unit else _UNIT_SUFFIXES[metric.unit]
     return f"{metric.name.replace('.', '_')}{unit}{'_total' if metric.kind == 'counter' else ''}"
 
 
-def series_of(metric: Metric) -> list[str]:
+def series_names(metric: Metric) -> list[str]:
     """Every series name that the metric has in Prometheus."""
-    return [spelled(metric) + part for part in _PARTS.get(metric.kind, ("",))]
+    return [metric_name(metric) + suffix for suffix in (_HISTOGRAM_SUFFIXES if metric.kind == "histogram" else ("",))]
 
 
 def label(attribute: str) -> str:
-    """The name of an attribute in Prometheus."""
+    """The attribute's name in Prometheus."""
     return attribute.replace(".", "_")
 
 
@@ -41,20 +41,23 @@ OUTCOME: Final = label(names.OUTCOME)
 
 
 def is_(attribute: str, value: str) -> str:
+    """A matcher: the attribute has this value."""
     return f'{label(attribute)}="{value}"'
 
 
 def one_of(attribute: str, values: Iterable[str]) -> str:
+    """A matcher: the attribute has one of these values."""
     return f'{label(attribute)}=~"{"|".join(values)}"'
 
 
 def none_of(attribute: str, values: Iterable[str]) -> str:
+    """A matcher: the attribute has none of these values."""
     return f'{label(attribute)}!~"{"|".join(values)}"'
 
 
 def select(metric: Metric, *matchers: str, part: str = "") -> str:
-    """A selector; never by ``otel_scope_*``, which are labels only where the exporter was asked for them."""
-    return f"{spelled(metric)}{part}" + (f"{{{', '.join(matchers)}}}" if matchers else "")
+    """A selector. It never matches on ``otel_scope_*``: exporters add those labels only on request."""
+    return f"{metric_name(metric)}{part}" + (f"{{{', '.join(matchers)}}}" if matchers else "")
 
 
 ACCEPTED: Final = is_(names.RESULT, "accepted")

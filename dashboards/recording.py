@@ -1,4 +1,4 @@
-"""Recording rules: what panels over nine days, the day's averages of alerts, and the verdict are read from."""
+"""Recording rules: the series that long panels, the alerts' averages over a day, and the verdict are computed from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FALLBACK_CLAIMS: Final = "jwt_middleware:fallback_claims:rate5m"
 
 
 def recordings() -> dict[str, str]:
-    """Every recorded series and its expression, over all instances of a job."""
+    """Every recorded series and its expression; each is aggregated over all instances of a job."""
     by_request = f"job, {label(names.RESULT)}, {ERROR}, {VERSION}, {label(names.MINTED)}"
     by_claim = f"job, {label(names.CLAIM)}, {label(names.SOURCE)}, {OUTCOME}"
     refused = select(names.REQUESTS, f'{ERROR}!=""')

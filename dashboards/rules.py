@@ -1,4 +1,4 @@
-"""The rules file of Prometheus, written out of :mod:`dashboards.recording` and :mod:`dashboards.alerts`."""
+"""The rules file for Prometheus, built from :mod:`dashboards.recording` and :mod:`dashboards.alerts`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .alerts import ALERTS
 from .recording import recordings
 
 RUNBOOK: Final = "https://runbooks.example.com/jwt_middleware"
-"""Where ``runbook.md`` is served; ``python -m jwt_middleware dashboards --runbook URL`` puts yours in its place."""
-HEADER: Final = "# Written by `python -m dashboards`; do not edit. What each alert wants of you: runbook.md\n"
+"""Where ``runbook.md`` is served; ``python -m jwt_middleware dashboards --runbook URL`` writes yours in its place."""
+HEADER: Final = "# Written by `python -m dashboards`; do not edit. What to do about each alert: runbook.md\n"
 
 
 class _Text(str):
-    """A string that is written as a block, because it has several lines."""
+    """A string that YAML gets as a block if it has several lines."""
 
     __slots__ = ()
 
@@ -32,7 +32,7 @@ _Dumper.add_representer(_Text, _block)
 
 
 def rules() -> dict[str, Any]:
-    """The file as data."""
+    """The content of the file."""
     recorded = [{"record": name, "expr": _Text(expr)} for name, expr in recordings().items()]
     alerting = [
         {
@@ -57,5 +57,5 @@ def rules() -> dict[str, Any]:
 
 
 def text() -> str:
-    """The file as text."""
+    """The file's text."""
     return HEADER + yaml.dump(rules(), Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)

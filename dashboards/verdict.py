@@ -1,9 +1,9 @@
-"""The verdict on each older payload in PromQL: when may its fallback be deleted?
+"""The verdict on each older payload in PromQL: may its fallback be deleted?
 
-It is the chain of ``contracts/telemetry.md``, the first that holds, and says what ``Migration.verdict`` says, but of
-all instances: the plan as of now, the evidence and its coverage over a lookback of eight days. Absence of data is not
-zero: a gap, or a day without traffic, makes it "unproven". The evidence is read from raw series, so that it holds from
-the moment the rules are installed, whatever is stored from before.
+The verdict is the first condition of a chain that holds. It says what ``Migration.verdict`` says of one process, but
+for all instances: the plan as of now, the evidence and its coverage over a lookback of eight days. Absence of data is
+not zero: a gap, or a day without traffic, makes the verdict "unproven". The evidence is computed from raw series, so it
+is right from the moment when the rules are installed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STATES: Final = {
     Verdict.UNPROVEN: 6,
     Verdict.NO_PLAN: 7,
 }
-"""The value of the series for each word; 0 stands for no data, and is only ever drawn."""
+"""The value of the series for each verdict; panels draw 0 where there is no data."""
 
 DAYS: Final = 8
 """Lookback: the longest accepted lifetime, 7 days, and a day."""
@@ -32,7 +32,7 @@ SLOT_MINUTES: Final = 15
 SLOTS: Final = DAYS * 24 * 60 // SLOT_MINUTES
 ENOUGH: Final = 0.95
 LEEWAY: Final = 300
-"""Seconds that a token may be taken after its ``exp``: more than any sane leeway, since this errs towards waiting."""
+"""Seconds that a token may be accepted after its ``exp``: more than any sensible leeway, because waiting is safe."""
 
 LAST_MINTED: Final = f"jwt_middleware:payload_last_minted_timestamp_seconds:max{DAYS}d"
 LAST_EXPIRY: Final = f"jwt_middleware:payload_last_expiry_timestamp_seconds:max{DAYS}d"
@@ -47,8 +47,8 @@ _LIFETIME: Final = f"on (job) group_left () max by (job) ({select(names.TOKEN_MA
 _MINTED_BY_PLAN: Final = (
     f'max by ({_BY}) (label_replace(max by (job, {MINTS}) ({_INFO}), "{VERSION}", "$1", "{MINTS}", "(.+)"))'
 )
-"""Who says that it mints what. ``max by`` comes first: in a rollout two readers may mint the same, and relabelling
-them would make two series of one name, a 422."""
+"""The versions that instances say they mint. ``max by`` comes first: in a rollout two versions of readers may mint the
+same, and ``label_replace`` would make two identical series of them, which is an error (422)."""
 
 _LATE: Final = f"{LAST_MINTED} > ({_PLAN})"
 _ALIVE: Final = f"time() < {LAST_EXPIRY} + {LEEWAY}"
@@ -56,7 +56,7 @@ _PLANNED_END: Final = f"({_PLAN} + {_LIFETIME})"
 
 
 def evidence() -> dict[str, str]:
-    """What the verdict rests on: recorded just before it, because the raw series of eight days are read only once."""
+    """The evidence, recorded just before the verdict, so that eight days of raw series are read only once."""
     newest, latest = (
         f"max by ({_BY}) (max_over_time({select(metric)}[{DAYS}d]))"
         for metric in (names.PAYLOAD_LAST_MINTED, names.PAYLOAD_LAST_EXPIRY)
@@ -70,7 +70,7 @@ def evidence() -> dict[str, str]:
 
 
 def verdict() -> str:
-    """The chain; each link is the plan's series with a state for value, where its condition holds."""
+    """The chain; each link is the plan's series with the state as its value, where its condition holds."""
     conditions = {
         Verdict.SCHEDULED: f"time() < ({_PLAN})",
         Verdict.STILL_MINTED: (
@@ -88,8 +88,8 @@ def verdict() -> str:
 
 
 def _proven() -> str:
-    """The evidence was watched long enough, somebody was there to be seen, and no token outlives the lookback."""
-    watched = f"and on (job) ({COVERAGE} > {ENOUGH})"
+    """The evidence covers the lookback, there was traffic to see, and no token lives longer than the lookback."""
+    covered = f"and on (job) ({COVERAGE} > {ENOUGH})"
     used = f"and on (job) (sum by (job) (increase({select(names.REQUESTS, ACCEPTED)}[1d])) > 0)"
     short_lived = f"and on (job) (max by (job) ({select(names.TOKEN_MAX_LIFETIME)}) <= {(DAYS - 1) * 86_400})"
-    return f"{watched}\n  {used}\n  {short_lived}"
+    return f"{covered}\n  {used}\n  {short_lived}"

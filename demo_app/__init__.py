@@ -1,5 +1,5 @@
-"""Seven days of a payload migration, squeezed into minutes: a small real app, its users, and what Prometheus sees.
+"""Seven days of a payload migration in minutes: a small real app, its users, and what Prometheus sees of them.
 
-Only the time is compressed (``settings``). Tokens really expire, users really log in over HTTP, a database really
-answers, and every figure shown is read from ``/metrics`` like a Prometheus would.
+Only time is compressed (``settings``). Tokens expire, users log in over HTTP, a database answers queries, and every
+figure on display comes from ``/metrics``, as for a Prometheus.
 """

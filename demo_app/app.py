@@ -1,4 +1,4 @@
-"""The app itself: log in, log out, see the session, save something as somebody, be watched."""
+"""The app: log in, log out, show the session, save as the user, release, and serve metrics and health."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from jwt_middleware import SessionNotEnded, Unavailable
 
 from . import live_page
-from .board import Board
 from .database import Database
-from .pages import login_page
+from .deployment import DeployedSessions, Deployment, session_of
+from .live_page import LiveFacts
 from .passwords import LONGEST, matches
-from .release import DeployedSessions, Deployment, session_of
 from .session import PERMISSIONS, Session
 from .telemetry import Signals
 
@@ -34,11 +33,37 @@ PUBLIC: Final = ("/login", "/logout", "/healthz", "/metrics", *live_page.PUBLIC)
 _FORM: Final = "application/x-www-form-urlencoded"
 _LARGEST_BODY: Final = 4_096
 
+_LOGIN: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Log in - jwt_middleware demo</title>
+<link rel="icon" href="/static/icon.svg">
+<link rel="stylesheet" href="/static/style.css">
+</head>
+<body class="plain">
+<main>
+<h1>Log in</h1>
+{alert}
+<form method="post" action="/login">
+<label for="email">Email</label>
+<input id="email" name="email" type="email" autocomplete="username" required>
+<label for="password">Password</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required>
+<button type="submit">Log in</button>
+</form>
+<p>The terminal that runs the demo shows the users and their password.</p>
+</main>
+</body>
+</html>
+"""
 
-def create_app(database: Database, deployment: Deployment, signals: Signals, board: Board | None = None) -> ASGIApp:
-    """The whole ASGI app; outermost is OpenTelemetry, so that what the sessions report hangs below its spans.
 
-    Without a board there is no live page.
+def create_app(database: Database, deployment: Deployment, signals: Signals, facts: LiveFacts | None = None) -> ASGIApp:
+    """The whole ASGI app. OpenTelemetry is outermost, so that the spans of the sessions are children of its spans.
+
+    Without ``facts`` there is no live page.
     """
     handlers = _Handlers(database, deployment, signals)
     app = Starlette(
@@ -52,7 +77,7 @@ def create_app(database: Database, deployment: Deployment, signals: Signals, boa
             Route("/metrics", handlers.metrics),
             Route("/healthz", handlers.healthz),
             Mount("/static", live_page.Files(directory=live_page.STATIC)),
-            *(live_page.routes(board) if board else ()),
+            *(live_page.routes(facts) if facts else ()),
         ],
         exception_handlers=dict.fromkeys((Unavailable, SQLAlchemyError), _unavailable),
         middleware=[
@@ -82,7 +107,7 @@ class _Handlers:
         return login_page()
 
     async def login(self, request: Request) -> Response:
-        """The seat of the payload's shape: which version is minted is decided by what is deployed."""
+        """The one place that decides what the payload contains; the deployment decides which version is minted."""
         email, password = _credentials(await _fields(request))
         user = await self._database.user(email)
         if not await asyncio.to_thread(matches, password, user.password if user else None) or user is None:
@@ -103,7 +128,7 @@ class _Handlers:
         response = RedirectResponse("/login", 303) if _is_form(request) else Response(status_code=204)
         try:
             await self._deployment.authority.end(response, request)
-        except SessionNotEnded:  # the cookie is cleared on this response, but somebody may have a copy
+        except SessionNotEnded:  # this response clears the cookie, but a copy of it still works
             response.status_code = 503
         return response
 
@@ -122,7 +147,7 @@ class _Handlers:
         )
 
     async def save(self, request: Request) -> Response:
-        """Whoever saves is recorded by email: the one claim that the old tokens do not have."""
+        """Records the user by email, the claim that old tokens lack."""
         session = _permitted(request, "write")
         saved = await self._database.save(company_id=session.company_id, saved_by=session.email)
         if _is_form(request):
@@ -136,19 +161,19 @@ class _Handlers:
         return RedirectResponse("/", 303) if _is_form(request) else JSONResponse({"released": first})
 
     def metrics(self, _: Request) -> Response:
-        """Not a coroutine: collected on a thread, while requests go on."""
+        """Not a coroutine: Starlette collects on a thread, and other requests continue."""
         return Response(self._signals.page(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def healthz(self, _: Request) -> Response:
         try:
-            await self._database.answers()
+            await self._database.ping()
         except (SQLAlchemyError, OSError, TimeoutError):
             return JSONResponse({"database": "unavailable"}, status_code=503)
         return JSONResponse({"database": "ok"})
 
 
 async def _unavailable(_: Request, __: Exception) -> Response:
-    """The database is gone or overwhelmed; what it said stays here."""
+    """The database does not answer. Its error message is not for the client."""
     return JSONResponse({"error": "unavailable"}, status_code=503, headers={"Retry-After": "1"})
 
 
@@ -160,20 +185,20 @@ def _permitted(request: Request, permission: str) -> Session:
 
 
 def _device(request: Request) -> str:
-    """What the list of a user's sessions calls where they logged in: browsers say that they are one."""
+    """The label of a session in the user's list; browsers send ``Sec-Fetch-Mode``."""
     return "browser" if "sec-fetch-mode" in request.headers else "script"
 
 
 def _is_form(request: Request) -> bool:
-    """A person's browser sent a form, and wants a page; everybody else speaks JSON."""
+    """Whether a browser sent a form and expects a page; other clients send JSON."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
 
 
 async def _fields(request: Request) -> dict[str, Any]:
-    """The fields of a small form or JSON object.
+    """The fields of a form or of a JSON object.
 
     Raises:
-        HTTPException: 400 or 413.
+        HTTPException: 400 (malformed) or 413 (too large).
     """
     body = b""
     try:
@@ -195,5 +220,11 @@ def _credentials(fields: dict[str, Any]) -> tuple[str, str]:
     if not (isinstance(email, str) and isinstance(password, str)) or max(len(email), len(password)) > LONGEST:
         raise HTTPException(400)
     if not email.isprintable() or any("\ud800" <= letter <= "\udfff" for letter in password):
-        raise HTTPException(400)  # what no database and no hash can be asked about
+        raise HTTPException(400)  # PostgreSQL refuses NUL, and surrogates have no UTF-8
     return email, password
+
+
+def login_page(*, wrong: bool = False) -> HTMLResponse:
+    """The form, for browsers without JavaScript; ``wrong`` after a failed log-in."""
+    alert = '<p role="alert">Email or password is wrong.</p>' if wrong else ""
+    return HTMLResponse(_LOGIN.format(alert=alert), status_code=401 if wrong else 200, headers=live_page.SECURITY)

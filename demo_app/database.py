@@ -1,4 +1,4 @@
-"""The app's own tables (users with companies and roles, what they saved) on SQLite or PostgreSQL."""
+"""The app's own tables (users, companies, saves) and queries, on SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class User:
     email: str
     role: str
     password: str = field(repr=False)
-    """Its hash."""
+    """The hash of the password."""
 
 
 def email_of(number: int) -> str:
@@ -61,30 +61,32 @@ def email_of(number: int) -> str:
 
 
 def role_of(number: int) -> str:
-    """Every tenth is an administrator, the first among them."""
+    """The role of the demo's n-th user: the first and every tenth after it are administrators."""
     return "admin" if number % _EVERY_TENTH == 1 else "user"
 
 
 def url_of(database: str | None, directory: Path) -> str:
-    """The URL of what ``--database`` names; a file in ``directory`` by default."""
+    """The URL for ``--database``; by default a SQLite file in ``directory``."""
     if database is None:
         return f"sqlite+aiosqlite:///{directory / 'demo.db'}"
     return database if "://" in database else f"sqlite+aiosqlite:///{database}"
 
 
 class Database:
-    """The queries of the app, by the engine it shares with the claims source and the session store."""
+    """The queries of the app. The claims source and the session store use the same engine."""
 
     def __init__(self, url: str) -> None:
-        one = {"pool_size": 1, "max_overflow": 0} if url.startswith("sqlite") else {}  # its writers cannot share anyway
-        self.engine: Final[AsyncEngine] = create_async_engine(url, **one)
+        pool = (
+            {"pool_size": 1, "max_overflow": 0} if url.startswith("sqlite") else {}
+        )  # SQLite has one writer at a time
+        self.engine: Final[AsyncEngine] = create_async_engine(url, **pool)
         if self.engine.dialect.name == "sqlite":
-            sa.event.listen(self.engine.sync_engine, "connect", _lightly)
+            sa.event.listen(self.engine.sync_engine, "connect", _set_pragmas)
 
     async def prepare(self, count: int, password: str) -> None:
-        """Create the tables, and that many users of one password; what an earlier run of the demo left is replaced."""
+        """Create the tables and ``count`` users with one password; rows of an earlier run are deleted."""
         stored = await asyncio.to_thread(hashed, password)
-        people = [
+        rows = [
             {
                 "id": number,
                 "company_id": list(_COMPANIES)[number % len(_COMPANIES)],
@@ -101,29 +103,30 @@ class Database:
             await connection.execute(
                 sa.insert(companies), [{"id": id_, "name": name} for id_, name in _COMPANIES.items()]
             )
-            await connection.execute(sa.insert(users), people)
+            await connection.execute(sa.insert(users), rows)
 
     async def user(self, email: str) -> User | None:
+        """The user with this address."""
         async with self.engine.connect() as connection:
             row = (await connection.execute(sa.select(users).where(users.c.email == email))).one_or_none()
         return None if row is None else User(**row._mapping)  # noqa: SLF001 - SQLAlchemy's public name for it
 
     async def save(self, *, company_id: str, saved_by: str) -> int:
-        """Write one consolidation; returns its id."""
+        """Insert one consolidation; returns its id."""
         row = {"company_id": company_id, "saved_by": saved_by, "saved_at": datetime.now(UTC)}
         async with self.engine.begin() as connection:
             return int((await connection.execute(sa.insert(saves).values(row).returning(saves.c.id))).scalar_one())
 
     async def saved(self) -> tuple[int, int]:
-        """How many consolidations there are, and how many of them by nobody who exists."""
-        known = sa.exists().where(users.c.email == saves.c.saved_by)
-        query = sa.select(sa.func.count(), sa.func.count().filter(~known)).select_from(saves)
+        """The number of consolidations, and of those whose ``saved_by`` is no user's address."""
+        by_user = sa.exists().where(users.c.email == saves.c.saved_by)
+        query = sa.select(sa.func.count(), sa.func.count().filter(~by_user)).select_from(saves)
         async with self.engine.connect() as connection:
             row = (await connection.execute(query)).one()
         return int(row[0]), int(row[1])
 
-    async def answers(self) -> None:
-        """Raise what the driver raises where the database is gone."""
+    async def ping(self) -> None:
+        """Run a query; raises the driver's error if the database does not answer."""
         async with self.engine.connect() as connection:
             await connection.execute(sa.select(1))
 
@@ -131,8 +134,8 @@ class Database:
         await self.engine.dispose()
 
 
-def _lightly(connection: Any, _: object) -> None:
-    """SQLite's write-ahead log, which need not reach the disk with every transaction of a demo."""
+def _set_pragmas(connection: Any, _: object) -> None:
+    """Use SQLite's write-ahead log, and do not sync it with every transaction: this is a demo."""
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")

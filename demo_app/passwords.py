@@ -1,4 +1,4 @@
-"""Passwords are stored as scrypt hashes (RFC 7914), also in a demo: only the cost is that of a demo."""
+"""Passwords are stored as scrypt hashes (RFC 7914), with a lower cost than in production."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ LONGEST: Final = 256
 
 
 def hashed(password: str) -> str:
-    """Salt and digest, as ``salt:digest`` in hexadecimal."""
+    """The stored form: ``salt:digest`` in hexadecimal."""
     salt = secrets.token_bytes(16)
     return f"{salt.hex()}:{_digest(password, salt).hex()}"
 
 
 def matches(password: str, stored: str | None) -> bool:
-    """Whether the password is the stored one; takes as long where there is no such user (None)."""
-    salt, _, digest = (stored or _NOBODY).partition(":")
-    found = _digest(password, bytes.fromhex(salt))
-    return hmac.compare_digest(found, bytes.fromhex(digest)) and stored is not None
+    """Whether the password is the stored one; takes as long if there is no such user (None)."""
+    salt, _, digest = (stored or _NO_USER).partition(":")
+    computed = _digest(password, bytes.fromhex(salt))
+    return hmac.compare_digest(computed, bytes.fromhex(digest)) and stored is not None
 
 
 def _digest(password: str, salt: bytes) -> bytes:
     return hashlib.scrypt(password.encode(), salt=salt, **_COST)
 
 
-_NOBODY: Final = hashed(secrets.token_urlsafe())
+_NO_USER: Final = hashed(secrets.token_urlsafe())

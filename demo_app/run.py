@@ -1,4 +1,4 @@
-"""App, users and watch together, until the view has seen enough or somebody presses Ctrl-C."""
+"""Runs the app, the users and the watch together, until the view ends or the user presses Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import signal
 from typing import Final
 
 from .headless import headless
-from .live import live
 from .server import running
 from .settings import Settings
+from .terminal import live
 from .traffic import Traffic
 
 _PATIENCE: Final = 2
-"""Seconds that users have to finish what they are doing."""
+"""Seconds that the simulated users have to finish."""
 
 
 async def run(settings: Settings, *, without_terminal: bool) -> int:
-    """The exit code.
+    """Run the demo; the exit code.
 
     Raises:
-        Unusable: The port, the database or the log's file.
+        Unusable: The port, the database or the log file cannot be used.
     """
     stop = _stop_signal()
     async with running(settings) as demo, asyncio.TaskGroup() as group:
@@ -43,15 +43,15 @@ async def run(settings: Settings, *, without_terminal: bool) -> int:
 
 
 def _stop_signal() -> asyncio.Event:
-    """Set by the first Ctrl-C (or SIGTERM); a second one interrupts the ending itself."""
+    """An event that the first Ctrl-C (or SIGTERM) sets; a second one interrupts the shutdown."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stopping() -> None:
         stop.set()
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(each)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
 
     with contextlib.suppress(NotImplementedError):  # Windows: KeyboardInterrupt ends the loop instead
-        for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, stopping)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopping)
     return stop

@@ -1,4 +1,4 @@
-"""One run of the demo: database, providers, app and server up in this order, and down again whatever happens."""
+"""Starts one run of the demo (database, providers, app, server, in this order), and always shuts it down again."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp
 
 from .app import create_app
-from .board import Board
 from .database import Database, url_of
-from .release import Deployment
-from .ring import Ring
+from .deployment import Deployment
+from .live_page import LiveFacts
 from .settings import Settings
-from .telemetry import log_json, signals
+from .telemetry import RecentEvents, log_json, signals
 from .traffic import client
 from .watch import Watch
 
@@ -31,12 +30,12 @@ HOST: Final = "127.0.0.1"
 
 
 class Unusable(Exception):
-    """What was asked for cannot be had; one line for the user."""
+    """A setting cannot be used; the message is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demo:
-    """What runs."""
+    """The parts of a running demo."""
 
     url: str
     http: httpx.AsyncClient
@@ -45,22 +44,22 @@ class Demo:
     watch: Watch
     log: Path
     password: str = field(repr=False)
-    """Of every user; another one in each run."""
+    """The password of every user; each run has another."""
 
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Demo]:
-    """The demo, reachable at its URL.
+    """Run the demo; the block begins when it can be reached at its URL.
 
     Raises:
-        Unusable: The port, the database or the log's file.
+        Unusable: The port, the database or the log file cannot be used.
     """
     password = secrets.token_urlsafe(9)
     async with contextlib.AsyncExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="demo_app-")))
-        log, ring = settings.log or directory / "events.jsonl", Ring()
+        log, events = settings.log or directory / "events.jsonl", RecentEvents()
         try:
-            log_json(stack.enter_context(log.open("a", encoding="utf-8", buffering=1)), ring)
+            log_json(stack.enter_context(log.open("a", encoding="utf-8", buffering=1)), events)
         except OSError as error:
             raise Unusable(f"--log {log} cannot be written: {error.strerror}") from None
         listener = stack.enter_context(_listener(settings.port))
@@ -74,7 +73,7 @@ async def running(settings: Settings) -> AsyncIterator[Demo]:
         port = listener.getsockname()[1]
         http = client(f"http://{HOST}:{port}")
         watch = Watch(settings, http)
-        app = create_app(database, deployment, providers, Board(settings, deployment, watch, ring))
+        app = create_app(database, deployment, providers, LiveFacts(settings, deployment, watch, events))
         await stack.enter_async_context(_serving(app, listener))
         await stack.enter_async_context(http)
         yield Demo(
@@ -89,7 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Demo]:
 
 
 async def _prepared(settings: Settings, directory: Path, password: str) -> Database:
-    """The database with its users; drivers quote addresses and passwords, so only the kind of error is told."""
+    """The database with its users. Drivers quote addresses and passwords, so errors name only their class."""
     try:
         database = Database(url_of(settings.database, directory))
     except (SQLAlchemyError, ImportError) as error:
@@ -117,7 +116,7 @@ def _listener(port: int) -> Iterator[socket.socket]:
 
 
 class _Server(uvicorn.Server):
-    """Signals are the command's business: it ends the users first."""
+    """A server without signal handlers: :mod:`demo_app.run` handles signals, and ends the users first."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -132,7 +131,7 @@ async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        while not (server.started or task.done()):  # noqa: ASYNC110 - the server says it by a flag and nothing else
+        while not (server.started or task.done()):  # noqa: ASYNC110 - uvicorn has only this flag
             await asyncio.sleep(0.01)
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What a session of this app looks like today: version 2 of the payload, which brought the email."""
+"""The app's session class: version 2 of the payload, which added the email."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ class Session:
 
 
 PERMISSIONS = {"user": ["read", "write"], "admin": ["read", "write", "release"]}
-"""What a role may do."""
+"""The permissions of each role."""

@@ -1,9 +1,7 @@
-"""One window, and everything that shrinks with it: a week of production in the minutes somebody will watch."""
+"""The settings of a run: the window, and every other time, which shrinks with it from a week to minutes."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -11,47 +9,33 @@ from typing import Final
 
 WEEK: Final = timedelta(days=7).total_seconds()
 SHORTEST: Final = 10
-"""Seconds; ``exp`` has whole seconds, and much less than this would show rounding instead of a migration."""
+"""Seconds. ``exp`` has whole seconds: a shorter window would show rounding instead of a migration."""
 TWENTIETHS: Final = 20
 
-_DURATION: Final = re.compile(r"([0-9]{1,9})(s|m|h|d)")
-_UNITS: Final[Mapping[str, int]] = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DATABASES: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
-
-
-def duration(text: str) -> int:
-    """Seconds of ``45s``, ``3m``, ``1h`` or ``7d``.
-
-    Raises:
-        ValueError: Anything else; the message says what is possible.
-    """
-    found = _DURATION.fullmatch(text.strip())
-    if found is None or int(found[1]) == 0:
-        raise ValueError(f"{text!r} is no duration: write 45s, 3m, 1h or 7d")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a run of the demo is made of; times in seconds.
+    """The settings of one run; times in seconds.
 
     Raises:
-        ValueError: A value that cannot work, in one line that says how to mend it.
+        ValueError: A value is out of range; one line that says which range.
     """
 
     window: int = 180
     """The life of a token: seven days in production."""
     release_after: float | None = None
-    """When minting switches to version 2, from the start; None: a sixth of the window."""
+    """Seconds from the start until logins mint version 2; None: a sixth of the window."""
     port: int = 8000
-    """0 takes a free one."""
+    """0 takes a free port."""
     database: str | None = None
     """A URL, or the path of a SQLite file; None: a temporary file."""
     users: int = 40
     rate: float = 20.0
-    """Requests a second, of all users together."""
+    """Requests a second, all users together."""
     log: Path | None = None
-    """Where the JSON log goes; None: into the temporary directory."""
+    """The file of the JSON log; None: a temporary one."""
 
     def __post_init__(self) -> None:
         if not SHORTEST <= self.window <= WEEK:
@@ -69,55 +53,57 @@ class Settings:
 
     @property
     def until_release(self) -> float:
+        """Seconds from the start to the release."""
         return self.window / 6 if self.release_after is None else self.release_after
 
     @property
     def rollout(self) -> float:
-        """An hour of the week; no less than a second, because ``iat`` has no fractions."""
+        """An hour of the week, and at least a second, because ``iat`` has no fractions."""
         return max(1.0, self._shrunk(3_600))
 
     @property
     def day(self) -> float:
-        """What the verdict calls recent."""
+        """A day of the week; the verdict calls it recent."""
         return self.window / 7
 
     @property
     def lookback(self) -> float:
-        """How long the evidence is watched: the window and a day."""
+        """The time for which the watch keeps evidence: the window and a day."""
         return self.window + self.day
 
     @property
     def slot(self) -> float:
-        """The stretch that must have a sample; a quarter of an hour in production, coarser here or nothing could."""
+        """The interval that must have a sample: a quarter of an hour in production, relatively longer here."""
         return max(1.0, self.window / 60)
 
     @property
     def scrape_every(self) -> float:
-        """Seconds between two scrapes: several a slot, and often enough for a live view."""
+        """Seconds between two scrapes: four a slot, at least one a second."""
         return min(1.0, self.slot / 4)
 
     @property
     def claims_ttl(self) -> float:
-        """How long a row is cached: a minute of the week is nothing here, so a twentieth of the window."""
+        """The time for which a row is cached: a twentieth of the window, because a minute of the week is too short."""
         return min(60.0, self.window / 20)
 
     @property
     def absence_ttl(self) -> float:
+        """The time for which a missing row is cached."""
         return min(5.0, self.window / 60)
 
     @property
     def max_staleness(self) -> float:
-        """How old the answer to "is this session active?" may be."""
+        """The greatest age of a cached session status."""
         return min(5.0, self.window / 60)
 
     @property
     def tick(self) -> float:
-        """A twentieth of the window: one line of the headless run."""
+        """A twentieth of the window: the headless run prints a line each."""
         return self.window / TWENTIETHS
 
     @property
     def drained_by(self) -> float:
-        """After the release, no fallback may fire later than this."""
+        """Seconds after the release at which the last fallback must have fired."""
         return self.rollout + 1.1 * self.window
 
     def _shrunk(self, seconds: float) -> float:

@@ -1,11 +1,12 @@
-"""The app's side of telemetry: providers, exporters and the log are the app's to choose, never the library's."""
+"""The app's side of telemetry: its providers, its exporters and its log; a library never chooses them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import structlog
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
@@ -19,18 +20,35 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client import CollectorRegistry, generate_latest
 from structlog.typing import Processor
 
-from jwt_middleware import Telemetry
+from jwt_middleware import Telemetry, names
 
 _ENDPOINT: Final = "OTEL_EXPORTER_OTLP_ENDPOINT"
 _TRACES: Final = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 _METRICS: Final = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
 _PATIENCE_MS: Final = 3_000
-"""How long an unreachable collector may hold up the end."""
+"""Milliseconds that an unreachable collector may delay the shutdown."""
+
+MOST_EVENTS: Final = 100
+"""Events that :class:`RecentEvents` keeps."""
+_SHOWN: Final = (
+    "timestamp",
+    "level",
+    "event",
+    "claims",
+    "sources",
+    "outcome",
+    "payload_version",
+    "minted",
+    "token_age_s",
+    "lookup_ms",
+    "reason",
+    "status",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signals:
-    """One process's providers, and the registry that ``/metrics`` is read from."""
+    """The providers of one process, and the registry behind ``/metrics``."""
 
     registry: CollectorRegistry
     meters: MeterProvider
@@ -38,7 +56,7 @@ class Signals:
 
     @property
     def of_sessions(self) -> Telemetry:
-        """What the authority is given."""
+        """The setting for the authority."""
         return Telemetry(meter_provider=self.meters, tracer_provider=self.tracers)
 
     def page(self) -> bytes:
@@ -46,13 +64,13 @@ class Signals:
         return generate_latest(self.registry)
 
     def shutdown(self) -> None:
-        """Send what is left; blocks."""
+        """Send the rest; blocks."""
         self.tracers.shutdown()
         self.meters.shutdown(timeout_millis=_PATIENCE_MS)
 
 
 def signals(environment: Mapping[str, str] = os.environ) -> Signals:
-    """Prometheus always; OTLP (http/protobuf) where the standard variables name an endpoint."""
+    """Export to Prometheus, and by OTLP (http/protobuf) if the standard variables name an endpoint."""
     registry = CollectorRegistry()
     readers: list[MetricReader] = [PrometheusMetricReader(registry=registry)]
     if environment.get(_ENDPOINT) or environment.get(_METRICS):
@@ -65,14 +83,36 @@ def signals(environment: Mapping[str, str] = os.environ) -> Signals:
     return Signals(registry=registry, meters=meters, tracers=tracers)
 
 
-def log_json(stream: TextIO, *watching: Processor) -> None:
-    """Every event of every logger as one line of JSON; who watches sees it before that."""
+class RecentEvents:
+    """A structlog processor that keeps the last events of ``jwt_middleware`` for the live page, numbered from 1.
+
+    These events contain no personal data (``docs/telemetry.md``). Events of other loggers are not kept.
+    """
+
+    def __init__(self) -> None:
+        self._events: Final[deque[dict[str, Any]]] = deque(maxlen=MOST_EVENTS)
+        self._number = 0
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if str(event.get("event", "")).startswith(f"{names.SCOPE}."):
+            self._number += 1
+            kept = {name: event[name] for name in _SHOWN if event.get(name) is not None}
+            self._events.append({"number": self._number, **kept})
+        return event
+
+    def since(self, number: int, *, limit: int) -> list[dict[str, Any]]:
+        """The events with a higher number, the oldest first; at most the newest ``limit``."""
+        return [event for event in self._events if event["number"] > number][-limit:]
+
+
+def log_json(stream: TextIO, *processors: Processor) -> None:
+    """Log every event of every logger as one line of JSON; ``processors`` get it first."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *watching,
+            *processors,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("INFO"),

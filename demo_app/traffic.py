@@ -1,6 +1,6 @@
-"""Simulated people: they log in over real HTTP, keep their cookie, work, log out now and then, and come back.
+"""Simulated users: they log in over HTTP, keep their cookie, work, log out now and then, and log in again.
 
-Each counts what it was answered, so that a run can be checked against the metrics: both must say the same.
+They count the responses, so that a run can be checked: the metrics must have the same counts.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from .database import email_of
 from .settings import Settings
 
 SAVES: Final = 0.25
-"""Share of requests that save something; the others look."""
+"""Share of requests that save; the others only read."""
 LOGOUTS_PER_WINDOW: Final = 1.4
-"""How often somebody logs out in the life of a token: on day three about half of the old tokens are left."""
+"""Log-outs of one user in the life of a token: on day three about half of the old tokens are left."""
 COOKIE: Final = "session"
 
 
 @dataclass(slots=True, kw_only=True)
 class Counts:
-    """What the users were answered."""
+    """Counts of the responses to all users."""
 
     accepted: Counter[int] = field(default_factory=Counter)
-    """By payload version of the token that was sent."""
+    """Accepted requests, by the payload version of the token."""
     fallbacks: int = 0
     expired: int = 0
-    """401 after the token's own ``exp``: the expected end."""
+    """Responses with 401 after the token's ``exp``: the expected end."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Any other refusal of an honest user, by status and path."""
+    """Any other refusal, by status and path."""
     logins: Counter[int] = field(default_factory=Counter)
-    """By the payload version that was minted."""
+    """Logins, by the payload version of the new token."""
     logouts: int = 0
     saves: int = 0
     without_email: int = 0
-    """Answers that named anything but the user's own address."""
+    """Responses without the user's own address."""
     failures: int = 0
-    """Requests without an answer."""
+    """Requests without a response."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cookie:
-    """What a user keeps of a login."""
+    """The session cookie of a user."""
 
     token: str = field(repr=False)
     version: int
@@ -60,7 +60,7 @@ class Cookie:
 
     @classmethod
     def of(cls, response: httpx.Response) -> Cookie:
-        """The session cookie that a login set."""
+        """The cookie that the response to a login sets."""
         cookies: SimpleCookie = SimpleCookie()
         for header in response.headers.get_list("set-cookie"):
             cookies.load(header)
@@ -79,9 +79,9 @@ class Traffic:
     """All users of one run.
 
     Args:
-        settings: How many, how often, and for how long a token lives.
+        settings: Number of users, rate of requests, life of a token.
         http: A client that keeps no cookies; see :func:`client`.
-        password: Of everybody.
+        password: The password of every user.
     """
 
     def __init__(self, settings: Settings, http: httpx.AsyncClient, password: str) -> None:
@@ -93,22 +93,22 @@ class Traffic:
         self._logout: Final = min(0.5, LOGOUTS_PER_WINDOW * self._pause / settings.window)
         self._users: Final = [_User(email_of(number)) for number in range(1, settings.users + 1)]
         self._ended: Final = asyncio.Event()
-        self._gone: Final = asyncio.Event()
+        self._finished: Final = asyncio.Event()
 
     async def run(self) -> None:
-        """Until :meth:`end`."""
+        """Run all users until :meth:`end`."""
         async with asyncio.TaskGroup() as group:
             for user in self._users:
-                group.create_task(self._live(user))
-        self._gone.set()
+                group.create_task(self._run_user(user))
+        self._finished.set()
 
     async def end(self) -> None:
-        """Everybody finishes what they are doing, and that is waited for."""
+        """Stop, and wait until every user has finished the current request."""
         self._ended.set()
-        await self._gone.wait()
+        await self._finished.wait()
 
-    async def _live(self, user: _User) -> None:
-        """People arrive one after the other, most of them long before the release."""
+    async def _run_user(self, user: _User) -> None:
+        """Act at random intervals; the first moment is before the release."""
         await self._sleep(random.uniform(0, self._arrivals))
         while not self._ended.is_set():
             try:
@@ -118,7 +118,7 @@ class Traffic:
             await self._sleep(random.expovariate(1 / self._pause))
 
     async def act(self, user: _User) -> None:
-        """One thing that a user does; logging in where that is needed first."""
+        """Log out or send one request, after a log-in if the user needs one."""
         if user.cookie is None and not await self._log_in(user):
             return
         cookie = user.cookie
@@ -130,7 +130,7 @@ class Traffic:
     async def _log_in(self, user: _User) -> bool:
         response = await self._http.post("/login", json={"email": user.email, "password": self._password})
         if response.status_code != 200:
-            self._refused(response)
+            self._count_refusal(response)
             return False
         user.cookie = Cookie.of(response)
         self.counts.logins[user.cookie.version] += 1
@@ -142,10 +142,10 @@ class Traffic:
         if response.status_code == 204:
             self.counts.logouts += 1
         else:
-            self._refused(response)
+            self._count_refusal(response)
 
     async def _work(self, user: _User, cookie: Cookie | None) -> bool:
-        """One request with the cookie; False where it was the 401 at the end of the token."""
+        """Send one request with the cookie; False if the token has expired."""
         if cookie is None:
             return True
         saving = random.random() < SAVES
@@ -157,16 +157,16 @@ class Traffic:
             self.counts.expired += 1
             return False
         if not response.is_success:
-            self._refused(response)
+            self._count_refusal(response)
             return True
-        answer = response.json()
+        body = response.json()
         self.counts.accepted[cookie.version] += 1
-        self.counts.fallbacks += bool(answer["filled"])
+        self.counts.fallbacks += bool(body["filled"])
         self.counts.saves += saving
-        self.counts.without_email += answer["savedBy" if saving else "email"] != user.email
+        self.counts.without_email += body["savedBy" if saving else "email"] != user.email
         return True
 
-    def _refused(self, response: httpx.Response) -> None:
+    def _count_refusal(self, response: httpx.Response) -> None:
         self.counts.refused[f"{response.status_code} {response.request.url.path}"] += 1
 
     async def _sleep(self, seconds: float) -> None:
@@ -175,9 +175,9 @@ class Traffic:
 
 
 def client(url: str, **settings: Any) -> httpx.AsyncClient:
-    """A client that many users share: it keeps nobody's cookies, and none of them can get another's."""
-    nobody = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
-    return httpx.AsyncClient(**{"base_url": url, "cookies": nobody, "timeout": 10, "trust_env": False, **settings})
+    """A client that all users share; it stores no cookies, so no user can send another's."""
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return httpx.AsyncClient(**{"base_url": url, "cookies": no_cookies, "timeout": 10, "trust_env": False, **settings})
 
 
 def _headers(cookie: Cookie) -> dict[str, str]:
@@ -185,7 +185,7 @@ def _headers(cookie: Cookie) -> dict[str, str]:
 
 
 def _payload(token: str) -> dict[str, Any]:
-    """What anybody can read in a token; nothing is verified."""
+    """The payload of a token, without verification."""
     encoded = token.split(".")[1]
     payload: dict[str, Any] = json.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))
     return payload

@@ -1,4 +1,4 @@
-"""What takes a while and serves several modules: nine days in a real Prometheus."""
+"""Nine days of the happy scenario in a real Prometheus, for several modules."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.dashboards.histories.happy import Seen, seen
+from tests.dashboards.simulations import Simulated, simulated
 
 
 @pytest.fixture(scope="session")
-def happy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
-    with seen(tmp_path_factory.mktemp("happy")) as everything:
-        yield everything
+def happy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Simulated]:
+    with simulated(["happy"], tmp_path_factory.mktemp("happy")) as served:
+        yield served

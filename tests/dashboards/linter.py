@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from dashboards.asking import panels
+from dashboards.queries import panels
 
 Dashboard = dict[str, Any]
 Panel = dict[str, Any]

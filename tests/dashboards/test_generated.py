@@ -13,8 +13,8 @@ import pytest
 from dashboards import GENERATED
 from dashboards import __main__ as command
 from dashboards.__main__ import files
-from dashboards.asking import panels
-from dashboards.promql import label, series_of, spelled
+from dashboards.promql import label, metric_name, series_names
+from dashboards.queries import panels
 from dashboards.recording import recordings
 from jwt_middleware import names
 from tests.dashboards.linter import OF_DASHBOARDS, OF_PANELS, Dashboard, findings, queries
@@ -133,8 +133,8 @@ def scraped() -> dict[str, set[str]]:
 
 
 def test_names_are_spelled_as_the_exporter_spells_them() -> None:
-    only_with_remote_keys = {spelled(names.JWKS_FETCHES), spelled(names.JWKS_LAST_SUCCESS)}
-    ours = {series: metric for metric in names.METRICS for series in series_of(metric)}
+    only_with_remote_keys = {metric_name(names.JWKS_FETCHES), metric_name(names.JWKS_LAST_SUCCESS)}
+    ours = {series: metric for metric in names.METRICS for series in series_names(metric)}
     assert set(ours) - only_with_remote_keys == set(scraped())
     for name, labels in scraped().items():
         assert labels - {"le"} == {label(attribute) for attribute in ours[name].attributes}
@@ -142,7 +142,7 @@ def test_names_are_spelled_as_the_exporter_spells_them() -> None:
 
 def test_every_metric_is_shown_or_alerted_on() -> None:
     everything = "\n".join(files().values())
-    assert [metric.name for metric in names.METRICS if spelled(metric) not in everything] == []
+    assert [metric.name for metric in names.METRICS if metric_name(metric) not in everything] == []
 
 
 def test_nothing_matches_on_the_scope() -> None:

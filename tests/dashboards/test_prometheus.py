@@ -1,50 +1,46 @@
-"""The proof: a real Prometheus scrapes the demo's real traffic under the real rules, and every query is asked of it."""
+"""A real Prometheus scrapes the demo and evaluates the rules, and every query of every panel returns data."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import copy
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from dashboards import verdict
-from dashboards.asking import Range, dashboards, panels, unanswered
 from dashboards.prometheus import RULES, Server, free_port, prometheus
-from dashboards.promql import label, series_of, spelled
+from dashboards.promql import label, metric_name, select, series_names
+from dashboards.queries import Range, dashboards, panels, without_data
 from jwt_middleware import names
 from tests.dashboards.linter import queries
-from tests.support.promtool import ROOT
+from tests.support.demo import command
 from tests.support.signals import Signals
 from tests.telemetry.test_metrics import everything_once
 
 WINDOW = 10
-"""Seconds that a token of the demo lives: seven days."""
+"""Seconds that a token of the demo lives."""
 MAY_BE_EMPTY = {
     ("Authentication", "Refusals by reason, and last week", 1): "there was no last week",
     ("Authentication", "Age of the remote keys", 0): "the demo has no remote keys",
     ("Authentication", "Fetches of remote keys", 0): "the demo has no remote keys",
 }
-ONLY_WITH_REMOTE_KEYS = {spelled(names.JWKS_FETCHES), spelled(names.JWKS_LAST_SUCCESS)}
+ALWAYS_THERE = (names.PAYLOAD_INFO, names.CACHE_ENTRIES)
+"""Metrics whose samples show that Prometheus has scraped more than twice."""
+ONLY_WITH_REMOTE_KEYS = {metric_name(names.JWKS_FETCHES), metric_name(names.JWKS_LAST_SUCCESS)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What the test looks at."""
+    """A Prometheus with the demo's metrics, and the demo's log."""
 
     server: Server
-    looked_at: Range
+    period: Range
     events: list[dict[str, Any]]
 
 
@@ -52,17 +48,24 @@ class Seen:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     directory = tmp_path_factory.mktemp("prometheus")
     port, log = free_port(), directory / "events.jsonl"
-    with prometheus(directory, target=f"127.0.0.1:{port}") as server, demo(port, log):
+    arguments = ("--window", f"{WINDOW}s", "--port", str(port), "--log", str(log))
+    with prometheus(directory, target=f"127.0.0.1:{port}") as server, command(*arguments) as process:
         began = time.time()
-        server.wait_for(f"sum({spelled(names.FALLBACKS)}) > 20", seconds=60)
-        expired = f'sum({spelled(names.REQUESTS)}{{{label(names.ERROR_TYPE)}="token_expired"}}) > 0'
-        server.wait_for(expired, seconds=60)
-        server.wait_for(f"sum({spelled(names.SESSIONS_REVOCATIONS)}) > 0", seconds=60)
-        server.wait_for(f"{verdict.VERDICT} > 0", seconds=30)
-        time.sleep(3)
-        looked_at = Range(start=began, end=time.time(), step=1, rate_interval="10s")
-        events = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
-        yield Seen(server=server, looked_at=looked_at, events=events)
+        for condition in (
+            f"sum({metric_name(names.FALLBACKS)}) > 20",
+            f'sum({metric_name(names.REQUESTS)}{{{label(names.ERROR_TYPE)}="token_expired"}}) > 0',
+            f"sum({metric_name(names.SESSIONS_REVOCATIONS)}) > 0",
+            f"{verdict.VERDICT} > 0",
+            *(f"count_over_time({select(metric)}[1h]) > 2" for metric in ALWAYS_THERE),
+        ):
+            server.wait_for(condition, seconds=180)
+        yield Seen(
+            server=server,
+            period=Range(start=began, end=time.time(), step=1, rate_interval="10s"),
+            events=[json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")],
+        )
+        process.terminate()
+        assert process.communicate(timeout=60)[1] == ""
 
 
 @pytest.fixture(scope="module")
@@ -70,30 +73,8 @@ def boards() -> list[dict[str, Any]]:
     return dashboards()
 
 
-@contextlib.contextmanager
-def demo(port: int, log: Path) -> Iterator[None]:
-    """``python -m demo_app`` as it is typed, ended by its own process id."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "demo_app", "--window", f"{WINDOW}s", "--port", str(port), "--log", str(log)],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        yield
-    finally:
-        process.terminate()
-        try:
-            _, errors = process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            _, errors = process.communicate()
-    assert errors == b""
-
-
-def test_every_query_of_every_panel_is_answered(seen: Seen, boards: list[dict[str, Any]]) -> None:
-    assert unanswered(seen.server, boards, seen.looked_at) == set(MAY_BE_EMPTY)
+def test_every_query_of_every_panel_returns_data(seen: Seen, boards: list[dict[str, Any]]) -> None:
+    assert without_data(seen.server, boards, seen.period) == set(MAY_BE_EMPTY)
 
 
 @pytest.mark.parametrize(
@@ -107,19 +88,17 @@ def test_every_query_of_every_panel_is_answered(seen: Seen, boards: list[dict[st
     ],
 )
 def test_one_wrong_name_is_found(seen: Seen, boards: list[dict[str, Any]], right: str, wrong: str) -> None:
-    """The proof of the proof."""
+    """A check of the test above."""
     broken = copy.deepcopy(boards)
     for board in broken:
         for panel in board["panels"]:
             for target in panel.get("targets", []):
                 target["expr"] = target.get("expr", "").replace(right, wrong)
-    # the verdict's words for no data, which it shows in any case
-    found = unanswered(seen.server, broken, seen.looked_at) - set(MAY_BE_EMPTY)
-    assert found
+    assert without_data(seen.server, broken, seen.period) - set(MAY_BE_EMPTY)
 
 
-def test_what_is_scraped_has_the_names_and_labels_of_the_package(seen: Seen) -> None:
-    ours = {series: metric for metric in names.METRICS for series in series_of(metric)}
+def test_scraped_names_and_labels_are_those_of_the_package(seen: Seen) -> None:
+    ours = {series: metric for metric in names.METRICS for series in series_names(metric)}
     scraped: dict[str, set[str]] = {}
     for series in seen.server.get("series", **{"match[]": f'{{__name__=~"{names.SCOPE}_.+"}}'}):
         scraped.setdefault(series["__name__"], set()).update(series)
@@ -140,17 +119,17 @@ def selectors_of_rules() -> set[str]:
 
 
 def test_every_series_that_a_rule_reads_is_there_from_the_start(seen: Seen) -> None:
-    """A name or a label that nobody has would make a rule that never fires."""
-    missing = {selector for selector in selectors_of_rules() if not seen.server.instant(selector, seen.looked_at.end)}
+    """A rule with an unknown name or label would never fire."""
+    missing = {selector for selector in selectors_of_rules() if not seen.server.instant(selector, seen.period.end)}
     assert {re.split(r"[{]", selector)[0] for selector in missing} <= ONLY_WITH_REMOTE_KEYS
 
 
-def test_every_value_that_a_rule_names_is_one_that_is_counted(seen: Seen) -> None:
+def test_every_label_value_of_a_rule_is_counted(seen: Seen) -> None:
     for selector in selectors_of_rules():
         name = selector.partition("{")[0]
         for key, values in re.findall(r'(\w+)(?:=~|!~|!=|=)"([^"]+)"', selector):
             for value in values.split("|"):
-                assert seen.server.instant(f'{name}{{{key}="{value}"}}', seen.looked_at.end), (selector, value)
+                assert seen.server.instant(f'{name}{{{key}="{value}"}}', seen.period.end), (selector, value)
 
 
 def test_no_rule_fails(seen: Seen) -> None:
@@ -159,13 +138,13 @@ def test_no_rule_fails(seen: Seen) -> None:
     assert {rule["health"] for rule in rules} == {"ok"}
 
 
-def test_the_verdict_is_a_word_of_the_contract(seen: Seen) -> None:
+def test_the_verdict_is_one_of_its_states(seen: Seen) -> None:
     states = {float(series["value"][1]) for series in seen.server.instant(verdict.VERDICT)}
     assert states <= {float(state) for state in verdict.STATES.values()}
     assert len(states) == 1
 
 
-def test_what_the_log_panels_ask_for_is_in_the_demo_s_log(seen: Seen, boards: list[dict[str, Any]]) -> None:
+def test_the_log_panels_query_events_of_the_demo_s_log(seen: Seen, boards: list[dict[str, Any]]) -> None:
     written = {event["event"] for event in seen.events}
     asked = {
         event
@@ -179,9 +158,9 @@ def test_what_the_log_panels_ask_for_is_in_the_demo_s_log(seen: Seen, boards: li
     assert asked <= written
 
 
-def test_what_the_trace_panel_asks_for_is_on_the_spans(boards: list[dict[str, Any]]) -> None:
+async def test_the_trace_panel_queries_attributes_that_spans_have(boards: list[dict[str, Any]]) -> None:
     signals = Signals()
-    asyncio.run(everything_once(signals.telemetry()))
+    await everything_once(signals.telemetry())
     asked = [query for board in boards for panel in panels(board) for query in queries(panel, "tempo")]
     assert asked
     for query in asked:

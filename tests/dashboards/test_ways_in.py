@@ -1,4 +1,4 @@
-"""How the dashboards get to Grafana: the command, the wheel, provisioning, the compose file, the README."""
+"""The ways into a Grafana: the command, the wheel, provisioning, the compose file, the README."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 from dashboards import GENERATED, rules
 from dashboards.alerts import ALERTS
 from dashboards.prometheus import program
-from dashboards.promql import label, spelled
+from dashboards.promql import label, metric_name
 from dashboards.recording import recordings
 from dashboards.verdict import STATES
 from jwt_middleware import names
@@ -161,7 +161,7 @@ def table(heading: str) -> dict[str, list[str]]:
 
 def test_the_readme_s_metrics_are_those_of_the_code() -> None:
     expected = {
-        spelled(metric): [
+        metric_name(metric): [
             metric.kind,
             ", ".join(f"`{label(attribute)}`" for attribute in metric.attributes) or "—",
             metric.description.rstrip("."),

@@ -1,57 +1,29 @@
+"""The demo's exporters and its log, with the recent events that the live page shows."""
+
 from __future__ import annotations
 
-import asyncio
 import io
 import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import structlog
 
-from demo_app.telemetry import log_json
-from tests.support.demo import stage
+from demo_app.telemetry import MOST_EVENTS, RecentEvents, log_json
+from jwt_middleware import names
+from tests.support.demo import demo_of
+from tests.support.webserver import webserver
 
 
-@pytest.fixture
-def collector() -> Iterator[tuple[str, set[str]]]:
-    """Its address, and the paths that something was sent to."""
-    received: set[str] = set()
-
-    class Collector(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"]))
-            received.add(self.path)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_request(self, code: object = "-", size: object = "-") -> None:
-            """Nothing."""
-
-    server = HTTPServer(("127.0.0.1", 0), Collector)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", received
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def test_spans_and_metrics_go_where_the_standard_variables_say(
-    tmp_path: Path, collector: tuple[str, set[str]], monkeypatch: pytest.MonkeyPatch
+async def test_spans_and_metrics_go_where_the_standard_variables_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, received = collector
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
-
-    async def scene() -> None:
-        async with stage(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=address) as on:
-            await on.log_in()
-            await on.http.get("/me")
-
-    asyncio.run(scene())
-    assert received == {"/v1/traces", "/v1/metrics"}
+    with webserver() as (address, posts):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{address}")
+        async with demo_of(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://{address}") as demo:
+            await demo.log_in()
+            await demo.http.get("/me")
+    assert {path for path, _ in posts.queue} == {"/v1/traces", "/v1/metrics"}
 
 
 def test_every_event_is_a_line_of_json() -> None:
@@ -60,3 +32,42 @@ def test_every_event_is_a_line_of_json() -> None:
     structlog.get_logger("anything").warning("something", count=1)
     event = json.loads(stream.getvalue())
     assert (event["event"], event["level"], event["count"]) == ("something", "warning", 1)
+
+
+def fallback(events: RecentEvents, **more: object) -> None:
+    events(None, "info", {"event": names.EVENT_FALLBACK, "claims": ["email"], **more})
+
+
+def test_the_package_s_events_are_kept_and_the_log_has_all_events() -> None:
+    events, stream = RecentEvents(), io.StringIO()
+    log_json(stream, events)
+    structlog.get_logger(names.SCOPE).warning(names.EVENT_REFUSED, reason="token_expired", status=401)
+    structlog.get_logger("another").info("something", email="ada@example.com")
+    [event] = events.since(0, limit=9)
+    assert (event["number"], event["event"], event["level"]) == (1, names.EVENT_REFUSED, "warning")
+    assert (event["reason"], event["status"]) == ("token_expired", 401)
+    assert event["timestamp"]
+    assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_only_fields_without_personal_data_are_kept() -> None:
+    events = RecentEvents()
+    fallback(events, email="ada@example.com", trace_id="0af7", minted=None)
+    assert events.since(0, limit=9) == [{"number": 1, "event": names.EVENT_FALLBACK, "claims": ["email"]}]
+
+
+def test_only_newer_events_are_returned_and_the_newest_of_many() -> None:
+    events = RecentEvents()
+    for _ in range(5):
+        fallback(events)
+    assert [event["number"] for event in events.since(3, limit=9)] == [4, 5]
+    assert [event["number"] for event in events.since(0, limit=2)] == [4, 5]
+    assert events.since(5, limit=9) == []
+
+
+def test_the_number_of_kept_events_is_bounded() -> None:
+    events = RecentEvents()
+    for _ in range(MOST_EVENTS + 3):
+        fallback(events)
+    kept = events.since(0, limit=10 * MOST_EVENTS)
+    assert (len(kept), kept[0]["number"]) == (MOST_EVENTS, 4)

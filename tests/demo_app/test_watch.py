@@ -1,3 +1,5 @@
+"""Scrapes, and the figures, curves and verdict that the watch computes from them."""
+
 from __future__ import annotations
 
 import asyncio
@@ -6,89 +8,45 @@ from typing import Any
 import httpx
 import pytest
 
-from demo_app.scrape import Scrape, prometheus_name
 from demo_app.settings import Settings
-from demo_app.watch import Figures, Watch
+from demo_app.watch import Curves, Figures, Point, Scrape, Watch, point_between, sentence
 from jwt_middleware import Verdict, names
+from tests.support.demo import metrics_page
 from tests.support.world import EPOCH
 
 SETTINGS = Settings(window=180)
 PLANNED = EPOCH + SETTINGS.until_release
-SUNSET = PLANNED + SETTINGS.rollout + SETTINGS.window
+SUPERSEDED = PLANNED + SETTINGS.rollout
+SUNSET = SUPERSEDED + SETTINGS.window
+NOTHING = Scrape(at=EPOCH, samples={})
 
 
-def page(
-    *,
-    old: int = 0,
-    today: int = 0,
-    fallbacks: int = 0,
-    expired: int = 0,
-    revoked: int = 0,
-    minting: int = 2,
-    minted: float | None = None,
-    expiry: float | None = None,
-    plan: bool = True,
-) -> str:
-    """A page of /metrics as the exporter writes it."""
-    requests, accepted = "jwt_middleware_requests_total", 'jwt_middleware_result="accepted"'
-    version, scope = "jwt_middleware_payload_version", 'otel_scope_name="jwt_middleware"'
-    lines = [
-        "# HELP jwt_middleware_requests_total Requests by what was decided about them.",
-        "# TYPE jwt_middleware_requests_total counter",
-        f'{requests}{{{accepted},{version}="1",jwt_middleware_minted="before_change",{scope}}} {old}',
-        f'{requests}{{{accepted},{version}="2",{scope}}} {today}',
-        f'{requests}{{error_type="token_expired",jwt_middleware_result="refused",{version}="1"}} {expired}',
-        f'{requests}{{error_type="session_revoked",jwt_middleware_result="refused",{version}="1"}} {revoked}',
-        f'{requests}{{error_type="token_missing",jwt_middleware_result="refused"}} 1',
-        f'jwt_middleware_fallbacks_total{{jwt_middleware_outcome="resolved",{version}="1"}} {fallbacks}',
-        f'jwt_middleware_payload_info{{jwt_middleware_payload_mints="{minting}",{version}="2"}} 1',
-        f"jwt_middleware_token_max_lifetime_seconds {SETTINGS.window}",
-        "# TYPE http_server_duration_milliseconds histogram",
-        'http_server_duration_milliseconds_bucket{le="5.0"} 3',
-    ]
-    if plan:
-        lines.append(
-            f'jwt_middleware_payload_superseded_timestamp_seconds{{{version}="1"}} {PLANNED + SETTINGS.rollout}'
-        )
-    if minted is not None:
-        lines.append(f'jwt_middleware_payload_last_minted_timestamp_seconds{{{version}="1"}} {minted}')
-    if expiry is not None:
-        lines.append(f'jwt_middleware_payload_last_expiry_timestamp_seconds{{{version}="1"}} {expiry}')
-    return "\n".join(lines) + "\n"
+def scrape(after: float = 0, *, old: int = 0, expired: int = 0, revoked: int = 0, **page: Any) -> Scrape:
+    """A scrape so many seconds after the epoch of the tests, with a plan for version 2."""
+    refused = {"token_expired": expired, "session_revoked": revoked, "token_missing": 1}
+    text = metrics_page(**{"old": {"before_change": old}, "refused": refused, "superseded": SUPERSEDED, **page})
+    return Scrape.parse(text, at=EPOCH + after)
 
 
-def watched(*scrapes: tuple[float, str]) -> Watch:
+def watched(*scrapes: Scrape) -> Watch:
     watch = Watch(SETTINGS, httpx.AsyncClient())
-    for after, text in scrapes:
-        watch.add(Scrape.parse(text, at=EPOCH + after))
+    for each in scrapes:
+        watch.add(each)
     return watch
 
 
-def figures(*scrapes: tuple[float, str]) -> Figures:
-    found = watched(*scrapes).figures()
-    assert found is not None
-    return found
-
-
-@pytest.mark.parametrize(
-    ("metric", "name"),
-    [
-        (names.REQUESTS, "jwt_middleware_requests_total"),
-        (names.PAYLOAD_SUPERSEDED, "jwt_middleware_payload_superseded_timestamp_seconds"),
-        (names.TOKEN_MAX_LIFETIME, "jwt_middleware_token_max_lifetime_seconds"),
-        (names.PAYLOAD_INFO, "jwt_middleware_payload_info"),
-    ],
-)
-def test_a_metric_is_found_by_the_name_the_exporter_gives_it(metric: names.Metric, name: str) -> None:
-    assert prometheus_name(metric) == name
+def figures(watch: Watch) -> Figures:
+    computed = watch.figures()
+    assert computed is not None
+    return computed
 
 
 def test_a_scrape_sums_the_series_that_match_and_ignores_other_packages() -> None:
-    scrape = Scrape.parse(page(old=3, today=4, expired=2), at=EPOCH)
-    assert scrape.total(names.REQUESTS) == 10
-    assert scrape.total(names.REQUESTS, {names.PAYLOAD_VERSION: 1}) == 5
-    assert scrape.newest(names.PAYLOAD_LAST_MINTED) is None
-    assert all(name.startswith("jwt_middleware_") for name in scrape.samples)
+    parsed = scrape(old=3, today=4, expired=2)
+    assert parsed.total(names.REQUESTS) == 10
+    assert parsed.total(names.REQUESTS, {names.PAYLOAD_VERSION: 1}) == 3
+    assert parsed.newest(names.PAYLOAD_LAST_MINTED) is None
+    assert all(name.startswith("jwt_middleware_") for name in parsed.samples)
 
 
 def test_there_are_no_figures_before_the_first_scrape() -> None:
@@ -96,43 +54,44 @@ def test_there_are_no_figures_before_the_first_scrape() -> None:
 
 
 def test_shares_are_of_the_last_twentieth_and_counts_of_all() -> None:
-    found = figures((0, page(old=100, fallbacks=100)), (9, page(old=100, fallbacks=100)), (18, page(
-        old=110, today=30, fallbacks=110, expired=5, revoked=2)))  # fmt: skip
-    assert (found.requests, found.accepted, found.fallbacks) == (148, 140, 110)
-    assert (found.old_share, found.fallback_rate) == (0.25, 0.25)
-    assert found.per_second == pytest.approx(40 / 9)
-    assert (found.expired, found.refused) == (5, 2)
-    assert found.last_fallback == EPOCH + 18
+    first = {"old": 100, "fallbacks": 100}
+    last = scrape(18, old=110, today=30, fallbacks=110, expired=5, revoked=2)
+    computed = figures(watched(scrape(0, **first), scrape(9, **first), last))
+    assert (computed.requests, computed.accepted, computed.fallbacks) == (148, 140, 110)
+    assert (computed.old_share, computed.fallback_rate) == (0.25, 0.25)
+    assert computed.per_second == pytest.approx(40 / 9)
+    assert (computed.expired, computed.refused) == (5, 2)
+    assert computed.last_fallback == EPOCH + 18
 
 
 def test_without_traffic_there_is_no_share_and_not_zero() -> None:
-    found = figures((0, page(old=5, fallbacks=5)), (9, page(old=5, fallbacks=5)), (18, page(old=5, fallbacks=5)))
-    assert (found.old_share, found.fallback_rate, found.per_second) == (None, None, 0)
-    assert found.last_fallback == EPOCH
+    computed = figures(watched(*(scrape(after, old=5, fallbacks=5) for after in (0, 9, 18))))
+    assert (computed.old_share, computed.fallback_rate, computed.per_second) == (None, None, 0)
+    assert computed.last_fallback == EPOCH
 
 
 def test_the_sunset_is_the_plans_and_never_before_the_latest_expiry_seen() -> None:
-    assert figures((0, page())).sunset == pytest.approx(SUNSET)
-    later = figures((0, page(expiry=SUNSET + 40)), (5, page()))
+    assert figures(watched(scrape())).sunset == pytest.approx(SUNSET)
+    later = figures(watched(scrape(0, last_expiry=SUNSET + 40), scrape(5)))
     assert later.planned_sunset == pytest.approx(SUNSET)
     assert later.latest_expiry == SUNSET + 40
     assert later.sunset == pytest.approx(SUNSET + 40)
-    assert figures((0, page(plan=False))).planned_sunset is None
+    assert figures(watched(scrape(superseded=None))).planned_sunset is None
 
 
-def drain(until: float, *, every: float = 1.0, **given: Any) -> Watch:
-    """Old tokens before the release, today's after it, scraped regularly; ``given`` changes every page."""
+def drained(until: float, *, every: float = 1.0, **changes: Any) -> Watch:
+    """Old tokens before the release, today's after it, scraped regularly; ``changes`` applies to every page."""
     watch, at = watched(), 0.0
     while at <= until:
-        kept = {
+        page = {
             "old": 50,
             "today": int(at * 10),
             "fallbacks": 50,
-            "minting": 1 if EPOCH + at < PLANNED else 2,
-            "minted": PLANNED - 1,
-            "expiry": PLANNED - 1 + SETTINGS.window,
+            "mints": 1 if EPOCH + at < PLANNED else 2,
+            "last_minted": PLANNED - 1,
+            "last_expiry": PLANNED - 1 + SETTINGS.window,
         }
-        watch.add(Scrape.parse(page(**{**kept, **given}), at=EPOCH + at))
+        watch.add(scrape(at, **{**page, **changes}))
         at += every
     return watch
 
@@ -140,47 +99,89 @@ def drain(until: float, *, every: float = 1.0, **given: Any) -> Watch:
 @pytest.mark.parametrize(
     ("watch", "verdict"),
     [
-        (drain(10), Verdict.SCHEDULED),
-        (drain(60), Verdict.DRAINING),
-        (drain(SUNSET - EPOCH + 5), Verdict.DRAINED),
-        (drain(SUNSET - EPOCH + 12, every=7.0), Verdict.UNPROVEN),
-        (drain(40, minting=1), Verdict.STILL_MINTED),
-        (drain(50, minted=PLANNED + 15), Verdict.STILL_MINTED),
-        (drain(100, minted=PLANNED + 15, expiry=PLANNED + 195), Verdict.LATE_DRAINING),
-        (drain(10, plan=False), Verdict.NO_PLAN),
+        (drained(10), Verdict.SCHEDULED),
+        (drained(60), Verdict.DRAINING),
+        (drained(SUNSET - EPOCH + 5), Verdict.DRAINED),
+        (drained(SUNSET - EPOCH + 12, every=7.0), Verdict.UNPROVEN),
+        (drained(40, mints=1), Verdict.STILL_MINTED),
+        (drained(50, last_minted=PLANNED + 15), Verdict.STILL_MINTED),
+        (drained(100, last_minted=PLANNED + 15, last_expiry=PLANNED + 195), Verdict.LATE_DRAINING),
+        (drained(10, superseded=None), Verdict.NO_PLAN),
     ],
 )
-def test_the_verdict_is_the_first_that_holds(watch: Watch, verdict: Verdict) -> None:
-    found = watch.figures()
-    assert found is not None
-    assert found.verdict is verdict
+def test_the_verdict_is_the_first_condition_that_holds(watch: Watch, verdict: Verdict) -> None:
+    assert figures(watch).verdict is verdict
 
 
 def test_no_traffic_at_the_end_proves_nothing() -> None:
-    watch = drain(SUNSET - EPOCH - 40)
-    last = page(old=50, today=10, fallbacks=50)
+    watch = drained(SUNSET - EPOCH - 40)
     for second in range(60):
-        watch.add(Scrape.parse(last, at=SUNSET - 39 + second))
-    found = watch.figures()
-    assert found is not None
-    assert found.verdict is Verdict.UNPROVEN
+        watch.add(scrape(SUNSET - EPOCH - 39 + second, old=50, today=10, fallbacks=50))
+    assert figures(watch).verdict is Verdict.UNPROVEN
+
+
+def test_every_verdict_has_a_sentence_of_its_own() -> None:
+    sentences = [sentence(verdict) for verdict in Verdict]
+    assert len(set(sentences)) == len(sentences)
+    assert all(text.endswith(".") for text in sentences)
 
 
 async def test_a_scrape_that_fails_is_a_gap_and_the_watch_goes_on() -> None:
-    seen: list[int] = []
+    requests: list[httpx.Request] = []
     enough = asyncio.Event()
 
-    def answer(_: httpx.Request) -> httpx.Response:
-        seen.append(len(seen))
-        if len(seen) == 3:
+    def respond(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        if len(requests) == 3:
             enough.set()
-        return httpx.Response(500) if len(seen) == 1 else httpx.Response(200, text=page(old=len(seen)))
+        page = metrics_page(today=len(requests))
+        return httpx.Response(500) if len(requests) == 1 else httpx.Response(200, text=page)
 
-    async with httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://testserver") as http:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(respond), base_url="http://testserver") as http:
         watch = Watch(Settings(window=10), http)
         following = asyncio.create_task(watch.follow())
         await enough.wait()
         following.cancel()
-    found = watch.figures()
-    assert found is not None
-    assert found.accepted in (2, 3)
+    assert figures(watch).accepted in (2, 3)
+
+
+def test_a_point_has_the_rates_between_two_scrapes() -> None:
+    past = scrape(0, today=10, old=10, fallbacks=10, queries=5)
+    refused = {"token_expired": 10, "session_revoked": 20, "signature_invalid": 30, "token_missing": 90}
+    old = {"before_change": 20, "after_change": 5, "unknown": 5}
+    now = Scrape.parse(metrics_page(today=40, old=old, fallbacks=30, queries=7, refused=refused), at=EPOCH + 10)
+    assert point_between(now, past) == Point(
+        at=EPOCH + 10,
+        today=3.0,
+        old_before=1.5,
+        old_after=0.5,
+        fallback_rate=0.4,
+        expired=1.0,
+        revoked=2.0,
+        refused=3.0,
+        needed=2.0,
+        queries=0.2,
+    )
+
+
+def test_a_point_without_accepted_requests_has_no_fallback_rate() -> None:
+    now = scrape(10, today=10)
+    assert point_between(now, scrape(0, today=10)).fallback_rate is None
+    assert point_between(now, NOTHING).fallback_rate == 0
+
+
+def test_the_points_of_a_run_are_bounded_and_the_oldest_are_dropped() -> None:
+    curves = Curves(180)
+    for second in range(1000):
+        curves.add(scrape(second, today=second), NOTHING)
+    points = curves.since(0)
+    assert len(points) == 600
+    assert points[-1].at == EPOCH + 999
+    assert [point.at for point in curves.since(EPOCH + 997)] == [EPOCH + 998, EPOCH + 999]
+
+
+def test_scrapes_that_are_too_close_make_one_point() -> None:
+    curves = Curves(600)
+    for tick in range(9):
+        curves.add(scrape(tick / 2), NOTHING)
+    assert [point.at - EPOCH for point in curves.since(0)] == [0, 2, 4]

@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from dashboards.prometheus import RULES, program
-from dashboards.promql import label, spelled
+from dashboards.promql import label, metric_name
 from jwt_middleware.names import Metric
 
 ROOT: Final = Path(__file__).parents[2]
@@ -24,7 +24,9 @@ Series = dict[str, str]
 def series(metric: Metric, attributes: Mapping[str, str] | None = None, *, job: str = "app", at: str = "a") -> str:
     """The series of a metric at one instance."""
     labels = {"job": job, "instance": at, **{label(name): value for name, value in (attributes or {}).items()}}
-    return f"{spelled(metric)}{{{', '.join(f'{name}={value!r}' for name, value in labels.items())}}}".replace("'", '"')
+    return f"{metric_name(metric)}{{{', '.join(f'{name}={value!r}' for name, value in labels.items())}}}".replace(
+        "'", '"'
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

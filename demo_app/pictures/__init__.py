@@ -1,1 +1,0 @@
-"""The pictures of the README: screenshots and drawings of the real thing."""
