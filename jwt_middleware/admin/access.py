@@ -64,4 +64,4 @@ async def is_allowed(allow: Allow[S], request: Request, visitor: Visitor[Any]) -
     except Exception as error:  # the app's own code; the text of its exception may quote the session
         _logger.warning("allow= of SessionAdmin raised %s; the request is denied", type(error).__name__)
         return False
-    return result is True
+    return result is True  # not merely true: a function that returns a user or a tuple is a mistake

@@ -41,7 +41,7 @@ class Mountable(Generic[S]):
         self._authority: Final = authority
         self._app: Final = Starlette(
             routes=[
-                Route("/style.css", _style),
+                Route("/style.css", _style),  # no secret: it needs no session
                 *(Route(path, self._guarded(handler), methods=[method]) for method, path, handler in routes),
             ],
             exception_handlers={HTTPException: error_response, Refusal: error_response, Unavailable: error_response},
@@ -84,9 +84,10 @@ class Mountable(Generic[S]):
             return None
         if not prefers_html(request):
             return problem(request, 400, 'Nothing was revoked: add "confirm": true.')
+        # Only these two: a field that the caller invents must not return in the form.
         target = {name: fields[name] for name in ("session_id", "user_id") if name in fields}
         confirmed = {**target, **self._hidden_fields(visitor), "confirm": "yes"}
-        action = request.url.path.rpartition("/")[2]
+        action = request.url.path.rpartition("/")[2]  # relative: this app does not know where it is mounted
         body = (tag("p", about), button(action, "Yes, revoke", confirmed), tag("p", tag("a", "No", href="./")))
         return html(self._document(question, *body), 200)
 

@@ -76,7 +76,7 @@ def _is_form_token(text: str, authority: SessionAuthority[Any], visitor: Visitor
 def _parse_json(body: bytes) -> dict[str, str]:
     try:
         fields = json.loads(body)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # the latter from deeply nested arrays
         fields = None
     if not isinstance(fields, dict) or not all(isinstance(value, (str, bool)) for value in fields.values()):
         raise HTTPException(400, "The body must be a JSON object of strings and booleans.")
@@ -96,7 +96,7 @@ async def _read_body(request: Request) -> bytes:
     try:
         async for chunk in request.stream():
             body += chunk
-            if len(body) > MAX_BODY:
+            if len(body) > MAX_BODY:  # counted while it arrives: Content-Length may be absent or false
                 raise HTTPException(413, f"The body must not be larger than {MAX_BODY} bytes.")
     except ClientDisconnect:
         raise HTTPException(400, "The body did not arrive.") from None

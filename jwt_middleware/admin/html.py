@@ -8,7 +8,7 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
-_VOID: Final = frozenset({"input", "link", "meta"})
+_VOID: Final = frozenset({"input", "link", "meta"})  # elements without an end tag, as far as they are used here
 
 
 def tag(name: str, /, *children: object, **attributes: str) -> Markup:

@@ -60,6 +60,7 @@ def cursor_of(request: Request) -> SessionCursor | None:
     match = _CURSOR.fullmatch(text)
     if match is None:
         raise HTTPException(400, 'after must be the "next" of an earlier page.')
+    # Integers, not a float of seconds: a rounded cursor would skip a session or repeat it.
     return SessionCursor(last_activity_at=_EPOCH + timedelta(microseconds=int(match[1])), id=match[2])
 
 
@@ -74,7 +75,7 @@ def split(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], Row | None]:
 
 
 def pager(path: str, request: Request, next_after: str | None) -> Markup:
-    """The links to the first and to the next page, as far as they lead to another one."""
+    """The links to the first and to the next page, if those are other pages."""
     query = {name: request.query_params[name] for name in _PARAMETERS if name in request.query_params}
     links = []
     if "after" in query:

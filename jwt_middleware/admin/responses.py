@@ -16,7 +16,7 @@ from starlette.types import Message, Send
 from ..errors import RETRY_AFTER, Refusal
 from .html import document, tag
 
-_HEADERS: Final = (
+_HEADERS: Final = (  # the pages need one stylesheet and their own forms, so the policy allows nothing else
     (
         b"content-security-policy",
         b"default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",

@@ -64,7 +64,7 @@ class SessionAdmin(Mountable[S]):
     async def _users(self, request: Request, visitor: Visitor[S]) -> Response:
         limit, after = limit_of(request), request.query_params.get("after")
         if after is not None:
-            user_of(after)
+            user_of(after)  # the cursor of this list is a user id
         users, last = split(await self._authority.active_users(limit=limit + 1, after=after), limit)
         next_after = None if last is None else last.user_id
         facts = [

@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     try:
         sys.stdout.write(f"{parsed.run(parsed)}\n")
-    except JWTMiddlewareError as error:
+    except JWTMiddlewareError as error:  # its message is written for people; any other exception is a bug
         parser.exit(2, f"{parser.prog}: {error}\n")
     except KeyboardInterrupt:
         return 130

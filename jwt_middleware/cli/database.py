@@ -37,6 +37,7 @@ async def open_store(url: str) -> AsyncIterator[SQLAlchemySessionStore]:
         name = str(engine.url.database)
         if engine.dialect.name != "sqlite":
             name = f"{engine.url.host or 'the local server'}/{name}"
+        # "from None": the driver's error may quote the URL.
         raise Unavailable(f"{name} is not reachable or has no table user_sessions") from None
     finally:
         await engine.dispose()
@@ -50,6 +51,7 @@ def _create_engine(url: str) -> AsyncEngine:
         raise ConfigError("the driver of the database URL is not installed") from None
     except (SQLAlchemyError, ValueError, TypeError):
         raise ConfigError(f"--database must be a database URL with an async driver; {_EXAMPLES}") from None
+    # Connecting would create the file, and an empty database has nothing to purge.
     if engine.dialect.name == "sqlite" and not Path(parsed.database or "").is_file():
         raise ConfigError(f"there is no SQLite file {parsed.database or ''!r}")
     return engine

@@ -43,7 +43,7 @@ class Telemetry:
 
     def observers(self, counters: Counters, clock: Clock) -> list[Observer]:
         """The observers of one authority."""
-        return [
+        return [  # spans first, so that a span has ended when the log shows its event
             Spans(self.tracer_provider, self._pseudonym),
             EventLog(counters, clock, self._pseudonym),
             DurationHistogram(registry.instruments_of(self.meter_provider).durations),

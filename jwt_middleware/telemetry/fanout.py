@@ -58,7 +58,7 @@ def _with_own_handles(outcome: Outcome[Any], index: int) -> Outcome[Any]:
     fallback = outcome.fallback
     if fallback is None or not fallback.lookups:
         return outcome
-    own = Fallback(
+    own = Fallback(  # a msgspec Struct, which dataclasses.replace() does not accept
         claims=fallback.claims,
         outcome=fallback.outcome,
         started_at=fallback.started_at,

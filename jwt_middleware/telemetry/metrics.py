@@ -70,7 +70,7 @@ class Instruments:
         return metrics.get_meter_provider() if self._provider is None else self._provider()
 
     def belongs_to(self, provider: MeterProvider | None) -> bool:
-        """True if it was made for that very argument, whatever the global provider is."""
+        """True if it was created for this argument; None and the global provider itself differ."""
         if provider is None or self._provider is None:
             return provider is None and self._provider is None
         return self._provider() is provider
@@ -126,7 +126,7 @@ class Registry:
         with self._lock:
             provider = instruments.provider()
             sets = [item for item in self._instruments if item.provider() is provider]
-            if not sets or sets[0] is not instruments:
+            if not sets or sets[0] is not instruments:  # collected, not registered yet, or reported by another set
                 return []
             counters = [authority.counters for item in sets for authority in item.authorities]
             series = [(*key, count) for item in sets for key, count in item.retired.items()]

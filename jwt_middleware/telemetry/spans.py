@@ -25,6 +25,7 @@ class Spans:
 
     def looking_up(self, lookup: str, waiters: Sequence[object], total: int) -> object:
         """Start a root span, because the query belongs to all its waiters, and make it current in the query's task."""
+        # A link to a span that is not sampled leads nowhere.
         links = [Link(waiter) for waiter in waiters if isinstance(waiter, SpanContext) and waiter.trace_flags.sampled]
         span = self._tracer.start_span(
             names.SPAN_LOOKUP,
@@ -32,7 +33,7 @@ class Spans:
             links=links,
             attributes={names.LOOKUP: lookup, names.LOOKUP_WAITERS: total},
         )
-        context.attach(trace.set_span_in_context(span))
+        context.attach(trace.set_span_in_context(span))  # never detached: the context ends with the query's task
         return span
 
     def looked_up(self, handle: object, facts: LookupFacts) -> None:
@@ -52,6 +53,7 @@ class Spans:
         if server.is_recording():
             server.set_attribute(names.PAYLOAD_VERSION, str(outcome.payload_version))
             server.set_attribute(names.OUTCOME, fallback.outcome.value)
+        # The span is created afterwards, with its times, because most requests have no fallback.
         links = [Link(query.get_span_context()) for query in fallback.lookups if isinstance(query, Span)]
         span = self._tracer.start_span(names.SPAN_FALLBACK, links=links, start_time=fallback.started_at)
         if span.is_recording():

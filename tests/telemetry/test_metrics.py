@@ -1,4 +1,4 @@
-"""Metrics: the names, labels and types of a scrape, and counts that stay exact, whatever happens to an authority."""
+"""Metrics: the names and types of a scrape, and exact counts while authorities and providers come and go."""
 
 from __future__ import annotations
 
@@ -211,6 +211,7 @@ def test_a_collected_provider_is_dropped() -> None:
     gc.collect()
     registry.instruments_of(Signals().meter_provider)
     assert instruments.provider() is None
+    assert registry.observations(instruments, names.REQUESTS) == []
     assert registry.instruments_of(None) is registry.instruments_of(None)
 
 
