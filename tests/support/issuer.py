@@ -1,4 +1,4 @@
-"""An issuer on loopback: real keys, and a real HTTP endpoint that answers as the test says."""
+"""An issuer on loopback: real keys, and a real HTTP endpoint that responds as the test says."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from jwt_middleware import Key, KeyRing, Refusal, RemoteKeys, SessionAuthority
-from jwt_middleware.types import VerifiedToken
-from tests.support.world import FakeClock, Session, authority_of
+from jwt_middleware import Key, KeyRing, RemoteKeys, VerifiedToken, names
+from jwt_middleware.protocols import Clock, SystemClock
+from tests.support.target import forged
+from tests.support.world import Session, authority_of
 
 PARTIES: Final = {"issuer": "https://issuer.example", "audience": "shop"}
-Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 def pair(kid: str | None, alg: str = "ES256") -> dict[str, Any]:
@@ -30,7 +30,8 @@ def public(jwk: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in jwk.items() if name != "d"}
 
 
-def reply(body: bytes, *, status: str = "200 OK", kind: str = "application/json", more: str = "") -> bytes:
+def response(body: bytes, *, status: str = "200 OK", kind: str = "application/json", more: str = "") -> bytes:
+    """An HTTP response as bytes."""
     head = (
         f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n{more}\r\n"
     )
@@ -38,17 +39,16 @@ def reply(body: bytes, *, status: str = "200 OK", kind: str = "application/json"
 
 
 class Issuer:
-    """``kids`` are what it publishes and signs with; ``asked`` are the requests it saw."""
+    """``published`` are the keys of its set; ``requests`` are those it got; ``respond`` writes each response."""
 
     def __init__(self, *kids: str) -> None:
         self.pairs: dict[str, dict[str, Any]] = {kid: pair(kid) for kid in kids}
         self.published = list(kids)
-        self.answer: Answer = self.honest
-        self.asked: list[bytes] = []
+        self.respond: Callable[[asyncio.StreamWriter], Awaitable[None]] = self.publishing
+        self.requests: list[bytes] = []
         self.over = asyncio.Event()
         self.port = 0
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Future[None]] = set()
+        self._connections: set[asyncio.Task[Any]] = set()
 
     @property
     def url(self) -> str:
@@ -56,40 +56,34 @@ class Issuer:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Issuer]:
-        await self.restore()
+        self.over = asyncio.Event()
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self.server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
             await self.cut()
 
-    async def restore(self) -> None:
-        self.over = asyncio.Event()
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
     async def cut(self) -> None:
-        """Nobody listens any more, and whoever waits for an answer sees the connection close."""
+        """Stop listening; requests that wait for a response see the connection close."""
         self.over.set()
-        if self._server is not None:
-            self._server.close()
-            await asyncio.gather(*self._connections)
-            await self._server.wait_closed()
+        self.server.close()
+        await asyncio.gather(*self._connections)
+        await self.server.wait_closed()
 
     def rotate(self, *kids: str) -> None:
         """Publish these keys alone; new ones are made."""
         self.pairs.update({kid: pair(kid) for kid in kids if kid not in self.pairs})
         self.published = list(kids)
 
-    def key_set(self) -> bytes:
-        return json.dumps({"keys": [public(self.pairs[kid]) for kid in self.published]}).encode()
-
-    async def honest(self, writer: asyncio.StreamWriter) -> None:
-        writer.write(reply(self.key_set()))
+    async def publishing(self, writer: asyncio.StreamWriter) -> None:
+        body = json.dumps({"keys": [public(self.pairs[kid]) for kid in self.published]})
+        writer.write(response(body.encode()))
 
     async def stalling(self, writer: asyncio.StreamWriter) -> None:
-        """Answer honestly, but only when it is over."""
+        """Publish, but only when it is over."""
         await self.over.wait()
-        await self.honest(writer)
+        await self.publishing(writer)
 
     async def trickling(self, writer: asyncio.StreamWriter) -> None:
         """A byte now and then, so that no time limit between two bytes is ever reached."""
@@ -99,58 +93,51 @@ class Issuer:
             await writer.drain()
             await asyncio.sleep(0.01)
 
-    def saying(self, answer: bytes) -> None:
-        """Whatever is asked, it says this."""
+    def saying(self, *responses: bytes) -> None:
+        """Respond with each of these in turn."""
 
         async def lying(writer: asyncio.StreamWriter) -> None:
-            writer.write(answer)
+            writer.write(responses[len(self.requests) % len(responses)])
 
-        self.answer = lying
+        self.respond = lying
 
-    async def token(self, kid: str, clock: FakeClock | None = None, **settings: Any) -> str:
+    async def token(self, kid: str, clock: Clock | None = None, **settings: Any) -> str:
         """A token of a new session, signed with that key."""
-        minter = verifier(KeyRing([Key.jwk(self.pairs[kid])]), clock, **settings)
-        issued = await minter.issue(Session(user_id="u1", email="ada@example.org"))
-        return issued.token
+        authority = verifier(KeyRing([Key.jwk(self.pairs[kid])]), clock, **settings)
+        issued = await authority.issue(Session(user_id="u1", email="ada@example.org"))
+        return str(issued.token)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ended = asyncio.get_running_loop().create_future()
-        self._connections.add(ended)
-        await self._converse(reader, writer)
-        self._connections.discard(ended)
-        ended.set_result(None)
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            self.asked.append(await reader.readuntil(b"\r\n\r\n"))
-            await self.answer(writer)
+            self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+            await self.respond(writer)
             await writer.drain()
         with contextlib.suppress(ConnectionError):
             writer.close()
             await writer.wait_closed()
 
 
-def verifier(keys: KeyRing | RemoteKeys, clock: FakeClock | None = None, **settings: Any) -> SessionAuthority[Session]:
-    timing = {} if clock is None else {"clock": clock}
-    authority: SessionAuthority[Session] = authority_of(keys=keys, **{**PARTIES, **timing, **settings})
-    return authority
+def verifier(keys: KeyRing | RemoteKeys, clock: Clock | None = None, **settings: Any) -> Any:
+    """An authority with the issuer and the audience of the tokens."""
+    return authority_of(keys=keys, **{**PARTIES, "clock": clock or SystemClock(), **settings})
 
 
 def remote(issuer: Issuer, **settings: Any) -> RemoteKeys:
     return RemoteKeys(issuer.url, **{"timeout": timedelta(seconds=10), **settings})
 
 
-async def reason(authority: SessionAuthority[Session], token: str) -> str | None:
-    """Why the token is refused; None where it is accepted."""
-    try:
-        await authority.verify(token)
-    except Refusal as refusal:
-        return refusal.reason.value
-    return None
+def unsigned(kid: str | None, **header: Any) -> str:
+    """A token that no key signed."""
+    named = {} if kid is None else {"kid": kid}
+    return forged({"alg": "ES256", **named, **header}, {}, key=None, signature=b"signature")
 
 
-def at_once(authority: SessionAuthority[Session], token: str) -> VerifiedToken:
-    """Verify without an event loop's help: it must not wait for anything."""
+def at_once(authority: Any, token: str) -> VerifiedToken:
+    """Verify without the help of an event loop: it must not wait for anything."""
     verifying = authority.verify(token)
     try:
         verifying.send(None)
@@ -159,7 +146,7 @@ def at_once(authority: SessionAuthority[Session], token: str) -> VerifiedToken:
         return verified
     finally:
         verifying.close()
-    raise AssertionError("a known key made a request wait")
+    raise AssertionError("a request with a verified kid waited")
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -169,10 +156,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def fetches(authority: SessionAuthority[Session]) -> dict[str, int]:
-    """The fetches the authority counted, by outcome."""
-    return {
-        dict(attributes)["jwt_middleware.outcome"]: count
-        for metric, attributes, count in authority.parts.counters.series()
-        if metric.name == "jwt_middleware.jwks.fetches"
-    }
+def fetches(authority: Any) -> dict[str, int]:
+    """The fetches that the authority counted, by outcome."""
+    series = authority.parts.counters.series()
+    return {dict(at)[names.OUTCOME]: count for metric, at, count in series if metric is names.JWKS_FETCHES}

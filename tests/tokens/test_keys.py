@@ -1,53 +1,29 @@
-"""Keys: what is too weak or meant for something else fails at once, and no key is ever shown."""
+"""Keys and key rings: what is too weak or for another use fails at once, no key is ever shown, and keys rotate."""
 
 from __future__ import annotations
 
-import base64
 import json
 import traceback
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa, x25519
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
-from jwt_middleware import ConfigError, Key
-from tests.hostile import vectors
+from jwt_middleware import ConfigError, Key, KeyRing, Reason
+from jwt_middleware.tokens.jws import to_base64url
+from tests.support import vectors
+from tests.support.target import private_pem, public_pem, reason, reason_of
+from tests.support.world import EPOCH, SECRET, FakeClock, Session, World, authority_of, bearer
 
-SECRET = "correct-horse-battery-staple-0123456789"
-UNTIL = datetime(2026, 12, 1, tzinfo=UTC)
+OLD, NEW = "old-old-old-old-old-old-old-old-0001", "new-new-new-new-new-new-new-new-0002"
+UNTIL = datetime.fromtimestamp(EPOCH, UTC) + timedelta(days=7, seconds=30)
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 P256 = ec.generate_private_key(ec.SECP256R1())
 ED = ed25519.Ed25519PrivateKey.generate()
-
-
-def private_pem(key: Any, password: bytes | None = None) -> bytes:
-    encryption = NoEncryption() if password is None else BestAvailableEncryption(password)
-    pem: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-    return pem
-
-
-def public_pem(key: Any) -> bytes:
-    pem: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    return pem
-
-
-def b64(octets: bytes) -> str:
-    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
-
-
-def number(value: int) -> str:
-    return b64(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
 def signs(key: Key) -> bool:
@@ -65,7 +41,7 @@ def test_a_shorter_secret_is_refused(alg: str) -> None:
         Key.hmac(b"x" * (int(alg[2:]) // 8 - 1), alg=alg)
 
 
-def test_a_secret_that_is_not_set_is_called_so() -> None:
+def test_a_secret_that_is_not_set_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be str or bytes, got NoneType; is its variable"):
         Key.hmac(None)  # type: ignore[arg-type]  # what os.environ.get returns
 
@@ -78,7 +54,7 @@ def test_a_secret_of_text_is_utf_8() -> None:
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "RS256", "hs256", "", "HS1"])
-def test_a_secret_is_for_no_other_algorithm(alg: str) -> None:
+def test_a_secret_supports_hmac_only(alg: str) -> None:
     with pytest.raises(ConfigError, match="not support that alg"):
         Key.hmac(SECRET, alg=alg)
 
@@ -98,18 +74,18 @@ def test_an_end_has_a_time_zone() -> None:
             Key.hmac(SECRET, until=wrong)  # type: ignore[arg-type]  # what newcomers write
 
 
-def test_the_text_of_a_jwk_is_no_jwk() -> None:
+def test_the_text_of_a_jwk_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"json\.loads"):
         Key.jwk(json.dumps(vectors.RFC7515_A1.jwk))  # type: ignore[arg-type]  # what newcomers write
 
 
-def test_a_path_is_no_pem() -> None:
+def test_a_path_in_place_of_a_pem_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"Key\.from_file"):
         Key.pem("/etc/app/key.pem")
 
 
 @pytest.mark.parametrize("secret", [public_pem(RSA), private_pem(RSA), json.dumps(vectors.RFC7515_A2.jwk)])
-def test_the_text_of_another_kind_of_key_is_no_secret(secret: str | bytes) -> None:
+def test_the_text_of_another_kind_of_key_is_refused_as_a_secret(secret: str | bytes) -> None:
     """Who publishes an RSA key and also takes its text for a secret lets everybody sign (RFC 8725 section 2.1)."""
     with pytest.raises(ConfigError, match="another kind of key"):
         Key.hmac(secret)
@@ -153,7 +129,7 @@ def test_an_encrypted_pem_needs_its_password() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pem", "alg", "mend"),
+    ("pem", "alg", "fix"),
     [
         (public_pem(RSA), None, "use alg='RS256'"),
         (public_pem(RSA), "ES256", "not support that alg"),
@@ -173,8 +149,8 @@ def test_an_encrypted_pem_needs_its_password() -> None:
         (b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----", None, "cannot be read"),
     ],
 )
-def test_a_pem_too_weak_or_for_something_else_is_refused(pem: bytes, alg: str | None, mend: str) -> None:
-    with pytest.raises(ConfigError, match=mend):
+def test_a_pem_too_weak_or_for_something_else_is_refused(pem: bytes, alg: str | None, fix: str) -> None:
+    with pytest.raises(ConfigError, match=fix):
         Key.pem(pem, alg=alg)
 
 
@@ -186,7 +162,7 @@ def test_the_keys_of_the_rfcs_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("jwk", "mend"),
+    ("jwk", "fix"),
     [
         (vectors.RFC7517_A1_EC, "not for signatures"),
         (vectors.RFC7517_A3_KEYWRAP, "not support that alg"),
@@ -200,7 +176,7 @@ def test_the_keys_of_the_rfcs_are_read() -> None:
         ({**vectors.RFC7515_A3.jwk, "y": vectors.RFC7515_A3.jwk["x"]}, "cannot be read"),
         ({**vectors.RFC7515_A3.jwk, "x": vectors.RFC7515_A3.jwk["x"] + "="}, "unpadded base64url"),
         ({**vectors.RFC7515_A3.jwk, "x": vectors.RFC7515_A3.jwk["x"] + "\n"}, "unpadded base64url"),
-        ({**vectors.RFC8037_A4.jwk, "x": b64(bytes(32))}, "cannot be read"),
+        ({**vectors.RFC8037_A4.jwk, "x": to_base64url(bytes(32)).decode()}, "cannot be read"),
         ({**vectors.RFC8037_A4.jwk, "x": 1}, "cannot be read"),
         ({**vectors.RFC7515_A2.jwk, "alg": "RS256", "e": "Aw"}, "2048 bits"),
         ({"kty": "oct", "k": "AAAA", "alg": "HS256"}, "RFC 7518"),
@@ -217,8 +193,8 @@ def test_the_keys_of_the_rfcs_are_read() -> None:
         ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "kid": 1}, "kid must have 1 to 128 characters"),
     ],
 )
-def test_a_jwk_too_weak_or_for_something_else_is_refused(jwk: dict[str, Any], mend: str) -> None:
-    with pytest.raises(ConfigError, match=mend):
+def test_a_jwk_too_weak_or_for_something_else_is_refused(jwk: dict[str, Any], fix: str) -> None:
+    with pytest.raises(ConfigError, match=fix):
         Key.jwk(jwk)
 
 
@@ -228,17 +204,16 @@ def test_an_rsa_key_of_the_flawed_chips_is_refused() -> None:
     factor = (2**2047 // primorial + 1) * primorial
     number = factor + pow(65537, 9, primorial)
     flawed = rsa.RSAPublicNumbers(65537, number).public_key()
-    pem = flawed.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     with pytest.raises(ConfigError, match="CVE-2017-15361"):
-        Key.pem(pem, alg="RS256")
+        Key.pem(public_pem(flawed), alg="RS256")
 
 
-def test_key_ops_may_take_signing_from_a_jwk() -> None:
+def test_without_sign_in_key_ops_a_jwk_only_verifies() -> None:
     assert not Key.jwk({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": ["verify"]}).can_sign
     assert Key.jwk({**vectors.RFC7515_A3.jwk, "key_ops": ["sign"], "use": "sig"}).can_sign
 
 
-def test_what_is_said_twice_must_agree() -> None:
+def test_arguments_must_agree_with_the_jwk() -> None:
     assert Key.jwk(vectors.RFC7517_A1_RSA, alg="RS256", kid="2011-04-29").kid == "2011-04-29"
     with pytest.raises(ConfigError, match="alg= contradicts"):
         Key.jwk(vectors.RFC7517_A1_RSA, alg="PS256")
@@ -290,7 +265,7 @@ def test_a_binary_secret_in_a_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert Key.hmac(bytes(range(128, 192))).verify(b"a", Key.from_file(str(file)).sign(b"a"))
 
 
-def test_a_key_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KEY", raising=False)
     with pytest.raises(ConfigError, match="KEY is not set"):
         Key.from_env("KEY")
@@ -304,31 +279,33 @@ def test_a_key_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("kid", ["", "a b", "a" * 129, "../a\n"])
-def test_a_kid_no_token_could_name_is_refused(kid: str) -> None:
+def test_a_kid_that_no_token_could_name_is_refused(kid: str) -> None:
     with pytest.raises(ConfigError, match="kid must have 1 to 128 characters"):
         Key.hmac(SECRET, kid=kid)
 
 
 CANARY = "canary-canary-canary"
-MISTAKES: list[Callable[[], object]] = [
-    lambda: Key.hmac(CANARY),
-    lambda: Key.hmac(CANARY + "\udcff"),
-    lambda: Key.hmac(f"-----BEGIN PUBLIC KEY-----\n{CANARY}\n-----END PUBLIC KEY-----"),
-    lambda: Key.hmac(CANARY * 3, alg=CANARY),
-    lambda: Key.hmac(CANARY * 3, kid=CANARY + "\n"),
-    lambda: Key.pem(CANARY),
-    lambda: Key.pem(f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----"),
-    lambda: Key.pem("\ud800" + CANARY),
-    lambda: Key.pem(private_pem(P256, b"x" * 9), password=CANARY),
-    lambda: Key.jwk({"kty": "oct", "k": CANARY}),
-    lambda: Key.jwk({"kty": "oct", "k": CANARY + "="}, alg="HS256"),
-    lambda: Key.jwk({"kty": "EC", "crv": "P-256", "x": CANARY, "y": CANARY, "d": CANARY}),
-    lambda: Key.jwk({"kty": CANARY, "alg": CANARY, "kid": CANARY, "use": CANARY}),
-    lambda: Key.hmac(CANARY * 3, verify_only=True).sign(CANARY.encode()),
-]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: Key.hmac(CANARY),
+        lambda: Key.hmac(CANARY + "\udcff"),
+        lambda: Key.hmac(f"-----BEGIN PUBLIC KEY-----\n{CANARY}\n-----END PUBLIC KEY-----"),
+        lambda: Key.hmac(CANARY * 3, alg=CANARY),
+        lambda: Key.hmac(CANARY * 3, kid=CANARY + "\n"),
+        lambda: Key.pem(CANARY),
+        lambda: Key.pem(f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----"),
+        lambda: Key.pem("\ud800" + CANARY),
+        lambda: Key.pem(private_pem(P256, b"x" * 9), password=CANARY),
+        lambda: Key.jwk({"kty": "oct", "k": CANARY}),
+        lambda: Key.jwk({"kty": "oct", "k": CANARY + "="}, alg="HS256"),
+        lambda: Key.jwk({"kty": "EC", "crv": "P-256", "x": CANARY, "y": CANARY, "d": CANARY}),
+        lambda: Key.jwk({"kty": CANARY, "alg": CANARY, "kid": CANARY, "use": CANARY}),
+        lambda: Key.hmac(CANARY * 3, verify_only=True).sign(CANARY.encode()),
+    ],
+)
 def test_no_error_shows_a_key(mistake: Callable[[], object]) -> None:
     with pytest.raises(ConfigError) as caught:
         mistake()
@@ -345,3 +322,109 @@ def test_no_repr_shows_a_key() -> None:
             assert "nWGx" not in shown
             assert "PRIVATE" not in shown
     assert repr(Key.hmac(SECRET, kid="a")) == "Key(id='a', alg='HS256', can_sign=True)"
+
+
+async def test_the_kid_chooses_and_the_algorithm_must_be_the_keys() -> None:
+    ring = KeyRing([Key.hmac(NEW, kid="b"), Key.hmac(OLD, kid="a"), Key.jwk(vectors.RFC7515_A3.jwk, kid="c")])
+    assert [key.kid for key in ring.find("a", "HS256")] == ["a"]
+    assert reason_of(ring.find, "c", "HS256") is Reason.ALGORITHM_MISMATCH
+    assert reason_of(ring.find, "a", "ES256") is Reason.ALGORITHM_MISMATCH
+    assert reason_of(ring.find, "d", "HS256") is Reason.KEY_UNKNOWN
+    assert reason_of(ring.find, None, "HS256") is Reason.KEY_UNKNOWN
+    assert not await ring.refresh("d")
+
+
+def test_a_token_without_kid_tries_only_keys_without() -> None:
+    ring = KeyRing([Key.hmac(NEW), Key.hmac(OLD), Key.hmac(OLD * 2, alg="HS512", kid="a")])
+    assert [key.id for key in ring.find(None, "HS256")] == ["key-1", "key-2"]
+    assert reason_of(ring.find, None, "HS512") is Reason.ALGORITHM_MISMATCH
+
+
+def test_both_names_of_ed25519_find_the_key() -> None:
+    ring = KeyRing([Key.jwk(vectors.RFC8037_A4.jwk)])
+    assert ring.find(None, "EdDSA") == ring.find(None, "Ed25519") == ring.keys
+
+
+def test_the_first_key_signs() -> None:
+    ring = KeyRing([Key.hmac(NEW, kid="new"), Key.hmac(OLD, kid="old")])
+    assert ring.signing is ring.keys[0]
+    assert KeyRing([Key.hmac(OLD, verify_only=True)]).signing is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "fix"),
+    [
+        (list, "at least one Key"),
+        (lambda: ["secret"], "at least one Key"),
+        (lambda: Key.hmac(OLD), r"at least one Key; use KeyRing\(\[Key\.hmac"),
+        (lambda: [Key.hmac(OLD, kid="a"), Key.hmac(NEW, kid="a")], "two keys have the kid"),
+        (lambda: [Key.hmac(OLD), Key.hmac(NEW, kid="key-1")], "two keys have the kid"),
+        (lambda: [Key.hmac(OLD), Key.jwk(vectors.RFC7515_A3.jwk)], "must not be mixed"),
+        (lambda: [Key.hmac(OLD, verify_only=True), Key.hmac(NEW)], "put the one that signs first"),
+        (lambda: [Key.hmac(OLD, until=UNTIL)], "must not end"),
+        (lambda: [Key.hmac("short", allow_short=True, until=UNTIL)], "must not end"),
+    ],
+)
+def test_keys_that_do_not_go_together_fail_at_once(keys: Callable[[], Any], fix: str) -> None:
+    with pytest.raises(ConfigError, match=fix):
+        KeyRing(keys())
+
+
+def test_a_secret_and_a_key_pair_with_a_kid_each_go_together() -> None:
+    assert len(KeyRing([Key.hmac(OLD), Key.jwk(vectors.RFC7515_A3.jwk, kid="a")]).keys) == 2
+
+
+def test_a_ring_shows_no_key() -> None:
+    assert repr(KeyRing([Key.hmac(OLD)])) == "KeyRing([Key(id='key-1', alg='HS256', can_sign=True)])"
+
+
+# Rotating, as docs/security.md says: publish, sign, retire.
+
+RINGS = {
+    "before": lambda: KeyRing([Key.hmac(OLD, kid="old")]),
+    "publish": lambda: KeyRing([Key.hmac(OLD, kid="old"), Key.hmac(NEW, kid="new")]),
+    "sign": lambda: KeyRing([Key.hmac(NEW, kid="new"), Key.hmac(OLD, kid="old", verify_only=True, until=UNTIL)]),
+    "retire": lambda: KeyRing([Key.hmac(NEW, kid="new")]),
+}
+
+
+@pytest.mark.parametrize(("this", "next_"), [("before", "publish"), ("publish", "sign"), ("sign", "retire")])
+async def test_neighbouring_steps_of_a_rotation_run_side_by_side(this: str, next_: str) -> None:
+    """Instances are replaced one after the other: what either step mints, the other reads; save what is retired."""
+
+    clock = FakeClock()
+    ours, theirs = (authority_of(keys=RINGS[step](), clock=clock) for step in (this, next_))
+    for minting, reading in ((ours, theirs), (theirs, ours)):
+        token = (await minting.issue(Session(user_id="7"))).token
+        assert (await reading.verify(token)).claims["userId"] == "7"
+
+
+async def test_an_old_key_verifies_until_its_end() -> None:
+    clock = FakeClock()
+    token = (await authority_of(keys=RINGS["publish"](), clock=clock).issue(Session(user_id="7"))).token
+    authority = authority_of(keys=RINGS["sign"](), clock=clock)
+    clock.advance(7 * 86_400 - 1)
+    assert (await authority.authenticate(bearer(token))).result == "accepted"
+    clock.advance(31)
+    assert (await authority.authenticate(bearer(token))).reason in (Reason.KEY_UNKNOWN, Reason.TOKEN_EXPIRED)
+
+
+async def test_a_retired_key_ends_cached_tokens_too() -> None:
+    """No cache entry outlives the key: its deadline is at most the key's end."""
+    until = datetime.fromtimestamp(EPOCH + 20, UTC)
+    keys = KeyRing([Key.hmac(NEW, kid="new"), Key.hmac(OLD, kid="old", verify_only=True, until=until)])
+    world = World(keys=keys, store=None)
+    issued = await authority_of(keys=RINGS["before"](), clock=world.clock).issue(Session(user_id="7", email="a@b.c"))
+    assert (await world.get(issued.token)).status_code == 200
+    world.clock.advance(19.9)
+    assert (await world.get(issued.token)).status_code == 200
+    assert world.recorder.reasons == [None]  # the second came from the cache
+    world.clock.advance(0.1)
+    assert (await world.get(issued.token)).status_code == 401
+    assert world.recorder.reasons == [None, "key_unknown"]
+
+
+async def test_an_authority_without_the_key_refuses_its_tokens() -> None:
+    clock = FakeClock()
+    token = (await authority_of(keys=RINGS["publish"](), clock=clock).issue(Session(user_id="7"))).token
+    assert await reason(authority_of(keys=RINGS["retire"](), clock=clock), token) == "key_unknown"
