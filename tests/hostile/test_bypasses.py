@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from tests.support.asgi import Sent, scope_of
+from tests.support.asgi import scope_of
 from tests.support.target import forged
 from tests.support.world import World, bearer, cookie
 
@@ -51,28 +51,25 @@ ROUTES = [
 class Site(World):
     """An app with a public and a private part, called as a server would call it."""
 
-    def __init__(self, **middleware: Any) -> None:
-        middleware = {"public": ["/login", "/static/*"], **middleware}
-        super().__init__(app=lambda _: Starlette(routes=ROUTES), middleware=middleware, store=None, sources=[])
+    def __init__(self, **settings: Any) -> None:
+        settings = {"public": ["/login", "/static/*"], **settings}
+        super().__init__(app=lambda _: Starlette(routes=ROUTES), store=None, sources=[], **settings)
 
     def call(self, path: str, headers: Sequence[tuple[bytes, bytes]] = (), **scope: Any) -> tuple[int, bytes]:
         """The status (of a websocket: 101 if it was accepted) and the body. ``path`` is what the client sends."""
-        kind, sent = scope.pop("kind", "http"), Sent()
+        kind = scope.pop("kind", "http")
         received = [{"type": "http.request" if kind == "http" else "websocket.connect", "body": b""}]
 
         async def receive() -> Any:
             return received.pop() if received else {"type": f"{kind}.disconnect", "code": 1000}
 
-        async def run() -> None:
-            raw = {"headers": list(headers), "path": unquote(path), "raw_path": path.encode(), **scope}
-            basis = scope_of(kind=kind, extensions={"websocket.http.response": {}})
-            await self.app({**basis, **raw}, receive, sent)
-
+        raw = {"headers": list(headers), "path": unquote(path), "raw_path": path.encode(), **scope}
+        basis = scope_of(kind=kind, extensions={"websocket.http.response": {}})
         self.recorder.outcomes.clear()
-        asyncio.run(run())
-        if sent.types[0] == "websocket.accept":
+        start, *rest = asyncio.run(self.send({**basis, **raw}, receive))
+        if start["type"] == "websocket.accept":
             return 101, b""
-        return sent.messages[0]["status"], b"".join(message.get("body", b"") for message in sent.messages[1:])
+        return start["status"], b"".join(message.get("body", b"") for message in rest)
 
 
 site = Site()

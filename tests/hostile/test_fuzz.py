@@ -27,7 +27,7 @@ VALID = forged()
 EC = ec.generate_private_key(ec.SECP256R1())
 ES256 = Key.pem(private_pem(EC))
 hmac_target, ec_target = Target(), Target([ES256])
-FACE = hmac_target.send([]).body
+FACE = hmac_target.answer([]).body
 NO_TIMES: Any = {"verify_exp": False, "verify_nbf": False, "verify_iat": False, "verify_aud": False}
 """PyJWT reads no clock but the machine's."""
 
@@ -115,7 +115,7 @@ def test_no_token_cookie_or_header_makes_a_500(data: st.DataObject) -> None:
     )
     sent = data.draw(st.lists(carried, max_size=2)) + data.draw(browser_headers())
     method = data.draw(st.sampled_from(["GET", "HEAD", "POST", "DELETE"]))
-    answer = hmac_target.send(sent, method=method)
+    answer = hmac_target.answer(sent, method=method)
     event(f"{answer.status} {answer.reason}")
     assert answer.status in {200, 401, 403, 405}
     if answer.status == 401:

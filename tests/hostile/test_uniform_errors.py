@@ -73,7 +73,7 @@ def test_every_reason_of_a_token_is_covered() -> None:
 @pytest.mark.parametrize("reason", REFUSED, ids=str)
 def test_every_401_has_the_same_body(reason: Reason) -> None:
     target, token = REFUSED[reason]
-    missing = plain.send([])
+    missing = plain.answer([])
     assert missing.reason == "token_missing"
     for answer in (target.by_cookie(token), target.by_bearer(token)):
         assert answer == (401, missing.body, reason.value)
@@ -93,7 +93,7 @@ async def test_the_headers_of_a_401_depend_only_on_the_carrier(carry: Any) -> No
 
 
 async def test_the_login_page_is_named_for_every_reason_alike() -> None:
-    target = Target(issuer=None, middleware={"public": ["/login"], "login": "/login"})
+    target = Target(issuer=None, public=["/login"], login="/login")
     tokens = [token for held, token in REFUSED.values() if held is plain]
     (body,) = {(await ask(target.app, bearer=token)).content for token in tokens}
     assert json.loads(body) == {"type": "about:blank", "title": "Unauthorized", "status": 401, "login": "/login"}

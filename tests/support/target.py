@@ -96,7 +96,7 @@ class Target(World):
         """The Reason of the token alone."""
         return asyncio.run(reason(self.authority, token))
 
-    def send(self, headers: Sequence[tuple[bytes, bytes]], *, method: str = "GET") -> Answer:
+    def answer(self, headers: Sequence[tuple[bytes, bytes]], *, method: str = "GET") -> Answer:
         """One request over HTTP; headers may repeat."""
         return asyncio.run(self.request(headers, method))
 
@@ -107,10 +107,10 @@ class Target(World):
         return Answer(response.status_code, response.content, next(iter(self.recorder.reasons), None))
 
     def by_cookie(self, token: str) -> Answer:
-        return self.send(cookie(token))
+        return self.answer(cookie(token))
 
     def by_bearer(self, token: str) -> Answer:
-        return self.send(bearer(token))
+        return self.answer(bearer(token))
 
     def judged(self, token: str) -> str | None:
         """The Reason of the token alone, by cookie and by Bearer; all three are the same."""
