@@ -1,42 +1,39 @@
-"""What a refused request is told."""
+"""What a refused request is answered with, and which responses may carry a reissued cookie."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
 from jwt_middleware import ConfigError, Reason
-from jwt_middleware.asgi.responses import Refusals
+from jwt_middleware.asgi.responses import Refusals, ResponseCookie
+from tests.support.asgi import Sent, nothing, scope_of
+
+RESPONSE_COOKIE = ResponseCookie(["__Host-session", "token"])
 
 
-def answered(refusals: Refusals, reason: Reason, *, vary: bytes | None = None, **scope: Any) -> list[dict[str, Any]]:
-    sent: list[dict[str, Any]] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    async def receive() -> Any:
-        raise AssertionError("a refusal reads nothing")
-
-    asyncio.run(refusals.answer(reason, vary, {"type": "http", **scope}, receive, send))
-    return sent
+async def answered(refusals: Refusals, reason: Reason, *, vary: bytes | None = None, **scope: Any) -> list[Message]:
+    """The messages that answer a refused request; its body is not read."""
+    sent = Sent()
+    await refusals.answer(reason, vary, scope_of(**scope), nothing, sent)
+    return sent.messages
 
 
 @pytest.mark.parametrize("reason", list(Reason))
-def test_a_body_depends_on_the_status_alone(reason: Reason) -> None:
-    start, body = answered(Refusals(None), reason)
+async def test_a_body_depends_on_the_status_alone(reason: Reason) -> None:
+    start, body = await answered(Refusals(None), reason)
     other = {401: Reason.TOKEN_MISSING, 403: Reason.CROSS_SITE, 503: Reason.KEYS_UNAVAILABLE}[reason.status]
     assert start["status"] == reason.status
-    assert body["body"] == answered(Refusals(None), other)[1]["body"]
+    assert body["body"] == (await answered(Refusals(None), other))[1]["body"]
     assert json.loads(body["body"])["status"] == reason.status
     assert reason.value.encode() not in body["body"] + repr(start).encode()
 
 
-def test_a_401_asks_for_a_bearer_token_and_is_never_cached() -> None:
-    start, body = answered(Refusals(None), Reason.TOKEN_EXPIRED, vary=b"Authorization")
+async def test_a_401_asks_for_a_bearer_token_and_is_never_cached() -> None:
+    start, body = await answered(Refusals(None), Reason.TOKEN_EXPIRED, vary=b"Authorization")
     assert dict(start["headers"]) == {
         b"content-type": b"application/problem+json",
         b"content-length": str(len(body["body"])).encode(),
@@ -47,63 +44,143 @@ def test_a_401_asks_for_a_bearer_token_and_is_never_cached() -> None:
     assert json.loads(body["body"]) == {"type": "about:blank", "title": "Unauthorized", "status": 401}
 
 
-def test_no_error_code_is_given_to_who_showed_no_token() -> None:
-    start, _ = answered(Refusals(None), Reason.TOKEN_MISSING)
+async def test_a_401_without_a_token_names_no_error_code() -> None:
+    start, _ = await answered(Refusals(None), Reason.TOKEN_MISSING)
     assert (b"www-authenticate", b"Bearer") in start["headers"]
 
 
-def test_a_503_says_when_to_come_back_and_a_403_does_not() -> None:
-    assert (b"retry-after", b"1") in answered(Refusals(None), Reason.SESSIONS_UNAVAILABLE)[0]["headers"]
-    names = [name for name, _ in answered(Refusals(None), Reason.CROSS_SITE)[0]["headers"]]
+async def test_a_503_says_when_to_come_back_and_a_403_does_not() -> None:
+    assert (b"retry-after", b"1") in (await answered(Refusals(None), Reason.SESSIONS_UNAVAILABLE))[0]["headers"]
+    names = [name for name, _ in (await answered(Refusals(None), Reason.CROSS_SITE))[0]["headers"]]
     assert b"retry-after" not in names
     assert b"www-authenticate" not in names
 
 
-def test_only_a_401_tells_where_to_log_in() -> None:
+async def test_only_a_401_names_the_log_in_page() -> None:
     refusals = Refusals("/login")
-    assert json.loads(answered(refusals, Reason.TOKEN_MISSING)[1]["body"])["login"] == "/login"
-    assert "login" not in json.loads(answered(refusals, Reason.CROSS_SITE)[1]["body"])
+    assert json.loads((await answered(refusals, Reason.TOKEN_MISSING))[1]["body"])["login"] == "/login"
+    assert "login" not in json.loads((await answered(refusals, Reason.CROSS_SITE))[1]["body"])
 
 
-def test_a_websocket_is_denied_with_the_same_response_where_the_server_can() -> None:
-    start, body = answered(
-        Refusals(None), Reason.TOKEN_MISSING, type="websocket", extensions={"websocket.http.response": {}}
+async def test_a_websocket_is_denied_with_the_same_response_where_the_server_can() -> None:
+    start, body = await answered(
+        Refusals(None), Reason.TOKEN_MISSING, kind="websocket", extensions={"websocket.http.response": {}}
     )
     assert start["type"] == "websocket.http.response.start"
     assert body == {
         "type": "websocket.http.response.body",
-        "body": answered(Refusals(None), Reason.TOKEN_MISSING)[1]["body"],
+        "body": (await answered(Refusals(None), Reason.TOKEN_MISSING))[1]["body"],
     }
 
 
 @pytest.mark.parametrize(
     ("reason", "code"), [(Reason.TOKEN_MISSING, 1008), (Reason.CROSS_SITE, 1008), (Reason.KEYS_UNAVAILABLE, 1013)]
 )
-def test_a_websocket_is_closed_where_the_server_cannot(reason: Reason, code: int) -> None:
-    assert answered(Refusals(None), reason, type="websocket") == [
+async def test_a_websocket_is_closed_where_the_server_cannot(reason: Reason, code: int) -> None:
+    assert await answered(Refusals(None), reason, kind="websocket") == [
         {"type": "websocket.close", "code": code, "reason": ""}
     ]
 
 
 @pytest.mark.parametrize(("login", "location"), [("/login", b"/login"), (None, b"/")])
-def test_a_navigation_is_sent_to_the_log_in_page(login: str | None, location: bytes) -> None:
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    asyncio.run(Refusals(login).redirect(b"Cookie", send))
-    assert sent[0]["status"] == 303
-    assert dict(sent[0]["headers"]) == {
+async def test_a_navigation_is_sent_to_the_log_in_page(login: str | None, location: bytes) -> None:
+    sent = Sent()
+    await Refusals(login).redirect(b"Cookie", sent)
+    assert sent.messages[0]["status"] == 303
+    assert dict(sent.messages[0]["headers"]) == {
         b"location": location,
         b"content-length": b"0",
         b"cache-control": b"no-store",
         b"vary": b"Cookie",
     }
-    assert sent[1] == {"type": "http.response.body", "body": b""}
+    assert sent.messages[1] == {"type": "http.response.body", "body": b""}
 
 
 @pytest.mark.parametrize("login", ["", "login", "//evil.example", "/\\evil.example", "/lög in", "/a\r\nSet-Cookie: b"])
 def test_a_log_in_page_that_is_no_path_of_this_host_fails_at_once(login: str) -> None:
     with pytest.raises(ConfigError, match="Location"):
         Refusals(login)
+
+
+# Cacheable responses
+
+
+@pytest.mark.parametrize("status", [200, 204, 206, 302, 303, 404, 500])
+def test_a_response_that_says_nothing_of_caching_may_carry_the_cookie(status: int) -> None:
+    assert RESPONSE_COOKIE.allows(status, [(b"content-type", b"text/html"), (b"etag", b'"1"')])
+
+
+def test_a_304_never_carries_the_cookie() -> None:
+    assert not RESPONSE_COOKIE.allows(304, [])
+    assert not RESPONSE_COOKIE.allows(304, [(b"cache-control", b"no-store")])
+
+
+@pytest.mark.parametrize(
+    ("cache_control", "allowed"),
+    [
+        ("no-store", True),
+        ("private", True),
+        ("Private, max-age=60", True),
+        ("no-cache, no-store, must-revalidate", True),
+        ('private, no-cache="set-cookie, x-a"', True),
+        ("", False),
+        ("max-age=0", False),
+        ("no-cache", False),
+        ("must-revalidate", False),
+        ("public", False),
+        ("public, max-age=3600", False),
+        ("s-maxage=60", False),
+        ("private, s-maxage=60", False),
+        ("private, public", False),
+        ("privately, no-stores", False),
+        ('private="set-cookie"', False),
+        ('private="set-cookie, x-a", max-age=60', False),
+        ('no-cache="a, no-store, b"', False),
+        ('extension="\\", private, \\""', False),
+        ('private, extension="never closed', False),
+    ],
+)
+def test_cache_control_must_keep_the_whole_response_private(cache_control: str, allowed: bool) -> None:
+    assert RESPONSE_COOKIE.allows(200, [(b"Cache-Control", cache_control.encode())]) is allowed
+
+
+def test_all_cache_control_headers_count() -> None:
+    assert RESPONSE_COOKIE.allows(200, [(b"cache-control", b"max-age=60"), (b"cache-control", b"private")])
+    assert not RESPONSE_COOKIE.allows(200, [(b"cache-control", b"private"), (b"cache-control", b"public")])
+
+
+@pytest.mark.parametrize(
+    "name", [b"CDN-Cache-Control", b"cloudflare-cdn-cache-control", b"surrogate-control", b"x-accel-expires"]
+)
+def test_a_header_for_shared_caches_alone_keeps_the_cookie_back(name: bytes) -> None:
+    assert not RESPONSE_COOKIE.allows(200, [(b"cache-control", b"private"), (name, b"max-age=600")])
+
+
+@pytest.mark.parametrize(
+    ("set_cookie", "allowed"),
+    [
+        (b"__Host-session=; Max-Age=0; Path=/; Secure", False),
+        (b"token=abc", False),
+        (b" token =abc", False),
+        (b"theme=dark; Path=/", True),
+        (b"other__Host-session=1", True),
+        (b"theme=__Host-session=1", True),
+        (b"TOKEN=1", True),  # cookie names are case-sensitive (RFC 6265 section 5.3)
+    ],
+)
+def test_the_apps_own_session_cookie_is_never_overwritten(set_cookie: bytes, allowed: bool) -> None:
+    assert RESPONSE_COOKIE.allows(200, [(b"Set-Cookie", set_cookie)]) is allowed
+
+
+def test_a_response_that_clears_the_sites_data_carries_no_cookie() -> None:
+    assert not RESPONSE_COOKIE.allows(200, [(b"clear-site-data", b'"cookies"')])
+
+
+def test_the_cookie_comes_last_and_the_response_is_kept_from_caches() -> None:
+    headers = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
+    assert RESPONSE_COOKIE.put(headers, "s=1") == [*headers, (b"set-cookie", b"s=1"), (b"cache-control", b"no-store")]
+
+
+def test_what_the_response_says_of_caching_stays() -> None:
+    headers = [(b"Cache-Control", b"private, max-age=5")]
+    assert RESPONSE_COOKIE.put(headers, "s=1") == [*headers, (b"set-cookie", b"s=1")]

@@ -1,413 +1,386 @@
-"""The main job, case by case, through the whole stack on a real database: what each request gets, and what is told.
+"""The main job, case by case, through the whole stack on a real database: what each request gets, and what is reported.
 
-Every case states its status, its body, the session the app saw, the log events, the spans, every counter that moved
-and the SQL statements. Nothing personal is in any of it.
+A case states its request, its refusal or the session that the app sees, and what was filled from where. Events,
+spans, counters and SQL statements follow from that, and there are no others. Nothing personal is in any of it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, cast
 
+import asyncpg
 import pytest
+import sqlalchemy as sa
+from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from jwt_middleware import names
-from tests.flow.world import COMPANY, DELETED, EMAIL, NAME, USER, WITHOUT_EMAIL, World, told, world
-from tests.support.signals import delta, short
+from jwt_middleware import Claim, LookupLimits, Reason, SQLAlchemyClaims, names
+from tests.support.asgi import nothing, scope_of
+from tests.support.databases import database, emails, queries_of
+from tests.support.signals import Signals, delta, short
+from tests.support.stores import opened
+from tests.support.world import PATIENT, FakeClock, World, bearer, cookie
 
+USER, WITHOUT_EMAIL, DELETED = "424242001", "424242002", "424242003"
+EMAIL, COMPANY, NAME = "canary@example.com", "canary-company", "Canary Ltd"
+TABLES = {"email": "users", "companyName": "companies"}
 COUNTERS = {short(metric.name) for metric in names.METRICS if metric.kind == "counter"}
-FULL = {"user": str(USER), "role": "user", "permissions": ["read"], "email": EMAIL, "company": NAME}
-UNAUTHORIZED = {"type": "about:blank", "title": "Unauthorized", "status": 401}
-UNAVAILABLE = {"type": "about:blank", "title": "Service Unavailable", "status": 503}
-ROW_CHECKED = {"user_sessions": 1, "session_marks": 1}
-Headers = Callable[[World], Awaitable[dict[str, str]]]
+companies = sa.Table("companies", sa.MetaData(), *(sa.Column(name, sa.String(50)) for name in ("id", "name")))
 
 
-def counted(**series: float) -> dict[str, float]:
-    """`requests(result=accepted,payload.version=3)` and the like, the session's check and the signature included."""
-    return {
-        "verifications(key.id=key-1)": 1,
-        "lookups(lookup=sessions,outcome=ok)": 1,
-        "lookup.keys(lookup=sessions)": 1,
-        **series,
-    }
+@dataclass(slots=True, kw_only=True)
+class Strict:
+    """Version 2 brought the email, version 3 the company's name."""
+
+    user_id: Annotated[str, Claim("userId")]
+    company_id: Annotated[str, Claim("companyId")] = COMPANY
+    role: str = "user"
+    permissions: list[str] = field(default_factory=lambda: ["read"])
+    email: Annotated[str, Claim(since=2)]
+    company_name: Annotated[str, Claim("companyName", since=3)]
 
 
-def claims_query(outcome: str = "ok", queries: int = 1) -> dict[str, float]:
-    return {f"lookups(lookup=claims,outcome={outcome})": queries, "lookup.keys(lookup=claims)": queries}
+@dataclass(slots=True, kw_only=True)
+class Lenient(Strict):
+    """Each of them has a default."""
+
+    email: Annotated[str, Claim(since=2)] = "Unknown"
+    company_name: Annotated[str, Claim("companyName", since=3)] = "nameless"
 
 
-def accepted(version: int, minted: str | None = None) -> str:
-    return f"requests({f'minted={minted},' if minted else ''}payload.version={version},result=accepted)"
+class Flow(World):
+    """A world of version 3 over real databases, behind a server span."""
+
+    def __init__(self, cls: type[Strict], signals: Signals, **settings: Any) -> None:
+        now = datetime.now(UTC)
+        planned = {2: now - timedelta(days=30), 3: now - timedelta(days=1)}
+        telemetry = signals.telemetry()
+        super().__init__(cls, schema={"version": 3}, effective_at=planned, telemetry=telemetry, **settings)
+        self.signals = signals
+        self.queries: list[Counter[str]] = []
+        """Of each engine, by table."""
+        app = self.guard(self.answer, public=["/healthz"])
+        tracers = signals.tracer_provider
+        self.app = OpenTelemetryMiddleware(app, tracer_provider=tracers, exclude_spans=["send", "receive"])
+
+    async def log_in(self, user_id: str = USER, **claims: Any) -> tuple[str, str]:
+        return await super().log_in(user_id, email=EMAIL, company_name=NAME, **claims)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            return await self.echo(scope, receive, send)
+        self.echo.scopes.append(scope)
+        await receive()
+        await send({"type": "websocket.accept"})
+        return await send({"type": "websocket.close"})
 
 
-def refused(reason: str, version: str | None = None) -> str:
-    return f"requests(error.type={reason},{f'payload.version={version},' if version else ''}result=refused)"
+Request = Callable[[Flow], Awaitable[list[tuple[bytes, bytes]]]]
+"""Makes the headers of a request."""
 
 
-def filled(claim: str, source: str, outcome: str) -> str:
-    return f"fallback.claims(claim={claim},outcome={outcome},source={source})"
+def old(version: int | None, *, user: str = USER, carrier: Any = cookie, **claims: Any) -> Request:
+    """A token of an earlier release, minted two days ago."""
+
+    envelope = {"exp": claims.pop("exp")} if "exp" in claims else {}
+
+    async def request(world: Flow) -> list[tuple[bytes, bytes]]:
+        payload = {"userId": user, "companyId": COMPANY, **claims}
+        return list(carrier(await world.old(payload, version=version, **envelope)))
+
+    return request
 
 
-def fell_back(version: int, outcome: str = "resolved") -> str:
-    return f"fallbacks(outcome={outcome},payload.version={version})"
+async def new(world: Flow) -> list[tuple[bytes, bytes]]:
+    return cookie((await world.log_in())[0])
+
+
+async def forged(world: Flow) -> list[tuple[bytes, bytes]]:
+    token, _ = await world.log_in()
+    return cookie(token[:-6] + ("AAAAAA" if not token.endswith("AAAAAA") else "BBBBBA"))
+
+
+async def without_token(world: Flow) -> list[tuple[bytes, bytes]]:
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    headers: Headers
-    status: int = 200
-    body: object = field(default_factory=lambda: {"ok": True})
-    session: dict[str, Any] | None = None
-    events: dict[str, Any] | None = None
-    """The fields of the one event that tell the cases apart; None: none."""
-    spans: dict[str, int] = field(default_factory=dict)
-    """Of this package, besides the server's."""
-    counts: dict[str, float] = field(default_factory=dict)
-    statements: dict[str, int] = field(default_factory=dict)
-    path: str = "/me"
-    strict: bool = False
-    down: bool = False
-    slow: bool = False
+    request: Request
+    version: int | None = 1
+    """Of the payload; None: it is never read."""
+    minted: str | None = "after_change"
+    """When an old payload was minted: version 1 was to end 30 days ago, and version 2 yesterday."""
+    filled: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Each claim that was missing: its source (``none``: it has no default either), and the outcome."""
+    refused: Reason | None = None
+    session: Mapping[str, Any] = field(default_factory=dict)
+    """What the session has in place of the claims of :data:`USER`."""
+
+    @property
+    def seen(self) -> dict[str, Any]:
+        """What the app sees."""
+        session = asdict(Lenient(user_id=USER, email=EMAIL, company_name=NAME))
+        return {**session, "version": self.version, "filled": list(self.filled), **self.session}
+
+    @property
+    def outcome(self) -> str:
+        """Of the whole fallback."""
+        return next((outcome for _, outcome in self.filled.values() if outcome != "resolved"), "resolved")
+
+    @property
+    def strict(self) -> bool:
+        return any(source == "none" for source, _ in self.filled.values())
+
+    @property
+    def verified(self) -> bool:
+        return self.refused not in (Reason.TOKEN_MISSING, Reason.SIGNATURE_INVALID)
+
+    @property
+    def checked(self) -> bool:
+        """Whether the session is looked up."""
+        return self.verified and self.refused is not Reason.TOKEN_EXPIRED
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What is logged; of each event the fields that tell the cases apart."""
+        fell_back = {
+            "event": "jwt_middleware.fallback",
+            "log_level": "info" if (self.outcome, self.minted) == ("resolved", "before_change") else "warning",
+            "outcome": self.outcome,
+            "claims": list(self.filled),
+            "sources": sorted({source for source, _ in self.filled.values()}),
+            "minted": self.minted,
+        }
+        refused = {
+            "event": "jwt_middleware.refused",
+            "log_level": "warning" if self.refused is Reason.CLAIMS_UNAVAILABLE else "info",
+            "reason": self.refused,
+        }
+        return [fell_back] * bool(self.filled) + [refused] * bool(self.refused)
+
+    @property
+    def spans(self) -> dict[str, int]:
+        return {"lookup": self.checked + len(self.filled), "fallback": int(bool(self.filled))}
+
+    @property
+    def statements(self) -> Counter[str]:
+        """The queries of each table; a database that is down sees none."""
+        tables = [] if self.outcome == "error" else [TABLES[claim] for claim in self.filled]
+        return Counter(tables + ["user_sessions", "session_marks"] * self.checked)
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """``requests(payload.version=3,result=accepted)`` and the like: every counter that moves."""
+        version = "" if self.version is None else f"payload.version={self.version if self.version < 4 else 'newer'},"
+        result = f"error.type={self.refused},{version}result=refused" if self.refused else f"{version}result=accepted"
+        minted = f"minted={self.minted}," if self.version in (1, 2) and not self.refused else ""
+        series: dict[str, float] = {f"requests({minted}{result})": 1}
+        if self.verified:
+            series["verifications(key.id=key-1)"] = 1
+        if self.checked:
+            series |= {"lookups(lookup=sessions,outcome=ok)": 1, "lookup.keys(lookup=sessions)": 1}
+        if self.filled:
+            lookup = self.outcome if self.outcome in ("error", "timeout") else "ok"
+            series[f"lookups(lookup=claims,outcome={lookup})"] = len(self.filled)
+            series["lookup.keys(lookup=claims)"] = len(self.filled)
+            series[f"fallbacks(outcome={self.outcome},payload.version={self.version})"] = 1
+        for claim, (source, outcome) in self.filled.items():
+            series[f"fallback.claims(claim={claim},outcome={outcome},source={source})"] = 1
+        return series
 
 
-def cookie_of(version: int | None, **claims: Any) -> Headers:
-    async def headers(world: World) -> dict[str, str]:
-        return world.cookie(await world.token(version=version, **claims))
-
-    return headers
-
-
-async def today(world: World) -> dict[str, str]:
-    return world.cookie(await world.today())
-
-
-async def old_bearer(world: World) -> dict[str, str]:
-    return {"authorization": f"Bearer {await world.token(version=2, email=EMAIL)}"}
-
-
-async def forged(world: World) -> dict[str, str]:
-    token = await world.today()
-    return world.cookie(token[:-6] + ("AAAAAA" if not token.endswith("AAAAAA") else "BBBBBA"))
-
-
-async def nothing(world: World) -> dict[str, str]:
-    return {}
-
-
-def fallback_event(outcome: str = "resolved", level: str = "info", **facts: Any) -> dict[str, Any]:
-    return {"event": "jwt_middleware.fallback", "log_level": level, "outcome": outcome, **facts}
-
-
-def refused_event(reason: str, level: str = "info") -> dict[str, Any]:
-    return {"event": "jwt_middleware.refused", "log_level": level, "reason": reason}
-
-
+FOUND = ("database", "resolved")
+UNKNOWN = {"email": "Unknown"}
+LACKS_EMAIL = old(None, companyName=NAME)
 CASES = {
-    "new cookie": Case(
-        headers=today,
-        session={**FULL, "version": 3, "filled": []},
-        counts=counted(**{accepted(3): 1}),
-        spans={"lookup": 1},
-        statements=ROW_CHECKED,
-    ),
-    "old cookie": Case(
-        headers=cookie_of(2, email=EMAIL),
-        session={**FULL, "version": 2, "filled": ["companyName"]},
-        events=fallback_event(claims=["companyName"], sources=["database"], minted="before_change"),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query(),
-            **{
-                accepted(2, "before_change"): 1,
-                fell_back(2): 1,
-                filled("companyName", "database", "resolved"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "companies": 1},
-    ),
+    "new cookie": Case(request=new, version=3),
+    "old cookie": Case(request=old(2, email=EMAIL), version=2, minted="before_change", filled={"companyName": FOUND}),
     "old Bearer": Case(
-        headers=old_bearer,
-        session={**FULL, "version": 2, "filled": ["companyName"]},
-        events=fallback_event(claims=["companyName"], sources=["database"]),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query(),
-            **{
-                accepted(2, "before_change"): 1,
-                fell_back(2): 1,
-                filled("companyName", "database", "resolved"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "companies": 1},
+        request=old(2, email=EMAIL, carrier=bearer), version=2, minted="before_change", filled={"companyName": FOUND}
     ),
-    "two versions back": Case(
-        headers=cookie_of(None),
-        session={**FULL, "version": 1, "filled": ["email", "companyName"]},
-        # version 1 was to end 30 days ago, and this token is two days old
-        events=fallback_event(level="warning", claims=["email", "companyName"], minted="after_change"),
-        spans={"lookup": 3, "fallback": 1},
-        counts=counted(
-            **claims_query(queries=2),
-            **{
-                accepted(1, "after_change"): 1,
-                fell_back(1): 1,
-                filled("email", "database", "resolved"): 1,
-                filled("companyName", "database", "resolved"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "users": 1, "companies": 1},
-    ),
-    "newer version": Case(
-        headers=cookie_of(4, email=EMAIL, companyName=NAME, theme="dark"),
-        session={**FULL, "version": 4, "filled": []},
-        spans={"lookup": 1},
-        counts=counted(**{"requests(payload.version=newer,result=accepted)": 1}),
-        statements=ROW_CHECKED,
-    ),
+    "two versions back": Case(request=old(None), filled={"email": FOUND, "companyName": FOUND}),
+    "newer version": Case(request=old(4, email=EMAIL, companyName=NAME, theme="dark"), version=4),
     "user deleted, with defaults": Case(
-        headers=cookie_of(None, user=DELETED),
-        session={**FULL, "user": str(DELETED), "email": "Unknown", "version": 1, "filled": ["email", "companyName"]},
-        events=fallback_event("not_found", "warning", sources=["database", "default"]),
-        spans={"lookup": 3, "fallback": 1},
-        counts=counted(
-            **claims_query(queries=2),
-            **{
-                accepted(1, "after_change"): 1,
-                fell_back(1, "not_found"): 1,
-                filled("email", "default", "not_found"): 1,
-                filled("companyName", "database", "resolved"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "users": 1, "companies": 1},
+        request=old(None, user=DELETED),
+        filled={"email": ("default", "not_found"), "companyName": FOUND},
+        session={"user_id": DELETED, **UNKNOWN},
     ),
     "user deleted, without defaults": Case(
-        headers=cookie_of(None, user=DELETED),
-        strict=True,
-        status=401,
-        body=UNAUTHORIZED,
-        events=refused_event("subject_unknown"),
-        spans={"lookup": 3, "fallback": 1},
-        counts=counted(
-            **claims_query(queries=2),
-            **{
-                refused("subject_unknown", "1"): 1,
-                fell_back(1, "not_found"): 1,
-                filled("email", "none", "not_found"): 1,
-                filled("companyName", "database", "resolved"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "users": 1, "companies": 1},
+        request=old(None, user=DELETED),
+        filled={"email": ("none", "not_found"), "companyName": FOUND},
+        refused=Reason.SUBJECT_UNKNOWN,
     ),
     "row without email, with a default": Case(
-        headers=cookie_of(None, user=WITHOUT_EMAIL, companyName=NAME),
-        session={**FULL, "user": str(WITHOUT_EMAIL), "email": "Unknown", "version": 1, "filled": ["email"]},
-        events=fallback_event("null", "warning", sources=["default"]),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query(),
-            **{
-                accepted(1, "after_change"): 1,
-                fell_back(1, "null"): 1,
-                filled("email", "default", "null"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "users": 1},
+        request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
+        filled={"email": ("default", "null")},
+        session={"user_id": WITHOUT_EMAIL, **UNKNOWN},
     ),
     "row without email, without a default": Case(
-        headers=cookie_of(None, user=WITHOUT_EMAIL, companyName=NAME),
-        strict=True,
-        status=401,
-        body=UNAUTHORIZED,
-        events=refused_event("claims_incomplete"),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query(),
-            **{
-                refused("claims_incomplete", "1"): 1,
-                fell_back(1, "null"): 1,
-                filled("email", "none", "null"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "users": 1},
+        request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
+        filled={"email": ("none", "null")},
+        refused=Reason.CLAIMS_INCOMPLETE,
     ),
-    "database down, with a default": Case(
-        headers=cookie_of(None, companyName=NAME),
-        down=True,
-        session={**FULL, "email": "Unknown", "version": 1, "filled": ["email"]},
-        events=fallback_event("error", "warning", sources=["default"]),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query("error"),
-            **{
-                accepted(1, "after_change"): 1,
-                fell_back(1, "error"): 1,
-                filled("email", "default", "error"): 1,
-            },
-        ),
-        statements=ROW_CHECKED,
-    ),
+    "database down, with a default": Case(request=LACKS_EMAIL, filled={"email": ("default", "error")}, session=UNKNOWN),
     "database down, without a default": Case(
-        headers=cookie_of(None, companyName=NAME),
-        down=True,
-        strict=True,
-        status=503,
-        body=UNAVAILABLE,
-        events=refused_event("claims_unavailable", "warning"),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query("error"),
-            **{
-                refused("claims_unavailable", "1"): 1,
-                fell_back(1, "error"): 1,
-                filled("email", "none", "error"): 1,
-            },
-        ),
-        statements=ROW_CHECKED,
+        request=LACKS_EMAIL, filled={"email": ("none", "error")}, refused=Reason.CLAIMS_UNAVAILABLE
     ),
     "database slow, with a default": Case(
-        headers=cookie_of(None, companyName=NAME),
-        slow=True,
-        session={**FULL, "email": "Unknown", "version": 1, "filled": ["email"]},
-        events=fallback_event("timeout", "warning", sources=["default"]),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query("timeout"),
-            **{
-                accepted(1, "after_change"): 1,
-                fell_back(1, "timeout"): 1,
-                filled("email", "default", "timeout"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "users": 1},
+        request=LACKS_EMAIL, filled={"email": ("default", "timeout")}, session=UNKNOWN
     ),
     "database slow, without a default": Case(
-        headers=cookie_of(None, companyName=NAME),
-        slow=True,
-        strict=True,
-        status=503,
-        body=UNAVAILABLE,
-        events=refused_event("claims_unavailable", "warning"),
-        spans={"lookup": 2, "fallback": 1},
-        counts=counted(
-            **claims_query("timeout"),
-            **{
-                refused("claims_unavailable", "1"): 1,
-                fell_back(1, "timeout"): 1,
-                filled("email", "none", "timeout"): 1,
-            },
-        ),
-        statements={**ROW_CHECKED, "users": 1},
+        request=LACKS_EMAIL, filled={"email": ("none", "timeout")}, refused=Reason.CLAIMS_UNAVAILABLE
     ),
-    "expired": Case(
-        headers=cookie_of(2, email=EMAIL, exp=1_700_000_000),
-        status=401,
-        body=UNAUTHORIZED,
-        events=refused_event("token_expired"),
-        counts={"verifications(key.id=key-1)": 1, refused("token_expired", "2"): 1},
-    ),
-    "forged": Case(
-        headers=forged,
-        status=401,
-        body=UNAUTHORIZED,
-        events=refused_event("signature_invalid"),
-        counts={refused("signature_invalid"): 1},
-    ),
-    "no token": Case(
-        headers=nothing,
-        status=401,
-        body=UNAUTHORIZED,
-        events=refused_event("token_missing"),
-        counts={refused("token_missing"): 1},
-    ),
-    "public path": Case(headers=forged, path="/healthz", body="healthy"),
+    "expired": Case(request=old(2, email=EMAIL, exp=1_700_000_000), version=2, refused=Reason.TOKEN_EXPIRED),
+    "forged": Case(request=forged, version=None, refused=Reason.SIGNATURE_INVALID),
+    "no token": Case(request=without_token, version=None, refused=Reason.TOKEN_MISSING),
 }
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-async def test_http(case: Case, database_url: str) -> None:
-    async with world(database_url, strict=case.strict, down=case.down) as around:
-        headers = await case.headers(around)
-        around.forget_statements()
-        before = around.signals.values()
-        with capture_logs() as logs:
-            if case.slow:
-                async with around.slow():
-                    response = await around.get(case.path, headers)
-            else:
-                response = await around.get(case.path, headers)
-        assert response.status_code == case.status
-        assert decoded(response.text) == case.body
-        assert around.seen == ([] if case.session is None else [case.session])
-        expect(around, case, logs, before)
-        expect_nothing_personal(around, logs, response.text, headers)
+@asynccontextmanager
+async def flow(url: str, case: Case) -> AsyncIterator[Flow]:
+    """The world of a case: users and companies in one database, sessions in another."""
+    slow, down = case.outcome == "timeout", case.outcome == "error"
+    clock = FakeClock(wall=time.time())  # PostgreSQL has its own clock
+    users = {int(USER): EMAIL, int(WITHOUT_EMAIL): None}
+    async with database(url, users) as engine, opened(url.replace("test.db", "sessions.db"), clock) as store:
+        async with engine.begin() as connection:
+            await connection.run_sync(companies.metadata.create_all)
+            await connection.execute(sa.insert(companies).values(id=COMPANY, name=NAME))
+        unreachable = create_async_engine(nowhere(url))
+        claims = unreachable if down else engine
+        names_of = {"companyName": companies.c.name}
+        world = Flow(
+            Strict if case.strict else Lenient,
+            Signals(),
+            clock=clock,
+            store=store,
+            sources=[
+                emails(claims),
+                SQLAlchemyClaims(claims, companies, key=companies.c.id, columns=names_of, by="companyId"),
+            ],
+            lookups=LookupLimits(timeout=timedelta(seconds=1)) if slow else PATIENT,
+        )
+        world.queries = [queries_of(engine), queries_of(cast("AsyncEngine", store.resource))]
+        try:
+            async with locked(url) if slow else nullcontext():
+                yield world
+        finally:
+            await world.authority.aclose()
+            await unreachable.dispose()
 
 
-@pytest.mark.parametrize("name", ["new cookie", "old cookie", "database down, with a default"])
-async def test_a_websocket_gets_the_same_session(name: str, database_url: str) -> None:
-    case = CASES[name]
-
-    async with world(database_url, down=case.down) as around:
-        headers = await case.headers(around)
-        around.forget_statements()
-        before = around.signals.values()
-        with capture_logs() as logs:
-            sent = await around.websocket(headers)
-        assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
-        assert around.seen == [case.session]
-        expect(around, case, logs, before)
-
-
-@pytest.mark.parametrize("name", ["expired", "forged", "no token"])
-async def test_a_websocket_without_a_session_is_closed_before_it_is_accepted(name: str, database_url: str) -> None:
-    case = CASES[name]
-
-    async with world(database_url) as around:
-        headers = await case.headers(around)
-        around.forget_statements()
-        before = around.signals.values()
-        with capture_logs() as logs:
-            sent = await around.websocket(headers)
-        assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
-        assert around.seen == []
-        expect(around, case, logs, before)
-
-
-def decoded(text: str) -> object:
+@asynccontextmanager
+async def locked(url: str) -> AsyncIterator[None]:
+    """Another client holds a lock: a query of the claims waits much longer than a lookup may."""
+    if url.startswith("sqlite"):
+        other = sqlite3.connect(str(sa.make_url(url).database), isolation_level=None)
+        other.execute("BEGIN EXCLUSIVE")
+        try:
+            yield
+        finally:
+            other.execute("ROLLBACK")
+            other.close()
+        return
+    holder = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
-        return json.loads(text)
-    except ValueError:
-        return text
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE users, companies IN ACCESS EXCLUSIVE MODE")
+            yield
+    finally:
+        await holder.close()
 
 
-def expect(around: World, case: Case, logs: list[Any], before: dict[Any, float]) -> None:
-    """Events, spans, counters and statements are those of the case, and there are no others."""
-    failed = [log for log in logs if log["event"] == "jwt_middleware.lookup_failed"]
-    told_about = [log for log in logs if log not in failed and log["event"] != "jwt_middleware.configured"]
-    fell = [log for log in told_about if log["event"] == "jwt_middleware.fallback"]
-    if case.events is None:
-        assert told_about == []
-    else:
-        last = told_about[-1]
-        assert {key: last[key] for key in case.events} == case.events
-        assert len(fell) == case.spans.get("fallback", 0)
-        assert len(told_about) == len(fell) + (case.status != 200)
-    unanswered = [span for span in around.signals.spans("lookup") if "error.type" in (span.attributes or {})]
-    assert len(failed) == len(unanswered)
-    assert {name: len(found) for name in ("lookup", "fallback") if (found := around.signals.spans(name))} == case.spans
-    moved = delta(before, around.signals.values())
+def nowhere(url: str) -> str:
+    """The same kind of database where there is none."""
+    if url.startswith("sqlite"):
+        return "sqlite+aiosqlite:////nonexistent/directory/test.db"
+    return sa.make_url(url).set(port=1).render_as_string(hide_password=False)
+
+
+async def check(world: Flow, case: Case, scope: Scope, receive: Receive = nothing) -> tuple[list[Message], str]:
+    """Send a request; its session, events, spans, counters and statements are those of the case, and no others.
+
+    Returns:
+        The response, and everything that left the process as one text.
+    """
+    for queries in world.queries:
+        queries.clear()
+    before = world.signals.values()
+    with capture_logs() as logs:
+        sent = await world.send(scope, receive)
+    assert [seen(scope) for scope in world.echo.scopes] == ([] if case.refused else [case.seen])
+    failed = [span for span in world.signals.spans("lookup") if "error.type" in (span.attributes or {})]
+    assert [log["event"] for log in logs].count("jwt_middleware.lookup_failed") == len(failed)
+    ours = [log for log in logs if log["event"] not in ("jwt_middleware.lookup_failed", "jwt_middleware.configured")]
+    assert [{name: log[name] for name in event} for log, event in zip(ours, case.events, strict=True)] == case.events
+    assert {name: len(world.signals.spans(name)) for name in case.spans} == case.spans
+    after = world.signals.values()
     assert {
         f"{name}({','.join(f'{key}={value}' for key, value in attributes)})": count
-        for (name, attributes), count in moved.items()
+        for (name, attributes), count in delta(before, after).items()
         if name in COUNTERS
     } == case.counts
-    assert dict(around.statements) == case.statements
+    assert sum(world.queries, Counter()) == case.statements
+    spans = [span.to_json() for span in world.signals.exporter.get_finished_spans()]
+    return sent, "\n".join([json.dumps(list(logs), default=repr), *spans, *map(repr, after), repr(sent)])
 
 
-def expect_nothing_personal(around: World, logs: list[Any], response: str, headers: dict[str, str]) -> None:
-    everything = told(around, list(logs), response)
-    canaries = {EMAIL, NAME, COMPANY, str(USER), str(WITHOUT_EMAIL), str(DELETED), *headers.values()}
-    assert [canary for canary in canaries if canary in everything] == []
+def seen(scope: Scope) -> dict[str, Any]:
+    """What the app sees of a request."""
+    session, token = scope["state"]["session"], scope["state"]["token"]
+    return {**asdict(session), "version": token.version, "filled": [claim.claim for claim in token.filled]}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+async def test_a_request(case: Case, database_url: str) -> None:
+    async with flow(database_url, case) as world:
+        headers = await case.request(world)
+        (start, body), everything = await check(world, case, scope_of("/me", headers=headers))
+        assert start["status"] == (case.refused.status if case.refused else 200)
+        if case.refused:
+            title = {401: "Unauthorized", 503: "Service Unavailable"}[case.refused.status]
+            problem = {"type": "about:blank", "title": title, "status": case.refused.status}
+            assert json.loads(body["body"]) == problem
+        personal = [USER, WITHOUT_EMAIL, DELETED, EMAIL, COMPANY, NAME, *(value.decode() for _, value in headers)]
+        assert [canary for canary in personal if canary in everything] == []
+
+
+async def test_a_request_of_a_public_path_leaves_nothing_behind(database_url: str) -> None:
+    async with flow(database_url, CASES["forged"]) as world:
+        headers, before = await forged(world), world.signals.values()
+        with capture_logs() as logs:
+            start, _ = await world.send(scope_of("/healthz", headers=headers))
+        assert (start["status"], [log["event"] for log in logs]) == (200, ["jwt_middleware.configured"])
+        moved = delta(before, world.signals.values())
+        assert [name for name, _ in moved if name in COUNTERS] == []
+        assert (world.signals.spans("lookup"), world.signals.spans("fallback")) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "name", ["new cookie", "old cookie", "database down, with a default", "expired", "forged", "no token"]
+)
+async def test_a_websocket_gets_the_same_session_or_is_closed_before_accept(name: str, database_url: str) -> None:
+    case = CASES[name]
+    messages: Iterator[Message] = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async with flow(database_url, case) as world:
+        scope = scope_of("/ws", kind="websocket", headers=await case.request(world))
+        sent, _ = await check(world, case, scope, receive)
+        if case.refused:
+            assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
+        else:
+            assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,70 +10,55 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jwt_middleware import JWTSessionMiddleware
-from tests.support.asgi import Sent, ask, counts, nothing, scope_of
-from tests.support.world import Session, authority_of
+from tests.support.asgi import scope_of
+from tests.support.world import World
 
 
-def me_of(authority: Any) -> Any:
-    async def me(request: Request) -> Response:
-        return PlainTextResponse(authority.session(request).user_id)
+def text(of: Any) -> Any:
+    """A handler that answers with a text."""
 
-    return me
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse(of(request))
 
-
-def cookie_of(authority: Any) -> str:
-    return f"{authority.cookie.name}={asyncio.run(authority.issue(Session(user_id='1'))).token}"
+    return handler
 
 
-def get(app: ASGIApp, path: str, **settings: Any) -> tuple[int, str]:
-    response = asyncio.run(ask(app, path, **settings))
-    return response.status_code, response.text if response.status_code == 200 else ""
-
-
-def test_paths_of_a_mounted_app_are_its_own() -> None:
-    authority = authority_of()
+async def test_paths_of_a_mounted_app_are_its_own() -> None:
+    world = World()
     inner = Starlette(
-        routes=[Route("/me", me_of(authority)), Route("/open", lambda request: PlainTextResponse("open"))],
-        middleware=[Middleware(JWTSessionMiddleware, authority=authority, public=["/open"])],
+        routes=[
+            Route("/me", text(lambda request: world.authority.session(request).user_id)),
+            Route("/open", text(lambda request: "open")),
+        ]
     )
-    outer = Starlette(
-        routes=[Mount("/api", inner), Route("/open", lambda request: PlainTextResponse("outside of all this"))]
-    )
-    assert get(outer, "/api/open") == (200, "open")
-    assert get(outer, "/api/me")[0] == 401
-    assert get(outer, "/api/me", cookie=cookie_of(authority)) == (200, "1")
-    assert get(outer, "/open") == (200, "outside of all this")
+    mounted = world.guard(inner, public=["/open"])
+    world.app = Starlette(routes=[Mount("/api", mounted), Route("/open", text(lambda request: "outside"))])
+    assert (await world.ask("/api/open")).text == "open"
+    assert (await world.ask("/api/me")).status_code == 401
+    assert (await world.get(await world.token(), "/api/me")).text == "1"
+    assert (await world.ask("/open")).text == "outside"
 
 
-def test_a_prefix_of_a_proxy_is_no_part_of_a_public_path() -> None:
-    authority, sent = authority_of(), Sent()
-
-    async def ok(scope: Scope, receive: Receive, send: Send) -> None:
-        await PlainTextResponse("ok")(scope, receive, send)
-
-    app = JWTSessionMiddleware(ok, authority=authority, public=["/open"])
-    asyncio.run(app(scope_of("/prefix/open", root_path="/prefix"), nothing, sent))
-    assert sent.messages[0]["status"] == 200
+async def test_a_prefix_of_a_proxy_is_no_part_of_a_public_path() -> None:
+    sent = await World(public=["/open"]).send(scope_of("/prefix/open", root_path="/prefix"))
+    assert sent[0]["status"] == 200
 
 
-def test_an_outer_app_guards_a_mounted_one_and_the_request_is_counted_once() -> None:
-    authority = authority_of()
-    guard = Middleware(JWTSessionMiddleware, authority=authority)
+async def test_an_outer_app_guards_a_mounted_one_and_the_request_is_counted_once() -> None:
+    world = World()
+    guard = Middleware(JWTSessionMiddleware, authority=world.authority)
     inner = FastAPI(middleware=[guard])
-    inner.add_api_route("/me", me_of(authority))
-    outer = Starlette(routes=[Mount("/api", inner)], middleware=[guard])
-    assert get(outer, "/api/me", cookie=cookie_of(authority)) == (200, "1")
-    assert counts(authority, "requests") == {("2", "accepted"): 1}
+    inner.add_api_route("/me", text(lambda request: world.authority.session(request).user_id))
+    world.app = Starlette(routes=[Mount("/api", inner)], middleware=[guard])
+    assert (await world.get(await world.token(), "/api/me")).text == "1"
+    assert world.counts("requests") == {("2", "accepted"): 1}
 
 
-def test_a_framework_wrapped_from_outside_finds_the_session_in_the_scope() -> None:
-    authority = authority_of()
-    framework = Starlette(
-        routes=[Route("/", lambda request: PlainTextResponse(request.scope["state"]["session"].user_id))]
-    )
-    app = JWTSessionMiddleware(framework, authority=authority)
-    assert get(app, "/", cookie=cookie_of(authority)) == (200, "1")
-    assert get(app, "/")[0] == 401
+async def test_a_framework_wrapped_from_outside_finds_the_session_in_the_scope() -> None:
+    world = World()
+    user_id = text(lambda request: request.scope["state"]["session"].user_id)
+    world.guard(Starlette(routes=[Route("/", user_id)]))
+    assert (await world.get(await world.token())).text == "1"
+    assert (await world.ask()).status_code == 401
