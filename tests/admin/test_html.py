@@ -19,6 +19,7 @@ NASTY = st.one_of(
     st.text(alphabet="<>&\"'/= !-script:onerror\u202e\x00{}", min_size=1, max_size=100),
     st.text(alphabet=st.characters(categories=["Cs", "Cc", "Lu"]), min_size=1, max_size=20),
 )
+AT = moment(1_795_600_000.25)
 ELEMENTS = {"html", "head", "meta", "title", "link", "body", "a", "nav", "main", "h1", "p", "bdi", "form", "input"}
 ELEMENTS |= {"button", "time", "table", "caption", "thead", "tbody", "tr", "th", "td"}
 
@@ -38,14 +39,16 @@ def test_text_joined_with_markup_is_escaped() -> None:
     assert join(tag("b", "x"), "<i>", 5) == "<b>x</b>\n&lt;i&gt;\n5"
 
 
-def test_attributes_are_spelled_as_in_html() -> None:
-    assert tag("label", "x", for_="a", aria_label="b") == '<label for="a" aria-label="b">x</label>'
-    assert tag("input", name="n") == '<input name="n">'
-
-
-def test_a_time_is_readable_for_people_and_machines() -> None:
-    at = moment(1_795_600_000.25)
-    assert time_of(at) == f'<time datetime="{at.isoformat()}">2026-11-25 09:46:40 UTC</time>'
+@pytest.mark.parametrize(
+    ("markup", "html"),
+    [
+        (tag("label", "x", for_="a", aria_label="b"), '<label for="a" aria-label="b">x</label>'),
+        (tag("input", name="n"), '<input name="n">'),
+        (time_of(AT), f'<time datetime="{AT.isoformat()}">2026-11-25 09:46:40 UTC</time>'),
+    ],
+)
+def test_elements_are_spelled_as_in_html(markup: Markup, html: str) -> None:
+    assert markup == html
 
 
 def test_a_document_without_links_has_no_navigation() -> None:

@@ -92,17 +92,21 @@ class Form:
     fields: dict[str, str]
 
 
-class Page:
+class Page(HTMLParser):
     """What a client sees of a page whose elements are closed in the right order."""
 
     def __init__(self, path: str, response: httpx.Response) -> None:
+        super().__init__()
         assert response.headers["content-type"] == "text/html; charset=utf-8"
         self.path, self.response, self.status, self.source = path, response, response.status_code, response.text
-        root = Parser(self.source).root
+        self._tree = TreeBuilder()
+        self.feed(self.source)
+        self.close()
+        root = self._tree.close()
         self.elements = [(element.tag, element.attrib) for element in root.iter()]
         self.text = text_of(root)
         self.links = [(text_of(link), link.attrib["href"]) for link in root.iter("a")]
-        self.rows = [[text_of(cell) for cell in row] for row in root.iter("tr")]
+        self.cells = [[text_of(cell) for cell in row] for row in root.iter("tr")][1:]
         self.forms = [
             Form(
                 action=form.attrib["action"],
@@ -113,6 +117,17 @@ class Page:
             for form in root.iter("form")
         ]
 
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._tree.start(tag, {name: value or "" for name, value in attrs})
+        if tag in ("input", "link", "meta"):
+            self._tree.end(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._tree.end(tag).tag == tag
+
+    def handle_data(self, data: str) -> None:
+        self._tree.data(data)
+
     def form(self, button: str) -> Form:
         """The first form with that button."""
         return next(form for form in self.forms if form.button == button)
@@ -120,33 +135,6 @@ class Page:
     def link(self, text: str) -> str:
         """The target of a link."""
         return urljoin(self.path, next(href for name, href in self.links if name == text))
-
-    @property
-    def cells(self) -> list[list[str]]:
-        """The rows of the table, without the heads."""
-        return self.rows[1:]
-
-
-class Parser(HTMLParser):
-    """Builds the tree of a page."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__()
-        self.tree = TreeBuilder()
-        self.feed(source)
-        self.close()
-        self.root = self.tree.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tree.start(tag, {name: value or "" for name, value in attrs})
-        if tag in ("input", "link", "meta"):
-            self.tree.end(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.tree.end(tag).tag == tag
-
-    def handle_data(self, data: str) -> None:
-        self.tree.data(data)
 
 
 def text_of(element: Element) -> str:

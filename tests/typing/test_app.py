@@ -46,6 +46,13 @@ class Session:
 
 
 def new_authority() -> SessionAuthority[Session]:
+    schema = SessionSchema(Session, version=2, subject="userId")
+    assert_type(schema, SessionSchema[Session])
+    keys = KeyRing([Key.hmac("0123456789abcdef" * 4)])
+    return SessionAuthority(schema, keys=keys, store=MemorySessionStore())
+
+
+async def test_sources_observers_and_settings_are_typed() -> None:
     @source("email")
     async def emails(subjects: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
         return {subject: {"email": f"{subject}@example.com"} for subject in subjects}
@@ -53,19 +60,21 @@ def new_authority() -> SessionAuthority[Session]:
     class Watching(SilentObserver):
         def finished(self, outcome: Outcome[Any]) -> None:
             assert_type(outcome.payload_version, str | None)
+            versions.append(outcome.payload_version)
 
-    schema = SessionSchema(Session, version=2, subject="userId")
-    assert_type(schema, SessionSchema[Session])
-    return SessionAuthority(
-        schema,
+    versions: list[str | None] = []
+    authority = SessionAuthority(
+        SessionSchema(Session, version=2, subject="userId"),
         keys=KeyRing([Key.hmac("0123456789abcdef" * 4)]),
         sources=[emails],
-        store=MemorySessionStore(),
         effective_at={2: datetime(2026, 12, 1, tzinfo=UTC)},
         cookie=SessionCookie(also_read=["token"]),
         adoption=Adoption(accepted_lifetime=timedelta(days=30)),
         observers=[Watching()],
     )
+    assert_type(authority, SessionAuthority[Session])
+    await authority.authenticate([(b"authorization", b"Bearer " + old_token(authority, {"userId": "1"}).encode())])
+    assert versions == ["1"]
 
 
 async def test_the_calls_of_an_authority_know_the_session_class() -> None:
