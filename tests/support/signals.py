@@ -59,8 +59,8 @@ class Signals:
         return [span for span in self.exporter.get_finished_spans() if short(span.name) == name]
 
 
-def attributes(attributes: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((short(key), value) for key, value in (attributes or {}).items()))
+def attributes(point: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((short(key), value) for key, value in (point or {}).items()))
 
 
 def delta(before: Mapping[Series, float], after: Mapping[Series, float]) -> dict[Series, float]:
