@@ -7,11 +7,12 @@ comes out of a token or a table is kept out of ``repr``: reprs end in logs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from uuid import UUID
 
 import msgspec
 
@@ -317,15 +318,58 @@ def moment(seconds: float) -> datetime:
 
 
 EVERYBODY: Final = ""
-"""Whose mark counts for all; no subject is empty."""
+"""The user id of the mark on the sessions of all users; no subject is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Sessions that began no later than this are revoked, but one; microseconds since the epoch."""
+    """Revokes the sessions that began no later than ``not_before`` (microseconds since the epoch), except ``kept``."""
 
     not_before: int
     kept: str | None = None
+
+
+Marks = Mapping[str, Mark]
+"""Marks by user id; :data:`EVERYBODY` has its own."""
+
+
+def marks_on(marks: Marks, user_id: str) -> list[Mark]:
+    """The user's own mark and the mark on all users, where they are set."""
+    return [marks[key] for key in (user_id, EVERYBODY) if key in marks]
+
+
+def later_than(marks: Iterable[Mark], now: int) -> int:
+    """``now``, or the microsecond after these marks if the clock stands still or was set back: logins follow marks."""
+    return max([now, *(mark.not_before + 1 for mark in marks)])
+
+
+def not_before(marks: Marks, user_id: str, session_id: str | None) -> float | None:
+    """The latest mark that applies to a session, in seconds since the epoch."""
+    applying = [mark.not_before for mark in marks_on(marks, user_id) if mark.kept is None or mark.kept != session_id]
+    return max(applying) / 1e6 if applying else None
+
+
+def is_marked(marks: Marks, record: SessionRecord) -> bool:
+    """True if a mark revokes the session of that row."""
+    latest = not_before(marks, record.user_id, record.id)
+    return latest is not None and record.created_at.timestamp() <= latest
+
+
+def status_of(key: SessionKey, row: Any, marks: Marks) -> SessionStatus:
+    """The status of a key; ``row`` is the row with its session id (``user_id``, ``is_active``), or None."""
+    known = row is not None and row.user_id == key.user_id
+    return SessionStatus(
+        known=known, active=known and row.is_active, not_before=not_before(marks, key.user_id, key.session_id)
+    )
+
+
+def uuid_of(text: str | None) -> UUID | None:
+    """The UUID of its canonical spelling (RFC 9562, section 4, in lower case); None for every other text."""
+    try:
+        parsed = UUID(text or "")
+    except ValueError:
+        return None
+    return parsed if str(parsed) == text else None
 
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")

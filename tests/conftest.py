@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from jwt_middleware import SessionStore
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
+from tests.support.databases import engine_on
 from tests.support.postgres import cluster, fresh_database
+from tests.support.stores import opened
+from tests.support.world import FakeClock
 
 
 @pytest.fixture(scope="session")
@@ -51,15 +57,41 @@ def _structlog_as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on :func:`database_url`."""
+    async with engine_on(database_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def sql_store(engine: AsyncEngine) -> SQLAlchemySessionStore:
+    """The store of that engine, with its tables."""
+    store = SQLAlchemySessionStore(engine)
+    await store.create_all()
+    return store
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture(params=["memory", "sqlite_url", "postgres_url"])
 def url(request: pytest.FixtureRequest) -> str:
-    fixtures = {"sqlite": "sqlite_url", "postgresql": "postgres_url"}
-    found: str = request.getfixturevalue(fixtures[request.param]) if request.param in fixtures else "memory"
-    return found
+    return "memory" if request.param == "memory" else str(request.getfixturevalue(request.param))
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def clocked_url(request: pytest.FixtureRequest) -> str:
-    """The stores whose clock can be moved; PostgreSQL has its own."""
-    found: str = request.getfixturevalue("sqlite_url") if request.param == "sqlite" else "memory"
-    return found
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[SessionStore]:
+    """The test runs three times: on each session store there is."""
+    async with opened(url) as made:
+        yield made
+
+
+@pytest.fixture(params=["memory", "sqlite_url"])
+async def clocked_store(request: pytest.FixtureRequest, clock: FakeClock) -> AsyncIterator[SessionStore]:
+    """Each store whose clock can be moved; PostgreSQL has its own."""
+    at = "memory" if request.param == "memory" else request.getfixturevalue(request.param)
+    async with opened(at, clock) as made:
+        yield made

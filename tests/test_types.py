@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from jwt_middleware.types import Fallback, FilledClaim, FillOutcome, SignedClaims, moment
+from jwt_middleware import ConfigError, Retention
+from jwt_middleware.types import FOREVER, Fallback, FilledClaim, FillOutcome, SignedClaims, moment
 from jwt_middleware.types import TokenInfo as Info
 
 
@@ -40,3 +43,19 @@ def test_a_repr_shows_the_facts_of_a_fallback() -> None:
 
 def test_the_garbage_collector_does_not_follow_one() -> None:
     assert not gc.is_tracked(Info(version=1, iat=None, exp=0.0))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"expired": -timedelta(days=1)},
+        {"longest_token": -timedelta(days=1)},
+        {"expired": FOREVER + timedelta(days=1)},
+        {"longest_token": timedelta.max},
+        {"chunk": 0},
+        {"chunk": 10_001},
+    ],
+)
+def test_an_impossible_retention_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="Retention: "):
+        Retention(**settings)

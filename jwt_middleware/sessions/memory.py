@@ -1,9 +1,9 @@
-"""Sessions in memory: for tests, and for apps of one process that may forget them at a restart."""
+"""Sessions in memory: for tests, and for apps of one process whose users may have to log in again after a restart."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -20,42 +20,46 @@ from ..types import (
     SessionRecord,
     SessionStatus,
     UserSessions,
+    is_marked,
+    later_than,
+    marks_on,
     moment,
+    status_of,
 )
 
 
 class MemorySessionStore:
-    """A ``SessionStore`` of one process, whichever of its threads and event loops use it.
+    """A ``SessionStore`` in one process; all its threads and event loops may use it.
 
-    It forgets by itself what expired more than a day ago, but no marks.
+    Each new session also deletes two that expired more than a day ago; marks stay until :meth:`purge`.
     """
 
     def __init__(self, *, clock: Clock = SystemClock()) -> None:
         self._clock: Final = clock
         self._rows: Final[dict[str, SessionRecord]] = {}
         self._marks: Final[dict[str, Mark]] = {}
-        self._changing: Final = threading.Lock()
-        """Held for moments, in which nothing is suspended: what one thread does to a row, no other undoes."""
+        # held for a read and a write of a row together, never over an await
+        self._lock: Final = threading.Lock()
         self.resource: Final[object] = self
 
     async def stamp(self, user_id: str) -> float:
-        return self._later_than([mark for key in (user_id, EVERYBODY) if (mark := self._marks.get(key))]) / 1e6
+        return later_than(marks_on(self._marks, user_id), self._now()) / 1e6
 
     async def add(self, record: SessionRecord) -> None:
-        with self._changing:
-            self._forget(2)
+        with self._lock:
+            self._delete_expired(2)
             self._rows[record.id] = record
 
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
-        with self._changing:
-            return {key: self._status(key) for key in keys}
+        with self._lock:
+            return {key: status_of(key, self._rows.get(key.session_id or ""), self._marks) for key in keys}
 
     async def sessions_of(
         self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
     ) -> Sequence[SessionRecord]:
-        rows = sorted((row for row in self._active() if row.user_id == user_id), key=_place, reverse=True)
+        rows = sorted((row for row in self._active() if row.user_id == user_id), key=_cursor, reverse=True)
         if after is not None:
-            rows = [row for row in rows if _place(row) < (after.last_activity_at, after.id)]
+            rows = [row for row in rows if _cursor(row) < (after.last_activity_at, after.id)]
         return rows[:limit]
 
     async def active_users(self, *, limit: int, after: str | None = None) -> Sequence[UserSessions]:
@@ -73,7 +77,7 @@ class MemorySessionStore:
         ][:limit]
 
     async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
-        with self._changing:
+        with self._lock:
             row = self._rows.get(session_id)
             if row is None or not row.is_active or user_id not in (None, row.user_id):
                 return False
@@ -83,7 +87,7 @@ class MemorySessionStore:
     async def replace_token(
         self, session_id: str, *, user_id: str, session_token: str, expires_at: datetime | None = None
     ) -> bool:
-        with self._changing:
+        with self._lock:
             row = self._rows.get(session_id)
             if row is None or not row.is_active or row.user_id != user_id:
                 return False
@@ -92,7 +96,7 @@ class MemorySessionStore:
             return True
 
     async def revoke_token(self, record: SessionRecord) -> None:
-        with self._changing:
+        with self._lock:
             row = self._rows.get(record.id)
             if row is None:
                 self._rows[record.id] = replace(record, is_active=False)
@@ -100,18 +104,18 @@ class MemorySessionStore:
                 self._rows[record.id] = replace(row, is_active=False, revoked_at=record.revoked_at)
 
     async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
-        with self._changing:
+        with self._lock:
             row = self._rows.get(keep or "")
-            keeps = row is not None and row.user_id == user_id and row.is_active and not self._marked(row)
-            marks = [mark for key in (user_id, EVERYBODY) if (mark := self._marks.get(key))]
-            self._marks[user_id] = Mark(self._later_than(marks), keep if keeps else None)
+            keeps = row is not None and row.user_id == user_id and row.is_active and not is_marked(self._marks, row)
+            at = later_than(marks_on(self._marks, user_id), self._now())
+            self._marks[user_id] = Mark(at, keep if keeps else None)
 
     async def revoke_all(self) -> None:
-        with self._changing:
-            self._marks[EVERYBODY] = Mark(self._later_than(self._marks.values()))
+        with self._lock:
+            self._marks[EVERYBODY] = Mark(later_than(self._marks.values(), self._now()))
 
     async def touch(self, moments: Mapping[str, datetime]) -> None:
-        with self._changing:
+        with self._lock:
             for session_id, at in moments.items():
                 row = self._rows.get(session_id)
                 if row is not None and row.is_active and row.last_activity_at < at:
@@ -120,8 +124,8 @@ class MemorySessionStore:
     async def purge(self, retention: Retention = Retention()) -> Purged:
         now = moment(self._clock.now())
         marks_before = retention.marks_before(now)
-        with self._changing:
-            sessions = self._forget(len(self._rows), retention)
+        with self._lock:
+            sessions = self._delete_expired(len(self._rows), retention)
             old = [
                 user_id
                 for user_id, mark in self._marks.items()
@@ -131,45 +135,27 @@ class MemorySessionStore:
                 del self._marks[user_id]
         return Purged(sessions, len(old))
 
-    def _forget(self, most: int, retention: Retention = Retention()) -> int:
-        """Look at some rows, each in its turn, and forget those that may go; how many."""
-        now, gone = moment(self._clock.now()), 0
+    def _delete_expired(self, most: int, retention: Retention = Retention()) -> int:
+        """Look at the first rows, ``most`` of them; delete those that may go, move the others to the end."""
+        now, deleted = moment(self._clock.now()), 0
         for session_id in list(islice(self._rows, most)):
             row = self._rows.pop(session_id)
             if row.expires_at < (retention.expired_before(now) if row.is_active else retention.revoked_before(now)):
-                gone += 1
+                deleted += 1
             else:
                 self._rows[session_id] = row
-        return gone
-
-    def _later_than(self, marks: Iterable[Mark]) -> int:
-        """Now; later than these marks where the clock stands still or was set back: marks and logins alternate."""
-        return max([int(self._clock.now() * 1e6), *(mark.not_before + 1 for mark in marks)])
+        return deleted
 
     def _active(self) -> list[SessionRecord]:
         now = moment(self._clock.now())
-        with self._changing:
+        with self._lock:
             rows = list(self._rows.values())
-        return [row for row in rows if row.is_active and row.expires_at > now and not self._marked(row)]
+        return [row for row in rows if row.is_active and row.expires_at > now and not is_marked(self._marks, row)]
 
-    def _marked(self, row: SessionRecord) -> bool:
-        not_before = self._not_before(row.id, row.user_id)
-        return not_before is not None and row.created_at.timestamp() <= not_before
-
-    def _not_before(self, session_id: str | None, user_id: str) -> float | None:
-        marks = [self._marks.get(user_id), self._marks.get(EVERYBODY)]
-        applying = [mark.not_before for mark in marks if mark and (mark.kept is None or mark.kept != session_id)]
-        return max(applying) / 1e6 if applying else None
-
-    def _status(self, key: SessionKey) -> SessionStatus:
-        row = self._rows.get(key.session_id or "")
-        known = row is not None and row.user_id == key.user_id
-        return SessionStatus(
-            known=known,
-            active=known and row is not None and row.is_active,
-            not_before=self._not_before(key.session_id, key.user_id),
-        )
+    def _now(self) -> int:
+        """Microseconds since the epoch."""
+        return int(self._clock.now() * 1e6)
 
 
-def _place(row: SessionRecord) -> tuple[datetime, str]:
+def _cursor(row: SessionRecord) -> tuple[datetime, str]:
     return row.last_activity_at, row.id

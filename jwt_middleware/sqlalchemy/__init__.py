@@ -1,4 +1,4 @@
-"""Sessions and claims in a database, by SQLAlchemy: everything here needs the extra ``sqlalchemy``.
+"""Sessions and claims in a database, through SQLAlchemy; needs the extra ``sqlalchemy``.
 
 ``SQLAlchemySessionStore`` keeps sessions in the tables of ``metadata``; ``SQLAlchemyClaims`` reads missing claims.
 """

@@ -1,7 +1,7 @@
-"""Idle connections that died without a word are found by asking them, all at once, and closed.
+"""Probe idle connections in parallel and close the dead ones; graceful close takes two seconds.
 
-One that was reset says so, and SQLAlchemy then replaces those of its whole pool. One whose packets are lost (half-open)
-says nothing: of twenty, each would cost some lookup its time-out, and two seconds of polite closing on top.
+A connection that was reset fails at once, and SQLAlchemy then replaces the whole pool. A half-open connection, whose
+packets are lost, gives no sign. Without the probe each of twenty would cost one lookup its timeout and the two seconds.
 """
 
 from __future__ import annotations
@@ -12,93 +12,97 @@ import contextvars
 import math
 from collections.abc import AsyncIterator
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-SUSPICIOUS: Final = 0.5
-"""Seconds of a query, its giving up included: given up after less, it has ended by then where its connection lives."""
-PATIENCE: Final = 1.0
-"""Seconds that an idle connection may take to answer."""
-EVERY: Final = 5.0
-"""Seconds from one weeding to the next at the earliest."""
-_weeding: Final = contextvars.ContextVar("jwt_middleware_weeding", default=False)
+SLOW: Final = 0.5
+"""Seconds after which a query starts the probe: one that was cancelled earlier has ended if its connection lives."""
+REPLY_TIMEOUT: Final = 1.0
+"""Seconds in which an idle connection must reply."""
+INTERVAL: Final = 5.0
+"""Seconds from the start of one probe to the next, at least."""
+_OPTION: Final = "jwt_middleware_pool_probe"
+_probing: Final = contextvars.ContextVar("jwt_middleware_probing", default=False)
 
 
 class PoolProbe:
-    """Weeds the pool of one engine; of asyncpg only, whose connections can be ended without waiting for anybody.
+    """Probes the pool of one engine; only asyncpg's, whose connections can be closed without waiting for the server.
 
-    No connection is opened for it, but where the engine has an ``async_creator``: SQLAlchemy asks nobody before that.
+    The probe opens no connection, unless the engine has an ``async_creator``: SQLAlchemy sends no event before that.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine: Final = engine
-        self._weeds: Final = hasattr(engine.dialect.dbapi, "asyncpg")
+        self._supported: Final = hasattr(engine.dialect.dbapi, "asyncpg")
         self._not_before = -math.inf
         self._task: asyncio.Task[None] | None = None
-        if self._weeds:
-            sa.event.listen(engine.sync_engine, "do_connect", _open_nothing)
+        if self._supported:
+            sa.event.listen(engine.sync_engine, "do_connect", _refuse_to_open)
+
+    @classmethod
+    def of(cls, engine: AsyncEngine) -> PoolProbe:
+        """The one probe of an engine, which all its sources and stores share.
+
+        It is kept in the engine's execution options, where SQLAlchemy lets other packages keep values of their own.
+        """
+        probe: PoolProbe | None = engine.get_execution_options().get(_OPTION)
+        if probe is None:
+            probe = cls(engine)
+            engine.update_execution_options(**{_OPTION: probe})
+        return probe
 
     @contextlib.asynccontextmanager
-    async def watching(self) -> AsyncIterator[None]:
-        """While a query runs: weed if it takes long. What it began has ended when it ends, and so nothing is left."""
-        begun: list[asyncio.Task[None]] = []
-        timer = asyncio.get_running_loop().call_later(SUSPICIOUS, lambda: begun.extend(self._begin()))
+    async def watch(self) -> AsyncIterator[None]:
+        """Probe while the block runs a slow query. A probe that the block starts ends before the block does."""
+        started: list[asyncio.Task[None]] = []
+        timer = asyncio.get_running_loop().call_later(SLOW, lambda: started.extend(self._start()))
         try:
             yield
         finally:
             timer.cancel()
-            if begun:
-                await asyncio.wait(begun)
+            if started:
+                await asyncio.wait(started)
 
-    def _begin(self) -> list[asyncio.Task[None]]:
-        """One at a time, not too often, and only where there is something to ask."""
+    def _start(self) -> list[asyncio.Task[None]]:
+        """Start a probe, unless one runs, the last one was too recent, or no connection is idle."""
         loop, idle = asyncio.get_running_loop(), self._idle()
         if not idle or loop.time() < self._not_before or (self._task is not None and not self._task.done()):
             return []
-        self._not_before = loop.time() + EVERY
-        context = contextvars.Context()  # of its own: it belongs to no one's trace
-        context.run(_weeding.set, True)
-        self._task = loop.create_task(self._weed(idle), context=context)
+        self._not_before = loop.time() + INTERVAL
+        context = contextvars.Context()  # an empty one: the probe belongs to no request's trace
+        context.run(_probing.set, True)
+        self._task = loop.create_task(self._probe_all(idle), context=context)
         return [self._task]
 
     def _idle(self) -> int:
         pool = self._engine.pool
-        return pool.checkedin() if self._weeds and isinstance(pool, sa.QueuePool) else 0
+        return pool.checkedin() if self._supported and isinstance(pool, sa.QueuePool) else 0
 
-    async def _weed(self, idle: int) -> None:
-        async with asyncio.TaskGroup() as asking:
+    async def _probe_all(self, idle: int) -> None:
+        async with asyncio.TaskGroup() as tasks:
             for _ in range(idle):
-                asking.create_task(self._ask())
+                tasks.create_task(self._probe_next())
 
-    async def _ask(self) -> None:
-        """The next idle connection answers and goes back, or is closed."""
+    async def _probe_next(self) -> None:
+        """Query the next idle connection; return it to the pool if it replies, else close it."""
         if not self._idle():
-            return  # somebody has taken it
+            return  # a request has taken it
         with contextlib.suppress(Exception):
-            async with asyncio.timeout(PATIENCE), self._engine.connect() as connection:
+            async with asyncio.timeout(REPLY_TIMEOUT), self._engine.connect() as connection:
                 driver: Any = (await connection.get_raw_connection()).driver_connection
                 try:
                     await driver.execute("SELECT 1")
                 except BaseException:
-                    driver.terminate()  # before it is closed politely, which takes two seconds
+                    driver.terminate()  # first: invalidate() alone closes gracefully, which takes two seconds
                     await connection.invalidate()
                     raise
 
 
-_weeders: Final[WeakValueDictionary[AsyncEngine, PoolProbe]] = WeakValueDictionary()
-
-
-def probe_of(engine: AsyncEngine) -> PoolProbe:
-    """One for each engine, whatever sources and stores share it."""
-    return _weeders.get(engine) or _weeders.setdefault(engine, PoolProbe(engine))
-
-
 class _NotIdle(Exception):
-    """A place of the pool that has no connection: it was closed before, and opens when somebody needs it."""
+    """The pool has no connection in this place: it was closed earlier, and a request will open it when it needs it."""
 
 
-def _open_nothing(*_: object) -> None:
-    if _weeding.get():
+def _refuse_to_open(*_: object) -> None:
+    if _probing.get():
         raise _NotIdle

@@ -1,18 +1,15 @@
-"""The tables themselves, and what a row of them means: for the store, for your migrations, and for your own queries."""
+"""The tables of sessions and marks, for your migrations and queries, and how their rows become values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import sqlalchemy as sa
 
-from ..types import SessionRecord
+from ..types import Mark, SessionRecord
 
-EVERYBODY: Final = ""
-"""Whose mark counts for all; no subject is empty."""
 metadata: Final = sa.MetaData()
 user_sessions: Final = sa.Table(
     "user_sessions",
@@ -36,32 +33,7 @@ session_marks: Final = sa.Table(
     sa.Column("not_before", sa.BigInteger(), nullable=False),
     sa.Column("kept", sa.Uuid()),
 )
-"""One row a user, and one of the empty user id for everybody; ``not_before`` in microseconds since the epoch."""
-
-
-def later_than(marks: Mapping[str, Any], now: int) -> int:
-    """Now; later than these marks where the clock stands still or was set back: marks and logins alternate."""
-    return max([now, *(int(mark.not_before) + 1 for mark in marks.values())])
-
-
-def not_before(marks: Mapping[str, Any], user_id: str, id_: UUID | None) -> float | None:
-    found = [marks[key] for key in (user_id, EVERYBODY) if key in marks]
-    applying = [mark.not_before for mark in found if mark.kept is None or mark.kept != id_]
-    return max(applying) / 1e6 if applying else None
-
-
-def marked(marks: Mapping[str, Any], id_: UUID, record: SessionRecord) -> bool:
-    latest = not_before(marks, record.user_id, id_)
-    return latest is not None and record.created_at.timestamp() <= latest
-
-
-def uuid_of(text: str | None) -> UUID | None:
-    """The canonical spelling only."""
-    try:
-        parsed = UUID(text or "")
-    except ValueError:
-        return None
-    return parsed if str(parsed) == text else None
+"""One row a user, and one with an empty user id for all users; ``not_before`` in microseconds since the epoch."""
 
 
 def columns_of(record: SessionRecord) -> dict[str, Any]:
@@ -74,6 +46,10 @@ def record_of(row: Any) -> SessionRecord:
     return SessionRecord(**{**values, "id": str(values["id"])})
 
 
+def mark_of(row: Any) -> Mark:
+    return Mark(row.not_before, None if row.kept is None else str(row.kept))
+
+
 def aware(value: Any) -> Any:
-    """SQLite forgets the timezone; what was written is UTC."""
+    """SQLite drops the time zone of a time; the store writes UTC."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value

@@ -1,9 +1,8 @@
-"""A pool whose connections have all died without a word: found by asking, not by one time-out after the other."""
+"""A pool whose connections have all died: the probe closes them at once, instead of one query timing out on each."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,152 +11,126 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from jwt_middleware import LookupLimits, Revocation, SQLAlchemyClaims, SQLAlchemySessionStore
-from jwt_middleware.errors import Unavailable
+from jwt_middleware import LookupLimits, Revocation, SessionKey, Unavailable
 from jwt_middleware.lookup.lanes import WIDTH
-from jwt_middleware.sqlalchemy import sessions as stores
-from jwt_middleware.sqlalchemy.pool_probe import SUSPICIOUS
-from jwt_middleware.testing import old_token
-from jwt_middleware.types import SessionKey
-from tests.support.databases import checked_out
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, pool_probe, sessions
+from tests.support.databases import LIMIT, Deployed, checked_out, deployed, engine_on, until
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.stores import record
-from tests.support.world import Session, authority_of
+from tests.support.world import Session
 
 POOL = 20
 OUTAGE = 3.0
-RECOVERY = 5.0
-"""Seconds that are promised."""
-
-users = sa.Table("users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Text))
+"""Seconds."""
+FEW = POOL // 2
+"""Queries that may fail after an outage; without the probe one would on each connection."""
 
 
 @dataclass
 class App:
+    """A deployment behind a proxy, whose every request queries the database: for claims, or for its session."""
+
     proxy: Proxy
-    engine: AsyncEngine
-    store: SQLAlchemySessionStore
-    authority: Any
+    world: Deployed
     token: str
 
     async def works(self) -> bool:
-        outcome = await self.authority.authenticate([(b"authorization", b"Bearer " + self.token.encode())])
-        return outcome.session is not None and outcome.session.email == "7@x.y"
+        return await self.world.email(self.token) == "7@x.y"
 
     async def backends(self) -> set[int]:
-        """The server's processes behind every connection of the pool, which are all opened by that."""
-        async with AsyncExitStack() as all_of_them:
-            connections = [await all_of_them.enter_async_context(self.engine.connect()) for _ in range(POOL)]
-            return {(await each.execute(sa.text("SELECT pg_backend_pid()"))).scalar_one() for each in connections}
+        """Fill the pool; the server's processes behind all its connections."""
+        async with AsyncExitStack() as stack:
+            connections = [await stack.enter_async_context(self.world.engine.connect()) for _ in range(POOL)]
+            pid = sa.text("SELECT pg_backend_pid()")
+            return {(await connection.execute(pid)).scalar_one() for connection in connections}
 
-    async def until_normal(self) -> float:
-        """Seconds until the last failure, after which every connection of the pool would have had its turn."""
-        began = failed = time.monotonic()
+    async def until_normal(self) -> None:
+        """Until each connection of the pool has served some requests since the last failure."""
         in_a_row = 0
         while in_a_row < 3 * POOL:
-            if await self.works():
-                in_a_row += 1
-            else:
-                in_a_row, failed = 0, time.monotonic()
+            in_a_row = in_a_row + 1 if await self.works() else 0
+            if not in_a_row:
                 await asyncio.sleep(0.02)
-        return failed - began
+
+    def failures(self) -> int:
+        """The queries that failed."""
+        return sum(count for labels, count in self.world.counts("lookups").items() if "ok" not in labels)
 
 
 @asynccontextmanager
-async def app(url: str, what: str, *, lookups: float = 0.25, **pool: Any) -> AsyncIterator[App]:
-    """One whose every request asks the database, for claims or for its session."""
-    async with proxied(url) as (proxy, through):
-        engine = create_async_engine(through, **{"pool_size": POOL, "max_overflow": 0, **pool})
-        store = SQLAlchemySessionStore(engine)
-        await store.create_all()
-        async with engine.begin() as connection:
-            await connection.run_sync(users.metadata.create_all)
-            await connection.execute(users.insert().values(id=7, email="7@x.y"))
-        authority = authority_of(
-            sources=[SQLAlchemyClaims(engine, users, key=users.c.id, columns={"email": users.c.email})],
-            store=store if what == "sessions" else None,
+async def app(url: str, what: str, *, lookups: float = 0.25) -> AsyncIterator[App]:
+    async with (
+        proxied(url) as (proxy, through),
+        deployed(
+            through,
+            {7: "7@x.y"},
+            engine={"pool_size": POOL, "max_overflow": 0},
             lookups=LookupLimits(timeout=timedelta(seconds=lookups), ttl=timedelta(0), negative_ttl=timedelta(0)),
             revocation=Revocation(max_staleness=timedelta(0)),
-        )
-        token = (await authority.issue(Session(user_id="7", email="7@x.y"))).token
-        if what == "claims":
-            token = old_token(authority, {"userId": "7"}, version=1)
-        try:
-            yield App(proxy, engine, store, authority, token)
-            await authority.aclose()
-            assert checked_out(engine) == 0
-        finally:
-            proxy.mend()
-            await engine.dispose()
+            **({} if what == "sessions" else {"store": None}),
+        ) as world,
+    ):
+        today = await world.authority.issue(Session(user_id="7", email="7@x.y"))
+        yield App(proxy, world, today.token if what == "sessions" else await world.old({"userId": "7"}))
+        proxy.repair()
 
 
 @pytest.mark.parametrize(
     ("fault", "traffic"), [("half-open", True), ("half-open", False), ("cut", True), ("reset", True)]
 )
 @pytest.mark.parametrize("what", ["claims", "sessions"])
-def test_three_seconds_that_kill_a_whole_pool_are_over_five_seconds_later(
-    postgres_url: str, what: str, fault: Fault, traffic: bool
-) -> None:
-    async def main() -> None:
-        async with app(postgres_url, what) as under_test:
-            before = await under_test.backends()
-            assert len(before) == POOL
-            assert await under_test.works()
-            under_test.proxy.set(fault)
-            ends = time.monotonic() + OUTAGE
-            while time.monotonic() < ends:
-                await asyncio.sleep(0.02)
-                assert not traffic or not await under_test.works()
-            under_test.proxy.mend()
-            assert await under_test.until_normal() < RECOVERY
-            assert not before & await under_test.backends()
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+async def test_a_pool_that_died_costs_few_queries(postgres_url: str, what: str, fault: Fault, traffic: bool) -> None:
+    async with app(postgres_url, what) as under_test:
+        before = await under_test.backends()
+        assert len(before) == POOL
+        await until(under_test.works)
+        under_test.proxy.set(fault)
+        ends = asyncio.get_running_loop().time() + OUTAGE
+        while asyncio.get_running_loop().time() < ends:
+            await asyncio.sleep(0.02)
+            assert not traffic or not await under_test.works()
+        under_test.proxy.repair()
+        failures = under_test.failures()
+        await under_test.until_normal()
+        assert under_test.failures() - failures <= FEW
+        assert not before & await under_test.backends()
 
 
-@pytest.mark.parametrize(("lookups", "works"), [(30.0, True), (0.25, False)])
+@pytest.mark.parametrize(("lookups", "works"), [(float(LIMIT), True), (0.25, False)])
 @pytest.mark.parametrize("what", ["claims", "sessions"])
-def test_a_slow_query_in_health_leaves_the_pool_what_it_was(
-    postgres_url: str, what: str, lookups: float, works: bool
+async def test_a_slow_query_leaves_a_healthy_pool_unchanged(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, what: str, lookups: float, works: bool
 ) -> None:
-    """A lock is what makes it slow. Whoever is given up has its connection closed, and no other has."""
-
-    async def main() -> None:
-        async with app(postgres_url, what, lookups=lookups) as under_test:
-            before = await under_test.backends()
-            locking = create_async_engine(postgres_url)
-            async with locking.begin() as connection:
-                table = "users" if what == "claims" else "user_sessions"
-                await connection.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
-                request = asyncio.create_task(under_test.works())
-                await asyncio.sleep(2 * SUSPICIOUS)
-            await locking.dispose()
-            assert await request is works
-            await under_test.authority.aclose()
-            assert len(before & await under_test.backends()) >= POOL - (0 if works else WIDTH)
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+    """A lock makes it slow. Only the connection of a query that times out is closed."""
+    monkeypatch.setattr(pool_probe, "REPLY_TIMEOUT", float(LIMIT))
+    async with app(postgres_url, what, lookups=lookups) as under_test, engine_on(postgres_url) as locking:
+        before = await under_test.backends()
+        taken = list[object]()
+        sa.event.listen(under_test.world.engine.sync_engine, "checkout", lambda *_: taken.append(1))
+        async with locking.begin() as connection:
+            table = "users" if what == "claims" else "user_sessions"
+            await connection.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+            request = asyncio.create_task(under_test.works())
+            await until(lambda: len(taken) >= POOL if works else request.done())
+        assert await request is works
+        await under_test.world.authority.aclose()
+        assert len(before & await under_test.backends()) >= POOL - (0 if works else WIDTH)
 
 
-def test_closing_waits_for_what_is_at_work(postgres_url: str) -> None:
-    async def main() -> None:
-        async with app(postgres_url, "claims") as under_test:
-            await under_test.backends()
-            under_test.proxy.set("half-open")
-            assert not await under_test.works()
-            while checked_out(under_test.engine) < POOL:  # the idle are being asked
-                await asyncio.sleep(0.01)
-            await under_test.authority.aclose()
-            assert checked_out(under_test.engine) == 0
-            assert not [task for task in asyncio.all_tasks() if "PoolProbe" in repr(task)]
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+async def test_closing_an_authority_waits_for_the_probe(postgres_url: str) -> None:
+    async with app(postgres_url, "claims") as under_test:
+        await under_test.backends()
+        under_test.proxy.set("half-open")
+        assert not await under_test.works()
+        await until(lambda: checked_out(under_test.world.engine) == POOL)  # the probe has the idle ones
+        await under_test.world.authority.aclose()
+        assert checked_out(under_test.world.engine) == 0
+        assert not [task for task in asyncio.all_tasks() if "PoolProbe" in repr(task)]
 
 
 def calls(store: SQLAlchemySessionStore) -> list[Callable[[], Coroutine[Any, Any, object]]]:
-    """All that a log-in, a log-out or a page of sessions asks of it."""
+    """All calls of a log-in, a log-out or a page of sessions."""
     one = record()
     return [
         lambda: store.stamp("7"),
@@ -174,60 +147,43 @@ def calls(store: SQLAlchemySessionStore) -> list[Callable[[], Coroutine[Any, Any
 
 
 @pytest.mark.parametrize("fault", ["half-open", "delay"])
-def test_whatever_is_asked_of_the_store_ends_without_an_answer_too(
+async def test_each_call_of_the_store_ends_without_a_reply_too(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
-    monkeypatch.setattr(stores, "LONGEST", 0.3)
-
-    async def main() -> None:
-        async with app(postgres_url, "sessions") as under_test:
-            await under_test.backends()
-            under_test.proxy.set(fault)
-            asked = calls(under_test.store)
-            answers = await asyncio.gather(*(call() for call in asked), return_exceptions=True)
-            assert [type(answer) for answer in answers] == [Unavailable] * len(asked)
-            under_test.proxy.mend()
-            monkeypatch.undo()
-            for call in calls(under_test.store):
-                await call()
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+    monkeypatch.setattr(sessions, "TIMEOUT", 0.3)
+    async with app(postgres_url, "sessions") as under_test:
+        await under_test.backends()
+        under_test.proxy.set(fault)
+        called = calls(under_test.world.store)
+        results = await asyncio.gather(*(call() for call in called), return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable] * len(called)
+        under_test.proxy.repair()
+        monkeypatch.setattr(sessions, "TIMEOUT", float(LIMIT))
+        for call in calls(under_test.world.store):
+            await call()
 
 
-def test_a_log_in_on_a_dead_connection_is_told_so_and_the_next_one_works(postgres_url: str) -> None:
-    """With the limits that are shipped: five seconds, and two of asyncpg's for closing."""
-
-    async def main() -> None:
-        async with app(postgres_url, "sessions") as under_test:
-            await under_test.backends()
-            under_test.proxy.set("half-open")
-            under_test.proxy.mend()
-            began = time.monotonic()
-            with pytest.raises(Unavailable):
-                await under_test.authority.issue(Session(user_id="7", email="7@x.y"))
-            assert time.monotonic() - began < 10
-            issued = await under_test.authority.issue(Session(user_id="7", email="7@x.y"))
-            assert await under_test.authority.revoke(issued.session_id, user_id="7")
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+async def test_a_log_in_on_a_dead_connection_fails_and_the_next_one_works(postgres_url: str) -> None:
+    """With the default limits: five seconds, and two for asyncpg's graceful close."""
+    async with app(postgres_url, "sessions") as under_test:
+        await under_test.backends()
+        under_test.proxy.set("half-open")
+        under_test.proxy.repair()
+        with pytest.raises(Unavailable):
+            await under_test.world.log_in("7")
+        _, session_id = await under_test.world.log_in("7")
+        assert await under_test.world.authority.revoke(session_id, user_id="7")
 
 
-def test_on_sqlite_a_transaction_goes_on_to_its_end_and_only_a_lock_is_given_up(
+async def test_on_sqlite_a_transaction_completes_and_only_a_lock_times_out(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores, "LONGEST", 0.0)
-
-    async def main() -> None:
-        engine = create_async_engine(sqlite_url, connect_args={"timeout": 0.2})
-        store = SQLAlchemySessionStore(engine)
-        await store.create_all()
-        for call in calls(store):
+    monkeypatch.setattr(sessions, "TIMEOUT", 0.0)
+    async with deployed(sqlite_url, engine={"connect_args": {"timeout": 0.2}}) as world:
+        for call in calls(world.store):
             await call()
-        async with engine.connect() as connection:
+        async with world.engine.connect() as connection:
             await connection.execute(sa.text("BEGIN EXCLUSIVE"))
             with pytest.raises(Unavailable):
-                await store.revoke_all()
-        await store.revoke_all()
-        await engine.dispose()
-
-    asyncio.run(asyncio.wait_for(main(), 60))
+                await world.store.revoke_all()
+        await world.store.revoke_all()

@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jwt_middleware import Adoption
 from jwt_middleware.errors import Reason
-from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
-from jwt_middleware.sqlalchemy.tables import metadata
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, metadata
 from jwt_middleware.testing import old_token
 from tests.support.world import authority_of
 

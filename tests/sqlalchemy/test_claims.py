@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from jwt_middleware import Claim, SQLAlchemyClaims
+from jwt_middleware import Claim
 from jwt_middleware.errors import ConfigError, Unavailable, class_of
+from jwt_middleware.sqlalchemy import SQLAlchemyClaims
 from jwt_middleware.testing import old_token
-from tests.support.world import authority_of
+from tests.support.databases import engine_on, statements_of
+from tests.support.world import authority_of, bearer
 
 UUID_KEY = "5a7bf8a5-1f3e-4d5c-9d56-0a2c2f7d0f11"
 
@@ -31,18 +33,17 @@ class Plan(enum.Enum):
 
 @asynccontextmanager
 async def database(url: str, table: sa.Table, *rows: Mapping[str, Any]) -> AsyncIterator[tuple[AsyncEngine, list[str]]]:
-    """An engine with that table; with the SELECTs that it sends."""
-    engine = create_async_engine(url)
-    sent: list[str] = []
-    try:
+    """An engine on a database with that table; and the statements that it sends."""
+    async with engine_on(url) as engine:
         async with engine.begin() as connection:
             await connection.run_sync(table.metadata.create_all)
             for row in rows:
                 await connection.execute(sa.insert(table).values(row))
-        sa.event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
-        yield engine, sent
-    finally:
-        await engine.dispose()
+        yield engine, statements_of(engine)
+
+
+def claims_of(engine: AsyncEngine, table: sa.Table, **columns: Any) -> SQLAlchemyClaims:
+    return SQLAlchemyClaims(engine, table, key=table.c.id, columns=columns or {"email": table.c.email})
 
 
 def users(key: Any) -> sa.Table:
@@ -73,24 +74,23 @@ def users(key: Any) -> sa.Table:
     ],
     ids=str,
 )
-async def test_a_key_is_found_by_its_one_spelling_and_spoils_no_batch(
+async def test_a_key_is_found_by_its_canonical_text_and_fails_no_batch(
     database_url: str, key_type: Any, stored: Any, found: str, not_found: list[str]
 ) -> None:
     table = users(key_type)
 
     async with database(database_url, table, {"id": stored, "email": "a@b.c"}) as (engine, sent):
-        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
+        source = claims_of(engine, table)
         assert await source.fetch([*not_found, found]) == {found: {"email": "a@b.c"}}
         assert len(sent) == 1
         assert await source.fetch(not_found) == {}
 
 
-async def test_keys_that_nothing_can_spell_ask_nobody(database_url: str) -> None:
+async def test_keys_that_the_column_cannot_hold_send_no_query(database_url: str) -> None:
     table = users(sa.Integer())
 
     async with database(database_url, table) as (engine, sent):
-        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
-        assert await source.fetch(["x", "1_0"]) == {}
+        assert await claims_of(engine, table).fetch(["x", "1_0"]) == {}
         assert sent == []
 
 
@@ -99,13 +99,12 @@ async def test_a_thousand_users_are_one_statement(database_url: str) -> None:
 
     rows = [{"id": number, "email": f"{number}@x.y"} for number in range(3)]
     async with database(database_url, table, *rows) as (engine, sent):
-        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
-        found = await source.fetch([str(number) for number in range(1_000)])
-        assert found == {str(row["id"]): {"email": row["email"]} for row in rows}
+        claims = await claims_of(engine, table).fetch([str(number) for number in range(1_000)])
+        assert claims == {str(row["id"]): {"email": row["email"]} for row in rows}
         assert len(sent) == 1
 
 
-async def test_a_join_is_a_table_too(database_url: str) -> None:
+async def test_a_join_is_a_table(database_url: str) -> None:
     schema = sa.MetaData()
     people = sa.Table("people", schema, sa.Column("id", sa.Integer, primary_key=True), sa.Column("company", sa.Integer))
     companies = sa.Table("companies", schema, sa.Column("id", sa.Integer, primary_key=True), sa.Column("name", sa.Text))
@@ -166,12 +165,8 @@ async def test_values_of_every_type_become_those_of_the_claims(database_url: str
         columns |= {"plan_too": table.c.plan, "company_too": table.c.company, "joined": table.c.joined}
         if engine.dialect.name == "sqlite":  # which forgets the timezone
             columns["joined"] = sa.literal(joined, sa.DateTime(timezone=True))
-        authority = authority_of(
-            Session,
-            sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns=columns)],
-        )
-        token = old_token(authority, {"userId": UUID_KEY}, version=1)
-        outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+        authority = authority_of(Session, sources=[claims_of(engine, table, **columns)])
+        outcome = await authority.authenticate(bearer(old_token(authority, {"userId": UUID_KEY}, version=1)))
         assert {claim.claim: claim.outcome.value for claim in outcome.token.filled} == dict.fromkeys(
             columns, "resolved"
         )
@@ -184,18 +179,12 @@ async def test_values_of_every_type_become_those_of_the_claims(database_url: str
         await authority.aclose()
 
 
-async def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
-    engine = create_async_engine(database_url)
-    table = users(sa.String(50))
-    try:
-        source = SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})
-        with pytest.raises(Unavailable) as failed:  # there is no such table
-            await source.fetch(["ada@example.com"])
-        assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
-        assert failed.value.__suppress_context__
-        assert class_of(failed.value) in ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.ProgrammingError")
-    finally:
-        await engine.dispose()
+async def test_errors_of_the_database_are_not_repeated(engine: AsyncEngine) -> None:
+    with pytest.raises(Unavailable) as failed:  # there is no such table
+        await claims_of(engine, users(sa.String(50))).fetch(["ada@example.com"])
+    assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
+    assert failed.value.__suppress_context__
+    assert class_of(failed.value) in ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.ProgrammingError")
 
 
 class Base(DeclarativeBase):
@@ -214,29 +203,29 @@ TABLE = users(sa.Integer())
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"columns": {}}, "name the claims and their columns"),
-        ({"columns": {"email": "email"}}, "are columns, not names"),
-        ({"columns": {"email": User.email}}, r"are columns, not names or attributes: .* User.__table__.c.email"),
-        ({"columns": [TABLE.c.email]}, "name the claims and their columns"),
-        ({"table": User}, r"User.__table__ of an ORM class"),
-        ({"table": "users"}, "table is a table"),
-        ({"table": sa.select(TABLE)}, r"select\(…\).subquery\(\)"),
-        ({"key": "id"}, "are columns, not names"),
-        ({"key": users(sa.Integer()).c.id}, "column 'id' is not one of 'users'"),
-        ({"key": sa.cast(TABLE.c.id, sa.Numeric())}, "cannot be looked up by text"),
-        ({"key": sa.cast(TABLE.c.id, sa.Enum(Plan))}, "cannot be looked up by text"),
-        ({"engine": sa.create_engine("sqlite://")}, "an async engine is needed"),
+        ({"columns": {}}, r'columns must map claims to columns, got {}; use {"email": users.c.email}'),
+        ({"columns": {"email": "email"}}, "key and columns must be columns, got str; use users.c.email"),
+        ({"columns": {"email": User.email}}, r"got InstrumentedAttribute; use .* User.__table__.c.email for an ORM"),
+        ({"columns": [TABLE.c.email]}, r"columns must map claims to columns, got \["),
+        ({"table": User}, r"table must be a table .* got DeclarativeAttributeIntercept; use User.__table__ for an ORM"),
+        ({"table": "users"}, "table must be a table or a subquery, got str"),
+        ({"table": sa.select(TABLE)}, r"got Select; .* select\(…\).subquery\(\) for a query"),
+        ({"key": "id"}, "key and columns must be columns, got str"),
+        ({"key": users(sa.Integer()).c.id}, "column 'id' is not one of 'users', which has id, email"),
+        ({"key": sa.cast(TABLE.c.id, sa.Numeric())}, "must be an integer, UUID or string column, got .* Numeric"),
+        ({"key": sa.cast(TABLE.c.id, sa.Enum(Plan))}, "must be an integer, UUID or string column, got .* Enum"),
+        ({"engine": sa.create_engine("sqlite://")}, "engine must be an AsyncEngine, got Engine"),
     ],
     ids=range(12),
 )
-def test_what_cannot_work_is_found_at_construction(settings: dict[str, Any], message: str) -> None:
+def test_mistakes_are_found_at_construction(settings: dict[str, Any], message: str) -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
-    given = {"engine": engine, "table": TABLE, "key": TABLE.c.id, "columns": {"email": TABLE.c.email}, **settings}
+    valid = {"engine": engine, "table": TABLE, "key": TABLE.c.id, "columns": {"email": TABLE.c.email}}
     with pytest.raises(ConfigError, match=message):
-        SQLAlchemyClaims(**given)
+        SQLAlchemyClaims(**{**valid, **settings})
 
 
-def test_its_settings_are_kept() -> None:
+def test_the_settings_are_readable() -> None:
     engine = create_async_engine("sqlite+aiosqlite://")
     source = SQLAlchemyClaims(
         engine, TABLE, key=TABLE.c.id, columns={"email": TABLE.c.email}, by="companyId", require_row=True
@@ -246,7 +235,7 @@ def test_its_settings_are_kept() -> None:
     assert source.resource is engine
 
 
-async def test_a_decimal_is_no_email(database_url: str) -> None:
+async def test_a_value_that_is_not_of_the_claims_type_is_invalid(database_url: str) -> None:
     table = sa.Table(
         "users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Numeric(9, 2))
     )
@@ -257,11 +246,8 @@ async def test_a_decimal_is_no_email(database_url: str) -> None:
         email: Annotated[list[str], Claim(since=2)]
 
     async with database(database_url, table, {"id": 1, "email": Decimal("1.50")}) as (engine, _):
-        authority = authority_of(
-            Sized, sources=[SQLAlchemyClaims(engine, table, key=table.c.id, columns={"email": table.c.email})]
-        )
-        token = old_token(authority, {"userId": "1"}, version=1)
-        outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+        authority = authority_of(Sized, sources=[claims_of(engine, table)])
+        outcome = await authority.authenticate(bearer(old_token(authority, {"userId": "1"}, version=1)))
         assert outcome.reason == "claims_incomplete"
         assert [claim.outcome.value for claim in outcome.fallback.claims] == ["invalid"]
         await authority.aclose()

@@ -1,4 +1,4 @@
-"""Who is asked, when, and how often; connections that live stay what they were, and nothing is opened or left."""
+"""Which connections are probed, when, and how often; live ones stay, and the probe opens none and leaves nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gc
 import sys
 import weakref
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,186 +20,172 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from jwt_middleware.errors import Unavailable
-from jwt_middleware.sqlalchemy import pool_probe as weeding
+from jwt_middleware.sqlalchemy import pool_probe
 from jwt_middleware.sqlalchemy.database import Database
-from jwt_middleware.sqlalchemy.pool_probe import probe_of
-from tests.support.databases import checked_out
+from jwt_middleware.sqlalchemy.pool_probe import PoolProbe
+from tests.support.databases import LIMIT, engine_on, until
 from tests.support.proxy import Proxy, proxied
 
 ROOT = Path(__file__).parents[2]
 POOL = 8
-mine: contextvars.ContextVar[str] = contextvars.ContextVar("mine", default="nobody's")
+taker: contextvars.ContextVar[str] = contextvars.ContextVar("taker", default="probe")
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weeding, "SUSPICIOUS", 0.05)
-    monkeypatch.setattr(weeding, "PATIENCE", 0.5)
+    """The probe starts soon. A live connection has as long as it needs to reply."""
+    monkeypatch.setattr(pool_probe, "SLOW", 0.05)
+    monkeypatch.setattr(pool_probe, "REPLY_TIMEOUT", float(LIMIT))
+    monkeypatch.setattr(pool_probe, "INTERVAL", float(LIMIT))
+
+
+@pytest.fixture
+def _dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead connection is closed soon, and the next probe may follow at once."""
+    monkeypatch.setattr(pool_probe, "REPLY_TIMEOUT", 0.5)
+    monkeypatch.setattr(pool_probe, "INTERVAL", 0.0)
 
 
 @dataclass
 class Pooled:
-    """An engine behind a proxy, whose pool is full, and what was taken out of it and whose that was."""
+    """An engine behind a proxy; the connections that were taken from its pool, by taker, and those that were opened."""
 
     proxy: Proxy
     engine: AsyncEngine
-    database: Database
     taken: list[str] = field(default_factory=list)
     opened: list[object] = field(default_factory=list)
 
     async def warm(self) -> set[int]:
-        """The server's processes behind all its connections."""
-        async with AsyncExitStack() as all_of_them:
-            connections = [await all_of_them.enter_async_context(self.engine.connect()) for _ in range(POOL)]
-            found = {(await each.execute(sa.text("SELECT pg_backend_pid()"))).scalar_one() for each in connections}
+        """Fill the pool; the server's processes behind all its connections."""
+        async with AsyncExitStack() as stack:
+            connections = [await stack.enter_async_context(self.engine.connect()) for _ in range(POOL)]
+            pid = sa.text("SELECT pg_backend_pid()")
+            pids = {(await connection.execute(pid)).scalar_one() for connection in connections}
         self.taken.clear()
         self.opened.clear()
-        return found
+        return pids
 
-    async def slow(self, seconds: float = 0.3) -> None:
-        async with self.database.begin() as connection:
+    async def query(self, seconds: float = 0.0) -> None:
+        async with Database(self.engine).begin() as connection:
             await connection.execute(sa.text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})
 
-    async def silent(self) -> None:
-        """A query that is given up in the middle of an outage."""
+    async def fail(self) -> None:
+        """A query that ends without a reply."""
         with pytest.raises(Unavailable):
-            async with self.database.begin(0.2) as connection:
+            async with Database(self.engine).begin(0.2) as connection:
                 await connection.execute(sa.text("SELECT 1"))
 
 
 @asynccontextmanager
 async def pooled(url: str, **settings: Any) -> AsyncIterator[Pooled]:
-    async with proxied(url) as (proxy, through):
-        engine = create_async_engine(through, **{"pool_size": POOL, "max_overflow": 0, **settings})
-        under_test = Pooled(proxy, engine, Database(engine))
-        sa.event.listen(engine.sync_engine, "checkout", lambda *_: under_test.taken.append(mine.get()))
+    async with (
+        asyncio.timeout(LIMIT),
+        proxied(url) as (proxy, through),
+        engine_on(through, **{"pool_size": POOL, "max_overflow": 0, **settings}) as engine,
+    ):
+        under_test = Pooled(proxy, engine)
+        sa.event.listen(engine.sync_engine, "checkout", lambda *_: under_test.taken.append(taker.get()))
         sa.event.listen(engine.sync_engine, "connect", lambda *_: under_test.opened.append(1))
-        try:
-            yield under_test
-            assert checked_out(engine) == 0
-            assert at_work() == []
-        finally:
-            proxy.mend()
-            await engine.dispose()
+        yield under_test
+        assert probe_tasks() == []
+        proxy.repair()
 
 
-def at_work() -> list[str]:
-    """Tasks that weed."""
+def probe_tasks() -> list[str]:
     coroutines = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     return [name for name in coroutines if name.startswith("PoolProbe.")]
 
 
-def run(test: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+async def test_a_slow_query_probes_the_idle_connections_once(postgres_url: str) -> None:
+    async with pooled(postgres_url) as under_test:
+        before = await under_test.warm()
+        taker.set("request")
+        async with Database(under_test.engine).begin():
+            await until(lambda: len(under_test.taken) == POOL)
+        assert under_test.taken == ["request", *["probe"] * (POOL - 1)]
+        for _ in range(2):
+            await under_test.query(0.1)
+        assert under_test.taken[POOL:] == ["request"] * 2
+        assert await under_test.warm() == before
 
 
-def test_a_slow_query_has_the_idle_asked_once_and_each_is_the_one_it_was(postgres_url: str) -> None:
-    async def main() -> None:
-        async with pooled(postgres_url) as under_test:
-            before = await under_test.warm()
-            mine.set("the request's")
-            for _ in range(3):
-                await under_test.slow()
-            assert under_test.taken == ["the request's", *["nobody's"] * (POOL - 1), "the request's", "the request's"]
-            assert await under_test.warm() == before
-
-    run(main)
+@pytest.mark.usefixtures("_dead")
+async def test_two_databases_on_one_engine_share_its_probe(postgres_url: str) -> None:
+    """Also after the interval, because the first probe still runs."""
+    async with pooled(postgres_url) as under_test:
+        await under_test.warm()
+        under_test.proxy.set("half-open")
+        await asyncio.gather(under_test.fail(), under_test.fail())
+        assert len(under_test.taken) == POOL
 
 
-def test_two_users_of_one_engine_have_it_weeded_once(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the interval is over: the first weeding is still at it."""
-    monkeypatch.setattr(weeding, "EVERY", 0.0)
+async def test_a_cancelled_query_starts_no_probe(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_probe, "SLOW", 1_234.0)
+    loop, timers = asyncio.get_running_loop(), list[asyncio.TimerHandle]()
 
-    async def main() -> None:
-        async with pooled(postgres_url) as under_test:
-            await under_test.warm()
-            under_test.proxy.set("half-open")
-            other = Pooled(under_test.proxy, under_test.engine, Database(under_test.engine))
-            await asyncio.gather(under_test.silent(), other.silent())
-            assert len(under_test.taken) == POOL
+    def call_later(delay: float, *args: Any, **settings: Any) -> asyncio.TimerHandle:
+        timer = type(loop).call_later(loop, delay, *args, **settings)
+        if delay == pool_probe.SLOW:
+            timers.append(timer)
+        return timer
 
-    run(main)
-
-
-def test_a_request_that_leaves_is_no_suspicion(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weeding, "SUSPICIOUS", 1.0)
-
-    async def main() -> None:
-        async with pooled(postgres_url) as under_test:
-            await under_test.warm()
-            task = asyncio.create_task(under_test.slow(30))
-            while not under_test.taken:
-                await asyncio.sleep(0)
-            await asyncio.sleep(0.1)  # it has left for the server
-            task.cancel()
-            await asyncio.wait([task])
-            await asyncio.sleep(1.2)
-            assert len(under_test.taken) == 1
-
-    run(main)
+    async with pooled(postgres_url) as under_test:
+        await under_test.warm()
+        monkeypatch.setattr(loop, "call_later", call_later)
+        task = asyncio.create_task(under_test.query(LIMIT))
+        await until(lambda: under_test.taken)
+        await asyncio.sleep(0.1)  # the query is on its way to the server
+        assert [timer.cancelled() for timer in timers] == [False]
+        task.cancel()
+        await asyncio.wait([task])
+        assert [timer.cancelled() for timer in timers] == [True]
+        assert len(under_test.taken) == 1
 
 
+@pytest.mark.usefixtures("_dead")
 @pytest.mark.parametrize("pre_ping", [False, True])
-def test_all_that_are_silent_are_closed_and_none_is_opened_for_them(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, pre_ping: bool
-) -> None:
-    """Not by the next weeding either, which finds the places of the pool empty."""
-    monkeypatch.setattr(weeding, "EVERY", 0.0)
-
-    async def main() -> None:
-        async with pooled(postgres_url, pool_pre_ping=pre_ping) as under_test:
-            before = await under_test.warm()
-            under_test.proxy.set("half-open")
-            for _ in range(2):
-                await under_test.silent()
-                while under_test.proxy.links:
-                    await asyncio.sleep(0.01)
-            assert under_test.opened == []
-            under_test.proxy.mend()
-            await under_test.slow(0.0)
-            assert not before & await under_test.warm()
-
-    run(main)
+async def test_dead_connections_are_closed_and_not_replaced(postgres_url: str, pre_ping: bool) -> None:
+    """The second probe opens none either: it finds empty places in the pool."""
+    async with pooled(postgres_url, pool_pre_ping=pre_ping) as under_test:
+        before = await under_test.warm()
+        under_test.proxy.set("half-open")
+        for _ in range(2):
+            await under_test.fail()
+            await until(lambda: not under_test.proxy.links)
+        assert under_test.opened == []
+        under_test.proxy.repair()
+        await under_test.query()
+        assert not before & await under_test.warm()
 
 
-def test_a_connection_that_somebody_takes_first_is_his(postgres_url: str) -> None:
-    """And none is opened in its place, though the pool could overflow."""
-
-    async def main() -> None:
-        async with pooled(postgres_url, max_overflow=POOL) as under_test:
-            before = await under_test.warm()
-            mine.set("the request's")
-            [task] = probe_of(under_test.engine)._begin()
-            async with AsyncExitStack() as taken:
-                for _ in range(3):
-                    await taken.enter_async_context(under_test.engine.connect())
-                await task
-            assert under_test.taken == ["the request's"] * 3 + ["nobody's"] * (POOL - 3)
-            assert under_test.opened == []
-            assert await under_test.warm() == before
-
-    run(main)
+async def test_a_connection_that_a_request_takes_first_is_not_probed(postgres_url: str) -> None:
+    """And none is opened in its place, although the pool may overflow."""
+    async with pooled(postgres_url, max_overflow=POOL) as under_test:
+        before = await under_test.warm()
+        taker.set("request")
+        [task] = PoolProbe.of(under_test.engine)._start()
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(under_test.engine.connect())
+            await task
+        assert under_test.taken == ["request"] * 3 + ["probe"] * (POOL - 3)
+        assert under_test.opened == []
+        assert await under_test.warm() == before
 
 
-def test_pools_that_keep_nothing_and_databases_without_a_network_are_not_weeded(
-    postgres_url: str, sqlite_url: str
-) -> None:
-    async def main() -> None:
-        for url, settings in ((postgres_url, {"poolclass": NullPool}), (sqlite_url, {})):
-            engine = create_async_engine(url, **settings)
-            async with Database(engine).begin() as connection:
-                await connection.execute(sa.text("SELECT 1"))
-                await asyncio.sleep(0.1)
-                assert probe_of(engine)._begin() == []
-            await engine.dispose()
-
-    run(main)
+async def test_only_pools_of_asyncpg_are_probed(postgres_url: str, sqlite_url: str) -> None:
+    for url, settings in ((postgres_url, {"poolclass": NullPool}), (sqlite_url, {})):
+        async with engine_on(url, **settings) as engine, Database(engine).begin() as connection:
+            await connection.execute(sa.text("SELECT 1"))
+            await asyncio.sleep(0.1)  # as a slow query
+            assert PoolProbe.of(engine)._start() == []
 
 
-def test_an_engine_nobody_uses_any_more_is_let_go() -> None:
-    engine = create_async_engine("postgresql+asyncpg://nobody@nowhere/x")
+def test_an_engine_has_one_probe_and_is_freed_with_it() -> None:
+    engine = create_async_engine("postgresql+asyncpg://nowhere/nothing")
     database = Database(engine)
-    assert probe_of(engine) is database._weeder is Database(engine)._weeder
+    assert PoolProbe.of(engine) is database._probe is Database(engine)._probe
+    assert PoolProbe.of(engine.execution_options(isolation_level="AUTOCOMMIT")) is database._probe
     gone = weakref.ref(engine.sync_engine)
     del engine, database
     gc.collect()
@@ -209,41 +195,36 @@ def test_an_engine_nobody_uses_any_more_is_let_go() -> None:
 SCRIPT = """
 import asyncio, sys
 from sqlalchemy.ext.asyncio import create_async_engine
-from jwt_middleware.sqlalchemy import pool_probe as weeding
-from jwt_middleware.sqlalchemy.database import Database
-from tests.sqlalchemy.test_pool_probe import POOL, Pooled, at_work
+from jwt_middleware.sqlalchemy import pool_probe
+from tests.support.databases import LIMIT, checked_out, until
+from tests.sqlalchemy.test_pool_probe import POOL, Pooled, probe_tasks
 
-weeding.SUSPICIOUS = 0.05
+pool_probe.SLOW, pool_probe.REPLY_TIMEOUT = 0.05, LIMIT
 engine = create_async_engine(sys.argv[1], pool_size=POOL)
 
 
 async def main():
-    under_test = Pooled(None, engine, Database(engine))
+    under_test = Pooled(None, engine)
     await under_test.warm()
     print("warm", flush=True)
     sys.stdin.readline()
-    query = asyncio.create_task(under_test.slow(0.0))
-    while not at_work():
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)
-    print("leaves with", len(at_work()) - 1, "of", engine.pool.checkedout())
+    query = asyncio.create_task(under_test.query())
+    await until(lambda: checked_out(engine) == POOL)
+    print("leaves with", len(probe_tasks()) - 1, "of", checked_out(engine))
 
 
 asyncio.run(main())
-print("ends with", engine.pool.checkedout(), flush=True)
+print("ends with", checked_out(engine), flush=True)
 """
 
 
-def test_a_loop_that_ends_in_the_middle_leaves_nothing_behind(postgres_url: str) -> None:
-    async def main() -> None:
-        async with proxied(postgres_url) as (proxy, through):
-            command = [sys.executable, "-W", "error", "-c", SCRIPT, through]
-            child = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE)
-            assert child.stdout is not None
-            assert await child.stdout.readline() == b"warm\n"
-            proxy.set("half-open")
-            out, err = await child.communicate(b"go\n")
-            assert (err, child.returncode) == (b"", 0)
-            assert out.decode() == f"leaves with {POOL - 1} of {POOL}\nends with 0\n"
-
-    run(main)
+async def test_an_event_loop_that_ends_during_a_probe_leaves_nothing(postgres_url: str) -> None:
+    async with asyncio.timeout(LIMIT), proxied(postgres_url) as (proxy, through):
+        command = [sys.executable, "-W", "error", "-c", SCRIPT, through]
+        child = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        assert child.stdout is not None
+        assert await child.stdout.readline() == b"warm\n"
+        proxy.set("half-open")
+        out, err = await child.communicate(b"go\n")
+        assert (err, child.returncode) == (b"", 0)
+        assert out.decode() == f"leaves with {POOL - 1} of {POOL}\nends with 0\n"

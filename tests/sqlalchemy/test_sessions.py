@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from jwt_middleware.errors import ConfigError, Unavailable
-from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
-from jwt_middleware.sqlalchemy.tables import metadata, session_marks, user_sessions
-from jwt_middleware.types import SessionStatus
+from jwt_middleware import ConfigError, SessionStatus, Unavailable
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, metadata, session_marks, user_sessions
 from tests.support.stores import log_in, record, stands, status_of
-from tests.support.world import Session, authority_of
-
-
-@asynccontextmanager
-async def created(url: str) -> AsyncIterator[tuple[SQLAlchemySessionStore, AsyncEngine]]:
-    engine = create_async_engine(url)
-    store = SQLAlchemySessionStore(engine)
-    try:
-        await store.create_all()
-        yield store, engine
-    finally:
-        await engine.dispose()
+from tests.support.world import Session, authority_of, bearer
 
 
 @pytest.mark.parametrize(
@@ -37,23 +24,23 @@ async def created(url: str) -> AsyncIterator[tuple[SQLAlchemySessionStore, Async
         ("DELETE FROM user_sessions WHERE user_id = '7'", False),
     ],
 )
-async def test_plain_sql_revokes(database_url: str, statement: str, known: bool) -> None:
-    async with created(database_url) as (store, engine):
-        session, other = await log_in(store, "7"), await log_in(store, "8")
-        async with engine.begin() as connection:
-            await connection.execute(sa.text(statement))
-        assert await status_of(store, session[0]) == SessionStatus(known=known, active=False)
-        assert await stands(store, other, "8")
+async def test_plain_sql_revokes(
+    sql_store: SQLAlchemySessionStore, engine: AsyncEngine, statement: str, known: bool
+) -> None:
+    session, other = await log_in(sql_store, "7"), await log_in(sql_store, "8")
+    async with engine.begin() as connection:
+        await connection.execute(sa.text(statement))
+    assert await status_of(sql_store, session[0]) == SessionStatus(known=known, active=False)
+    assert await stands(sql_store, other, "8")
 
 
-async def test_creating_what_exists_changes_nothing(database_url: str) -> None:
-    async with created(database_url) as (store, _):
-        session = await log_in(store)
-        await store.create_all()
-        assert await stands(store, session)
+async def test_creating_what_exists_changes_nothing(sql_store: SQLAlchemySessionStore) -> None:
+    session = await log_in(sql_store)
+    await sql_store.create_all()
+    assert await stands(sql_store, session)
 
 
-def test_the_tables_are_there_for_alembic() -> None:
+def test_migrations_of_an_app_can_include_the_tables() -> None:
     theirs = sa.MetaData()
     user_sessions.to_metadata(theirs)
     session_marks.to_metadata(theirs)
@@ -68,96 +55,83 @@ def test_the_tables_are_there_for_alembic() -> None:
     ]
 
 
-async def test_everywhere_and_all_but_this_one_at_the_same_time_leave_nothing(database_url: str) -> None:
-    """In either order: the one that was to be kept began before "everywhere", or was over when it was to be kept."""
-
-    async with created(database_url) as (store, _):
-        for _ in range(25):
-            mine = await log_in(store)
-            await asyncio.gather(store.revoke_user("7", keep=mine[0]), store.revoke_user("7"))
-            assert not await stands(store, mine)
+async def test_revoking_all_and_all_but_one_at_once_leaves_no_session(sql_store: SQLAlchemySessionStore) -> None:
+    """In either order: the session to keep began before the mark on all, or had ended when it was to be kept."""
+    for _ in range(25):
+        mine = await log_in(sql_store)
+        await asyncio.gather(sql_store.revoke_user("7", keep=mine[0]), sql_store.revoke_user("7"))
+        assert not await stands(sql_store, mine)
 
 
-async def test_of_two_that_keep_each_themselves_the_second_is_over_already(database_url: str) -> None:
-    async with created(database_url) as (store, _):
-        for _ in range(25):
-            pair = [await log_in(store), await log_in(store)]
-            await asyncio.gather(*(store.revoke_user("7", keep=session[0]) for session in pair))
-            assert sorted([await stands(store, session) for session in pair]) == [False, False]
+async def test_of_two_sessions_that_each_keep_themselves_neither_stays(sql_store: SQLAlchemySessionStore) -> None:
+    for _ in range(25):
+        pair = [await log_in(sql_store), await log_in(sql_store)]
+        await asyncio.gather(*(sql_store.revoke_user("7", keep=session[0]) for session in pair))
+        assert sorted([await stands(sql_store, session) for session in pair]) == [False, False]
 
 
-async def test_a_login_beside_marks_is_before_or_after_each_of_them(database_url: str) -> None:
-    async with created(database_url) as (store, _):
-        for _ in range(10):
-            await asyncio.gather(store.revoke_user("7"), log_in(store), store.revoke_all(), log_in(store))
-            assert await stands(store, await log_in(store))
-        await store.revoke_user("7")
-        assert await store.sessions_of("7") == []
+async def test_a_login_beside_marks_is_before_or_after_each_of_them(sql_store: SQLAlchemySessionStore) -> None:
+    for _ in range(10):
+        await asyncio.gather(sql_store.revoke_user("7"), log_in(sql_store), sql_store.revoke_all(), log_in(sql_store))
+        assert await stands(sql_store, await log_in(sql_store))
+    await sql_store.revoke_user("7")
+    assert await sql_store.sessions_of("7") == []
 
 
-async def test_revoking_once_is_reported_to_one_of_many(database_url: str) -> None:
-    async with created(database_url) as (store, _):
-        session_id, _ = await log_in(store)
-        assert sorted(await asyncio.gather(*(store.revoke(session_id) for _ in range(5)))) == [False] * 4 + [True]
+async def test_revoking_once_is_reported_to_one_of_many(sql_store: SQLAlchemySessionStore) -> None:
+    session_id, _ = await log_in(sql_store)
+    assert sorted(await asyncio.gather(*(sql_store.revoke(session_id) for _ in range(5)))) == [False] * 4 + [True]
 
 
-async def test_a_stolen_dump_holds_no_value_that_authenticates(database_url: str) -> None:
-    async with created(database_url) as (store, engine):
-        authority = authority_of(store=store)
-        issued = await authority.issue(Session(user_id="7"), label="phone")
-        await authority.revoke_user("7", keep=issued.session_id)
-        async with engine.connect() as connection:
-            dump = [
-                str(value)
-                for table in metadata.sorted_tables
-                for row in await connection.execute(sa.select(table))
-                for value in row
-            ]
-        assert len(dump) > 9
-        headers = [(b"authorization", b"Bearer " + issued.token.encode())]
-        assert (await authority.authenticate(headers)).result == "accepted"
-        for value in dump:
-            assert issued.token not in value
-            assert not any(part in value for part in issued.token.split("."))
-            stolen = [(b"authorization", b"Bearer " + value.encode())]
-            assert (await authority.authenticate(stolen)).result == "refused"
-        await authority.aclose()
+async def test_a_stolen_dump_holds_no_value_that_authenticates(
+    sql_store: SQLAlchemySessionStore, engine: AsyncEngine
+) -> None:
+    authority = authority_of(store=sql_store)
+    issued = await authority.issue(Session(user_id="7"), label="phone")
+    await authority.revoke_user("7", keep=issued.session_id)
+    async with engine.connect() as connection:
+        dump = [
+            str(value)
+            for table in metadata.sorted_tables
+            for row in await connection.execute(sa.select(table))
+            for value in row
+        ]
+    assert len(dump) > 9
+    assert (await authority.authenticate(bearer(issued.token))).result == "accepted"
+    for value in dump:
+        assert issued.token not in value
+        assert not any(part in value for part in issued.token.split("."))
+        assert (await authority.authenticate(bearer(value))).result == "refused"
+    await authority.aclose()
 
 
-async def test_what_the_database_says_goes_nowhere(database_url: str) -> None:
-    engine = create_async_engine(database_url)
+async def test_errors_of_the_database_are_not_repeated(engine: AsyncEngine) -> None:
     store: Any = SQLAlchemySessionStore(engine)  # its tables do not exist
-    try:
-        for call in (
-            lambda: store.stamp("secret-user"),
-            lambda: store.add(record("secret-user")),
-            lambda: store.sessions_of("secret-user"),
-            lambda: store.revoke_user("secret-user"),
-            store.revoke_all,
-        ):
-            with pytest.raises(Unavailable) as failed:
-                await call()
-            assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
-            assert failed.value.__cause__ is None
-            assert failed.value.__suppress_context__
-    finally:
-        await engine.dispose()
+    for call in (
+        lambda: store.stamp("secret-user"),
+        lambda: store.add(record("secret-user")),
+        lambda: store.sessions_of("secret-user"),
+        lambda: store.revoke_user("secret-user"),
+        lambda: store.touch({record().id: datetime.now(UTC)}),
+        store.revoke_all,
+        store.purge,
+    ):
+        with pytest.raises(Unavailable) as failed:
+            await call()
+        assert str(failed.value) == "the database could not answer: is it reachable, and do its tables exist?"
+        assert failed.value.__cause__ is None
+        assert failed.value.__suppress_context__
 
 
-async def test_a_row_is_added_once(database_url: str) -> None:
-    async with created(database_url) as (store, _):
-        row = record()
-        await store.add(row)
-        with pytest.raises(Unavailable):
-            await store.add(row)
+async def test_a_row_is_added_once(sql_store: SQLAlchemySessionStore) -> None:
+    row = record()
+    await sql_store.add(row)
+    with pytest.raises(Unavailable):
+        await sql_store.add(row)
 
 
 def test_another_database_is_refused_at_construction() -> None:
-    class Other:
-        name = "mysql"
-        dbapi = None
-
-    engine = create_async_engine("sqlite+aiosqlite://")
-    engine.sync_engine.dialect = Other()  # type: ignore[assignment] # a dialect that is not installed here
-    with pytest.raises(ConfigError, match="knows SQLite and PostgreSQL, not mysql"):
+    driver = SimpleNamespace(paramstyle="qmark", version="5.0", Cursor=object)  # is not installed here
+    engine = create_async_engine("mssql+aioodbc://nowhere/nothing?driver=none", module=driver)
+    with pytest.raises(ConfigError, match="must be of SQLite or PostgreSQL, got mssql"):
         SQLAlchemySessionStore(engine)

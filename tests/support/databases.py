@@ -1,17 +1,25 @@
-"""Users in a real database, for tests of claims that are looked up there."""
+"""Real databases for tests: users to look up, engines, and deployments whose users and sessions are in one database."""
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from jwt_middleware import SQLAlchemyClaims
+from jwt_middleware.protocols import SystemClock
+from jwt_middleware.sqlalchemy import SQLAlchemyClaims, SQLAlchemySessionStore
+from jwt_middleware.testing import old_token
+from tests.support.asgi import Sent, nothing, scope_of
+from tests.support.world import World, bearer
 
+LIMIT = 120
+"""Seconds after which a test fails because something hangs; no result depends on it."""
 users = sa.Table("users", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.Text))
 
 
@@ -20,21 +28,37 @@ def emails(engine: AsyncEngine, **settings: Any) -> SQLAlchemyClaims:
     return SQLAlchemyClaims(engine, users, key=users.c.id, columns={"email": users.c.email}, **settings)
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until the condition, which may be a coroutine function, is true."""
+    async with asyncio.timeout(LIMIT):
+        while not (await met if inspect.isawaitable(met := condition()) else met):
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def engine_on(url: str, **settings: Any) -> AsyncIterator[AsyncEngine]:
+    """An engine; every connection is back in its pool at the end."""
+    engine = create_async_engine(url, **settings)
+    if engine.dialect.name == "sqlite":  # the file of a test need not survive a power cut
+        sa.event.listen(engine.sync_engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous=OFF"))
+    try:
+        yield engine
+        assert checked_out(engine) == 0
+    finally:
+        await engine.dispose()
+
+
 @asynccontextmanager
 async def database(
     url: str, rows: Mapping[int, str | None] = {1: "ada@example.com"}, **engine: Any
 ) -> AsyncIterator[AsyncEngine]:
-    """An engine on a database with those users; every connection is back in its pool at the end."""
-    made = create_async_engine(url, **engine)
-    try:
+    """An engine on a database with those users."""
+    async with engine_on(url, **engine) as made:
         async with made.begin() as connection:
             await connection.run_sync(users.metadata.create_all)
             if rows:
                 await connection.execute(sa.insert(users), [{"id": key, "email": email} for key, email in rows.items()])
         yield made
-        assert checked_out(made) == 0
-    finally:
-        await made.dispose()
 
 
 def checked_out(engine: Any) -> int:
@@ -42,14 +66,70 @@ def checked_out(engine: Any) -> int:
     return int(getattr(engine.pool, "checkedout", lambda: 0)())
 
 
+def statements_of(engine: AsyncEngine, verb: str = "") -> list[str]:
+    """The statements with that verb that the engine sends from now on, each on one line."""
+    sent: list[str] = []
+
+    def note(*args: Any) -> None:
+        statement = args[2].replace("\n", " ")
+        if verb in statement:
+            sent.append(statement)
+
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
+    return sent
+
+
 def queries_of(engine: AsyncEngine) -> Counter[str]:
     """Counts the queries of an engine from now on, under the table each reads."""
-    found: Counter[str] = Counter()
+    counted: Counter[str] = Counter()
 
     def note(*args: Any) -> None:
         statement = args[2].replace("\n", " ")
         for table in ("users", "companies", "user_sessions", "session_marks"):
-            found[table] += f"FROM {table} " in f"{statement} "
+            counted[table] += f"FROM {table} " in f"{statement} "
 
     sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
-    return found
+    return counted
+
+
+class Deployed(World):
+    """A world on the machine's clock, with its users and sessions in the database of an engine."""
+
+    def __init__(self, engine: AsyncEngine, cls: Any = None, **settings: Any) -> None:
+        defaults = {
+            "clock": SystemClock(),
+            "store": SQLAlchemySessionStore(engine),
+            "sources": [emails(engine)],
+        }
+        super().__init__(*([cls] if cls else []), **{**defaults, **settings})
+        self.engine = engine
+
+    async def old(self, claims: Mapping[str, Any] | None = None, *, version: int | None = 1, **envelope: Any) -> str:
+        """A token of version 1, whose session has its row if there is a store."""
+        payload = {"userId": "1", **(claims or {})}
+        if self.store is not None and "sid" not in envelope:
+            _, envelope["sid"] = await self.log_in(payload["userId"], email="x")
+        return old_token(self.authority, payload, version=version, **envelope)
+
+    async def status(self, token: str | bytes) -> int:
+        """The status of one request."""
+        sent = Sent()
+        await self.app(scope_of(headers=bearer(token)), nothing, sent)
+        return int(sent.messages[0]["status"])
+
+    async def email(self, token: str) -> str:
+        """The email of the session that the token shows, or the reason of its refusal."""
+        outcome = await self.authority.authenticate(bearer(token))
+        return str(outcome.session.email) if outcome.session else str(outcome.reason.value)
+
+
+@asynccontextmanager
+async def deployed(
+    url: str, rows: Mapping[int, str | None] = {}, *, engine: Mapping[str, Any] = {}, **settings: Any
+) -> AsyncIterator[Deployed]:
+    """A deployment on a database with those users; closed at the end, when every connection is back in its pool."""
+    async with asyncio.timeout(LIMIT), database(url, rows, **engine) as made:
+        await SQLAlchemySessionStore(made).create_all()
+        world = Deployed(made, **settings)
+        yield world
+        await world.authority.aclose()

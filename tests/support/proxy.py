@@ -1,4 +1,4 @@
-"""A TCP proxy before PostgreSQL, which can fail in the ways networks do, and be mended."""
+"""A TCP proxy before PostgreSQL, which can fail in the ways networks do, and be repaired."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Link:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
     dead: bool = False
-    """Half-open: what it is sent is lost, and nobody is told; for good."""
+    """Half-open: what it is sent is lost without a sign; for good."""
 
     def end(self, *, reset: bool) -> None:
         for writer in (self.client, self.server):
@@ -40,8 +40,8 @@ class Link:
 class Proxy:
     """Passes bytes on while there is no fault.
 
-    `cut` closes what is connected and what connects, `reset` the same with RST; `delay` holds each piece of data back;
-    `half-open` loses what is sent on connections of before or during the fault, and answers nothing, also afterwards.
+    `cut` closes each connection, old or new, `reset` does so with RST; `delay` holds each piece of data back;
+    `half-open` loses what is sent on a connection from before or during the fault, also after it.
     """
 
     host: str
@@ -58,7 +58,7 @@ class Proxy:
             elif fault == "half-open":
                 link.dead = True
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         self.set(None)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,7 +89,7 @@ class Proxy:
                 if not link.dead:
                     writer.write(data)
         except ConnectionError:
-            pass  # the other side is told by the end of this one
+            pass  # `serve` ends the other direction too
 
 
 @asynccontextmanager

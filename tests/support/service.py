@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from jwt_middleware import JWTSessionMiddleware, Revocation, SQLAlchemySessionStore
+from jwt_middleware import JWTSessionMiddleware, Revocation
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
 from tests.support.world import Session, authority_of
 
 BOUND = 1.0

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import create_async_engine
-
 from jwt_middleware import MemorySessionStore, SessionStore
 from jwt_middleware.errors import Unavailable
 from jwt_middleware.protocols import Clock, SystemClock
-from jwt_middleware.sqlalchemy.sessions import SQLAlchemySessionStore
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
 from jwt_middleware.types import SessionKey, SessionRecord, SessionStatus, moment
-from tests.support.databases import checked_out
+from tests.support.databases import engine_on
 
 
 @asynccontextmanager
@@ -25,14 +22,10 @@ async def opened(url: str, clock: Clock = SystemClock()) -> AsyncIterator[Sessio
     if url == "memory":
         yield MemorySessionStore(clock=clock)
         return
-    engine = create_async_engine(url)
-    store = SQLAlchemySessionStore(engine, clock=clock)
-    try:
+    async with engine_on(url) as engine:
+        store = SQLAlchemySessionStore(engine, clock=clock)
         await store.create_all()
         yield store
-        assert checked_out(engine) == 0
-    finally:
-        await engine.dispose()
 
 
 def record(user_id: str = "7", *, began: float | None = None, **columns: Any) -> SessionRecord:
@@ -56,23 +49,31 @@ async def log_in(store: SessionStore, user_id: str = "7", **columns: Any) -> tup
     return row.id, auth_time
 
 
+async def expired(store: SessionStore, ago: timedelta, **columns: Any) -> str:
+    """The id of a session that expired that long ago."""
+    now = datetime.now(UTC)
+    row = record(began=(now - ago - timedelta(days=7)).timestamp(), expires_at=now - ago, **columns)
+    if isinstance(store, MemorySessionStore):
+        store._rows[row.id] = row  # `add` would also delete expired rows
+    else:
+        await store.add(row)
+    return row.id
+
+
 async def status_of(store: SessionStore, session_id: str | None, user_id: str = "7") -> SessionStatus:
     key = SessionKey(session_id=session_id, user_id=user_id)
     return (await store.statuses([key]))[key]
+
+
+async def known(store: SessionStore, *ids: str) -> list[bool]:
+    """Whether each session has its row."""
+    return [(await status_of(store, id_)).known for id_ in ids]
 
 
 async def stands(store: SessionStore, session: tuple[str, float], user_id: str = "7") -> bool:
     """Whether requests of that session pass."""
     status = await status_of(store, session[0], user_id)
     return status.known and status.active and (status.not_before is None or session[1] > status.not_before)
-
-
-def run(url: str, test: Callable[[SessionStore], Awaitable[None]], clock: Clock = SystemClock()) -> None:
-    async def main() -> None:
-        async with opened(url, clock) as store:
-            await test(store)
-
-    asyncio.run(main())
 
 
 class FakeStore(MemorySessionStore):
