@@ -34,7 +34,7 @@ _MAX_PAUSE: Final = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
-    """A key set, and when its fetch began by both clocks."""
+    """A key set, and when its fetch began, by both clocks."""
 
     key_set: KeySet
     monotonic: float
@@ -63,8 +63,7 @@ class RemoteKeys:
         url: https, or http to this machine. Redirects are not followed; proxies of the environment are not used.
         signing: A key pair with a ``kid``, if the app mints too; its public half must be in the set.
         refresh_every: How often the set is fetched, and how long before its first use a new key should be published.
-        usable_for: How long a snapshot is used if no newer one can be fetched; after that requests get 503. It is
-            renewed at the latest after half of this.
+        usable_for: How long a snapshot is used if none newer can be fetched; then 503. Half of it limits refresh_every.
         timeout: Total time of one fetch; a request without a usable snapshot waits no longer.
         rsa_alg: The algorithm of RSA keys that name none.
         tls: In place of the certificate authorities that httpx brings.

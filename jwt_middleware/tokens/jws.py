@@ -18,8 +18,6 @@ import msgspec
 
 from ..errors import Reason, Refusal
 
-# Base64url
-
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_STANDARD: Final = bytes(octet if octet in _ALPHABET else 0x21 for octet in range(256)).translate(
     bytes.maketrans(b"-_", b"+/")
@@ -130,10 +128,8 @@ def _count_members(value: Mapping[str, Any] | Sequence[Any], depth: int) -> int:
 def _refuse_bad_values(value: object) -> None:
     """Apply the rules that JSON parsers leave open to each name and value; ValueError if one breaks them."""
     if isinstance(value, dict):
-        for name, item in value.items():
-            _refuse_bad_values(name)
-            _refuse_bad_values(item)
-    elif isinstance(value, (list, tuple)):
+        value = [*value, *value.values()]
+    if isinstance(value, (list, tuple)):
         for item in value:
             _refuse_bad_values(item)
     elif not _is_scalar(value):

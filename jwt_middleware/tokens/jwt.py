@@ -61,6 +61,7 @@ class Adoption:
             raise ConfigError(f"recognise must be a function from claims to bool, got {type(self.recognise).__name__}")
 
 
+_MAX_HEADERS: Final = 256
 ADOPTION_RULES: Final = ("cookie", "key", "iat", "lifetime", "sid")
 _NumericDate = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 """Seconds since the epoch (RFC 7519 section 2): a finite number, not a bool."""
@@ -90,9 +91,6 @@ def _registered(claims: Mapping[str, Any]) -> _RegisteredClaims:
     if not (sid is UNSET or is_identifier(sid)) or not (sub is UNSET or is_identifier(sub)):
         raise Refusal(Reason.CLAIMS_INVALID)
     return registered
-
-
-_MAX_HEADERS: Final = 256
 
 
 class Unsigned(Refusal):
