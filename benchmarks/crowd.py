@@ -67,7 +67,7 @@ async def crowd(authority: SessionAuthority[Any], token: Token, keys: Iterable[b
 
 async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:
     """Put what the source says of so many users where an answer of it is put."""
-    lookup: Any = authority.parts.pipeline._filler._lookups[0]
+    lookup: Any = authority.parts.pipeline._filler._sources[0][1]
     for first in range(0, count, 1_000):
         rows = await lookup._fetch([user(number) for number in range(first, min(count, first + 1_000))])
         for key, row in rows.items():

@@ -15,7 +15,7 @@ from .counters import Counters, Runtime
 from .errors import ConfigError, refuse_numbers
 from .lookup.lanes import Lanes
 from .lookup.lookup import Lookup, LookupLimits
-from .payload.fallback import ClaimsLookup, Fetch, Filler, Values
+from .payload.fallback import ClaimsLookup, Filler, Row, converted
 from .payload.migration import Migration
 from .payload.schema import SessionSchema
 from .protocols import ClaimsSource, Clock, Observer, SessionStore
@@ -178,8 +178,8 @@ class LookupMaker:
         self.lanes: Final = Lanes()
         self._made: Final[dict[str, weakref.WeakSet[Lookup[Any, Any]]]] = {}
 
-    def claims(self, source: ClaimsSource, fetch: Fetch) -> ClaimsLookup:
-        lookup: Lookup[str, Values] = self._make(fetch, name="claims", resource=source.resource, cached=True)
+    def claims(self, source: ClaimsSource, fetch: Callable[..., Any]) -> ClaimsLookup:
+        lookup: Lookup[str, Row] = self._make(fetch, name="claims", resource=source.resource, cached=True)
         return lookup
 
     def sessions(self, store: SessionStore) -> SessionChecker:
@@ -250,7 +250,9 @@ def assemble(schema: SessionSchema[S], settings: Settings, owner: object) -> Par
     tokens, lookups = _tokens(settings, counters), LookupMaker(settings, counters, observer)
     revocation = None if settings.store is None else lookups.sessions(settings.store)
     activity = None if settings.store is None else _activity(settings.store, settings, counters)
-    filler = Filler(schema, settings.sources, lookup=lookups.claims, counters=counters, clock=settings.clock)
+    runtime = Runtime(clock=settings.clock, counters=counters, observer=observer)
+    sources = [(source, lookups.claims(source, converted(schema, source))) for source in settings.sources]
+    filler = Filler(schema, sources, runtime=runtime)
     minter = _minter(schema, settings, tokens, migration, counters)
     known = _remembered(schema, settings, revocation, activity, counters)
     pipeline = Authenticator(

@@ -1,241 +1,29 @@
-"""Missing claims to values: each source asked once, all of them at the same time, and what the defaults stand in for.
+"""Fills the claims that a payload lacks: each source is queried at most once for a request, all at the same time.
 
-The default is the failure policy (``contracts/evolution.md``): a claim that has one takes it on every outcome but
-``resolved``; a claim that has none refuses the request.
+The default of a claim decides what happens without a value. A claim that has a default takes it, whatever the outcome
+of the query; a claim that has none refuses the request. ``require_row`` of a source refuses a missing row in any case.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from .. import names
-from ..counters import Counters
+from ..counters import Counters, Runtime
 from ..errors import ConfigError, Reason, Refusal
 from ..lookup.batch import Found, LookupFailed
-from ..protocols import ClaimsSource, Clock
-from ..types import Fallback, FilledClaim, FillOutcome
+from ..protocols import ClaimsSource
+from ..types import Fallback, FilledClaim, FillOutcome, Value
 from .fields import ClaimSpec, subject_key
 from .schema import SessionSchema, Upgraded
 
-Values = Mapping[str, tuple[FillOutcome, object]]
-"""One row, converted: by claim ``resolved`` and its JSON value, or what is wrong with it."""
-Fetch = Callable[[Collection[str]], Any]
-_DATABASE: Final = ("database", "cache", "coalesced")
-
-
-class ClaimsLookup(Protocol):
-    """The one thing asked of ``lookup`` here."""
-
-    async def get(self, key: str, *, fresh: bool = False) -> Found[Values]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filled:
-    """Complete claims, or the reason to refuse; with the facts where the fallback fired."""
-
-    claims: dict[str, Any] = field(repr=False)
-    fallback: Fallback | None = None
-    reason: Reason | None = None
-    claim: str | None = None
-    """Wire name of the claim that the reason is about, where it is one."""
-
-    def refuse(self) -> None:
-        """Raise the refusal, where there is a reason."""
-        if self.reason is not None:
-            raise Refusal(self.reason, claim=self.claim)
-
-
-class _Answer(NamedTuple):
-    """What one source said for one request."""
-
-    outcome: FillOutcome
-    values: Values = {}  # noqa: RUF012 - nobody changes it, and a factory would be called for each request
-    origin: Literal["database", "cache", "coalesced"] = "database"
-    handle: object = None
-
-
-class Filler:
-    """Fills what a payload lacks.
-
-    Args:
-        lookup: Makes the lookup machinery over one source and its (converting) fetch.
-
-    Raises:
-        ConfigError: Two sources know one claim, or a claim is its own key.
-    """
-
-    def __init__(
-        self,
-        schema: SessionSchema[Any],
-        sources: Sequence[ClaimsSource],
-        *,
-        lookup: Callable[[ClaimsSource, Fetch], ClaimsLookup],
-        counters: Counters,
-        clock: Clock,
-    ) -> None:
-        self._schema: Final = schema
-        self._specs: Final = {spec.name: spec for spec in schema.claims}
-        self._source_of: Final[dict[str, int]] = {}
-        for place, source in enumerate(sources):
-            self._add(place, source)
-        schema.refuse_unfillable(frozenset(self._source_of))
-        self._sources: Final = tuple(sources)
-        self._lookups: Final = tuple(lookup(source, self._converting(source)) for source in sources)
-        self._clock: Final = clock
-        self._counts: Final = counters.counts
-        self._claims_at: Final = self._declare_claims(counters)
-        self._fallbacks_at: Final = self._declare_fallbacks(counters)
-
-    async def fill(self, payload: Upgraded) -> Filled:
-        """Fill the missing claims; suspends only where something must be queried."""
-        for spec in payload.missing:
-            if spec.name not in self._source_of and not spec.has_default:
-                return Filled(claims=payload.claims, reason=Reason.PAYLOAD_INVALID, claim=spec.name)
-        firing = [spec for spec in payload.missing if spec.name in self._source_of or spec.since > 1]
-        if not firing:
-            return Filled(claims=payload.claims)
-        started = self._clock.now()
-        answers = await self._ask(firing, payload)
-        claims, reasons = dict(payload.claims), set()
-        filled = []
-        for spec in firing:
-            fact, value = self._settle(spec, answers)
-            filled.append(fact)
-            self._counts[self._claims_at[fact.claim, fact.source, fact.outcome]] += 1
-            if fact.source == "none":
-                reasons.add(_REASONS[fact.outcome])
-            elif fact.source != "default":
-                claims[spec.name] = value
-        worst = max((fact.outcome for fact in filled), key=_FROM_BEST_TO_WORST.index)
-        self._counts[self._fallbacks_at[payload.label, worst]] += 1
-        return Filled(
-            claims=claims,
-            fallback=Fallback(
-                claims=tuple(filled),
-                outcome=worst,
-                started_at=int(started * 1e9),
-                ended_at=int(self._clock.now() * 1e9),
-                lookups=tuple(answer.handle for answer in answers.values() if answer.handle is not None),
-            ),
-            reason=min(reasons, key=_PRECEDENCE.index) if reasons else None,
-        )
-
-    async def fetch_anew(self, claims: dict[str, Any], *, subject: str) -> dict[str, Any]:
-        """The claims with every one that has a source fetched anew, past the cache: for a renewal.
-
-        Raises:
-            Refusal: ``claims_incomplete``: a default would have to stand in.
-        """
-        sourced = [self._specs[name] for name in self._source_of]
-        payload = Upgraded(claims=claims, subject=subject, missing=(), label="")
-        answers = await self._ask(sourced, payload, fresh=True)
-        settled = [(spec.name, *self._settle(spec, answers)) for spec in sourced]
-        if any(fact.outcome is not FillOutcome.RESOLVED for _, fact, _ in settled):
-            raise Refusal(Reason.CLAIMS_INCOMPLETE)
-        return {**claims, **{name: value for name, _, value in settled}}
-
-    async def _ask(self, firing: Sequence[ClaimSpec], payload: Upgraded, *, fresh: bool = False) -> dict[int, _Answer]:
-        """Each source that is needed, once, all at the same time."""
-        needed = sorted({self._source_of[spec.name] for spec in firing if spec.name in self._source_of})
-        if len(needed) == 1:
-            return {needed[0]: await self._ask_one(needed[0], payload, fresh=fresh)}
-        answers = await asyncio.gather(*(self._ask_one(place, payload, fresh=fresh) for place in needed))
-        return dict(zip(needed, answers, strict=True))
-
-    async def _ask_one(self, place: int, payload: Upgraded, *, fresh: bool) -> _Answer:
-        by = self._sources[place].by
-        try:
-            key = payload.subject if by is None else subject_key(payload.claims.get(by))
-        except Refusal:
-            return _Answer(FillOutcome.NOT_FOUND)
-        try:
-            found = await self._lookups[place].get(key, fresh=fresh)
-        except LookupFailed as failed:
-            return _Answer(failed.outcome, handle=failed.handle)
-        if found.value is None:
-            return _Answer(FillOutcome.NOT_FOUND, {}, found.origin, found.handle)
-        return _Answer(FillOutcome.RESOLVED, found.value, found.origin, found.handle)
-
-    def _settle(self, spec: ClaimSpec, answers: Mapping[int, _Answer]) -> tuple[FilledClaim, object]:
-        place = self._source_of.get(spec.name)
-        if place is None:
-            return FilledClaim(claim=spec.name, source="default", outcome=FillOutcome.RESOLVED), None
-        answer = answers[place]
-        outcome, value = answer.outcome, None
-        if outcome is FillOutcome.RESOLVED:
-            outcome, value = answer.values[spec.name]
-        if outcome is FillOutcome.RESOLVED:
-            return FilledClaim(claim=spec.name, source=answer.origin, outcome=outcome), value
-        stands_in = spec.has_default and not self._needs_row(place, outcome)
-        return FilledClaim(claim=spec.name, source="default" if stands_in else "none", outcome=outcome), None
-
-    def _needs_row(self, place: int, outcome: FillOutcome) -> bool:
-        return outcome is FillOutcome.NOT_FOUND and self._sources[place].require_row
-
-    def _converting(self, source: ClaimsSource) -> Fetch:
-        """The source's fetch, its values converted once and not again for each request the cache serves."""
-
-        async def fetch(keys: Collection[str]) -> Mapping[str, Values]:
-            rows = await source.fetch(keys)
-            return {key: {claim: self._convert(claim, row) for claim in source.claims} for key, row in rows.items()}
-
-        return fetch
-
-    def _convert(self, claim: str, row: Mapping[str, Any]) -> tuple[FillOutcome, object]:
-        value = row.get(claim)
-        if self._specs[claim].is_empty(value) or claim not in row:
-            return FillOutcome.NULL, None
-        try:
-            return FillOutcome.RESOLVED, self._schema.convert(claim, value)
-        except ValueError:
-            return FillOutcome.INVALID, None
-
-    def _add(self, place: int, source: ClaimsSource) -> None:
-        for claim in source.claims:
-            if claim in self._source_of:
-                raise ConfigError(f"two sources know the claim {claim!r}: let one of them leave it out")
-            self._source_of[claim] = place
-        if source.by is not None and (source.by not in self._specs or source.by in source.claims):
-            raise ConfigError(
-                f"a source is asked by={source.by!r}: name another claim of the session class, by wire name"
-            )
-
-    def _declare_claims(self, counters: Counters) -> dict[tuple[str, str, FillOutcome], int]:
-        pairs: list[tuple[str, str, FillOutcome]] = []
-        failures = [outcome for outcome in FillOutcome if outcome is not FillOutcome.RESOLVED]
-        for spec in self._schema.claims:
-            place = self._source_of.get(spec.name)
-            if place is None:
-                if spec.since > 1 and spec.has_default:
-                    pairs.append((spec.name, "default", FillOutcome.RESOLVED))
-                continue
-            pairs += [(spec.name, origin, FillOutcome.RESOLVED) for origin in _DATABASE]
-            for outcome in failures:
-                stands_in = spec.has_default and not (
-                    outcome is FillOutcome.NOT_FOUND and self._sources[place].require_row
-                )
-                pairs.append((spec.name, "default" if stands_in else "none", outcome))
-        return {
-            (claim, source, outcome): counters.counter(
-                names.FALLBACK_CLAIMS, {names.CLAIM: claim, names.SOURCE: source, names.OUTCOME: outcome}
-            )
-            for claim, source, outcome in pairs
-        }
-
-    def _declare_fallbacks(self, counters: Counters) -> dict[tuple[str, FillOutcome], int]:
-        labels = [str(version) for version in range(1, self._schema.version + 1)] + ["newer"]
-        outcomes = list(FillOutcome) if self._source_of else [FillOutcome.RESOLVED]
-        return {
-            (label, outcome): counters.counter(names.FALLBACKS, {names.PAYLOAD_VERSION: label, names.OUTCOME: outcome})
-            for label in labels
-            for outcome in outcomes
-        }
-
-
-_FROM_BEST_TO_WORST: Final = tuple(FillOutcome)
+Row = Mapping[str, tuple[FillOutcome, object]]
+"""A converted row. By claim: ``resolved`` and a JSON value, or ``null`` or ``invalid`` and None."""
+_ORIGINS: Final[tuple[Literal["database", "cache", "coalesced"], ...]] = ("database", "cache", "coalesced")
+_SEVERITY: Final = {outcome: place for place, outcome in enumerate(FillOutcome)}
 _REASONS: Final = {
     FillOutcome.NOT_FOUND: Reason.SUBJECT_UNKNOWN,
     FillOutcome.NULL: Reason.CLAIMS_INCOMPLETE,
@@ -246,4 +34,222 @@ _REASONS: Final = {
     FillOutcome.ERROR: Reason.CLAIMS_UNAVAILABLE,
 }
 _PRECEDENCE: Final = (Reason.SUBJECT_UNKNOWN, Reason.CLAIMS_INCOMPLETE, Reason.CLAIMS_UNAVAILABLE)
-"""What asking again cannot mend decides before what it can."""
+"""A reason that another attempt cannot change comes before one that it can."""
+
+
+class ClaimsLookup(Protocol):
+    """The part of :class:`~jwt_middleware.lookup.lookup.Lookup` that the fallback needs."""
+
+    async def get(self, key: str, *, fresh: bool = False) -> Found[Row]: ...
+
+
+def converted(
+    schema: SessionSchema[Any], source: ClaimsSource
+) -> Callable[[Collection[str]], Coroutine[Any, Any, Mapping[str, Row]]]:
+    """The source's fetch with converted rows: once for each fetch, not for each request that the cache serves."""
+    specs = {spec.name: spec for spec in schema.claims}
+
+    def convert(claim: str, row: Mapping[str, Any]) -> tuple[FillOutcome, object]:
+        value = row.get(claim)
+        if claim not in row or specs[claim].is_empty(value):
+            return FillOutcome.NULL, None
+        try:
+            return FillOutcome.RESOLVED, schema.convert(claim, value)
+        except ValueError:
+            return FillOutcome.INVALID, None
+
+    async def fetch(keys: Collection[str]) -> Mapping[str, Row]:
+        rows = await source.fetch(keys)
+        return {key: {claim: convert(claim, row) for claim in source.claims} for key, row in rows.items()}
+
+    return fetch
+
+
+class Filled(Value, frozen=True, kw_only=True, gc=False):
+    """The claims, complete unless there is a reason to refuse; and the facts, if the fallback fired."""
+
+    claims: dict[str, Any]
+    fallback: Fallback | None = None
+    reason: Reason | None = None
+    claim: str | None = None
+    """Wire name of the claim that the reason is about, if it is about one."""
+
+    def refuse(self) -> None:
+        """Raise the refusal, if there is a reason."""
+        if self.reason is not None:
+            raise Refusal(self.reason, claim=self.claim)
+
+
+class _Result(NamedTuple):
+    """What one source has for one request."""
+
+    outcome: FillOutcome
+    row: Row = {}  # noqa: RUF012 - it is not changed, and a factory would be called for each request
+    origin: Literal["database", "cache", "coalesced"] = "database"
+    handle: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How one claim is filled."""
+
+    spec: ClaimSpec
+    source: int | None
+    """The place of its source; None if only its default fills it."""
+    endings: dict[str, tuple[FilledClaim, int]]
+    """The fact and its counter: by origin if the claim is resolved, else by outcome."""
+
+    def settle(self, results: Mapping[int, _Result]) -> tuple[FilledClaim, int, object]:
+        """The fact, its counter, and the value if a source has one."""
+        if self.source is None:
+            return *self.endings["default"], None
+        result = results[self.source]
+        outcome, value = result.outcome, None
+        if outcome is FillOutcome.RESOLVED:
+            outcome, value = result.row[self.spec.name]
+        return *self.endings[result.origin if outcome is FillOutcome.RESOLVED else outcome], value
+
+
+class Filler:
+    """Fills the claims that a payload lacks.
+
+    Args:
+        sources: Each with the lookup over its :func:`converted` fetch.
+
+    Raises:
+        ConfigError: Two sources provide one claim, a source is keyed by one of its own claims, or older tokens can
+            never get a claim.
+    """
+
+    def __init__(
+        self,
+        schema: SessionSchema[Any],
+        sources: Sequence[tuple[ClaimsSource, ClaimsLookup]],
+        *,
+        runtime: Runtime,
+    ) -> None:
+        self._sources: Final = tuple(sources)
+        source_of = _sources_of(schema, [source for source, _ in sources])
+        self._now: Final = runtime.clock.now
+        self._counts: Final = runtime.counters.counts
+        self._plans: Final = {
+            spec.name: self._plan(spec, source_of.get(spec.name), runtime.counters)
+            for spec in schema.claims
+            if spec.name in source_of or (spec.since > 1 and spec.has_default)
+        }
+        self._sourced: Final = [plan for plan in self._plans.values() if plan.source is not None]
+        self._fallbacks_at: Final = {
+            (label, outcome): runtime.counters.counter(
+                names.FALLBACKS, {names.PAYLOAD_VERSION: label, names.OUTCOME: outcome}
+            )
+            for label in [*map(str, range(1, schema.version + 1)), "newer"]
+            for outcome in (FillOutcome if source_of else [FillOutcome.RESOLVED])
+        }
+
+    async def fill(self, payload: Upgraded) -> Filled:
+        """Fill the missing claims; suspends only for a query."""
+        firing = []
+        for spec in payload.missing:
+            plan = self._plans.get(spec.name)
+            if plan is not None:
+                firing.append(plan)
+            elif not spec.has_default:
+                return Filled(claims=payload.claims, reason=Reason.PAYLOAD_INVALID, claim=spec.name)
+        if not firing:
+            return Filled(claims=payload.claims)
+        started = self._now()
+        results = await self._fetch(firing, payload)
+        claims, facts, worst, reasons = dict(payload.claims), [], FillOutcome.RESOLVED, []
+        for plan in firing:
+            fact, counter, value = plan.settle(results)
+            self._counts[counter] += 1
+            facts.append(fact)
+            if _SEVERITY[fact.outcome] > _SEVERITY[worst]:
+                worst = fact.outcome
+            if fact.source == "none":
+                reasons.append(_REASONS[fact.outcome])
+            elif fact.source != "default":
+                claims[fact.claim] = value
+        self._counts[self._fallbacks_at[payload.label, worst]] += 1
+        fallback = Fallback(
+            claims=tuple(facts),
+            outcome=worst,
+            started_at=int(started * 1e9),
+            ended_at=int(self._now() * 1e9),
+            lookups=tuple([result.handle for result in results.values() if result.handle is not None]),
+        )
+        return Filled(claims=claims, fallback=fallback, reason=min(reasons, key=_PRECEDENCE.index, default=None))
+
+    async def fetch_fresh(self, claims: dict[str, Any], *, subject: str) -> dict[str, Any]:
+        """The claims, with fresh values for those that have a source: for a renewal.
+
+        Raises:
+            Refusal: ``claims_incomplete`` if a source has no value.
+        """
+        payload = Upgraded(claims=claims, subject=subject, missing=(), label="")
+        results = await self._fetch(self._sourced, payload, fresh=True)
+        settled = [plan.settle(results) for plan in self._sourced]
+        if any(fact.outcome is not FillOutcome.RESOLVED for fact, _, _ in settled):
+            raise Refusal(Reason.CLAIMS_INCOMPLETE)
+        return {**claims, **{fact.claim: value for fact, _, value in settled}}
+
+    async def _fetch(self, plans: Sequence[_Plan], payload: Upgraded, *, fresh: bool = False) -> dict[int, _Result]:
+        """The results of the sources that the plans need, each fetched once, at the same time."""
+        places = sorted({plan.source for plan in plans if plan.source is not None})
+        if len(places) == 1:  # the usual case, without a task
+            return {places[0]: await self._fetch_from(places[0], payload, fresh=fresh)}
+        results = await asyncio.gather(*(self._fetch_from(place, payload, fresh=fresh) for place in places))
+        return dict(zip(places, results, strict=True))
+
+    async def _fetch_from(self, place: int, payload: Upgraded, *, fresh: bool) -> _Result:
+        source, lookup = self._sources[place]
+        try:
+            key = payload.subject if source.by is None else subject_key(payload.claims.get(source.by))
+        except Refusal:  # no row has such a key
+            return _Result(FillOutcome.NOT_FOUND)
+        try:
+            found = await lookup.get(key, fresh=fresh)
+        except LookupFailed as failed:
+            return _Result(failed.outcome, handle=failed.handle)
+        if found.value is None:
+            return _Result(FillOutcome.NOT_FOUND, {}, found.origin, found.handle)
+        return _Result(FillOutcome.RESOLVED, found.value, found.origin, found.handle)
+
+    def _plan(self, spec: ClaimSpec, place: int | None, counters: Counters) -> _Plan:
+        """The plan of a claim, with every ending it can have: so each series starts at zero."""
+        if place is None:
+            facts = {"default": FilledClaim(claim=spec.name, source="default", outcome=FillOutcome.RESOLVED)}
+        else:
+            facts = {
+                origin: FilledClaim(claim=spec.name, source=origin, outcome=FillOutcome.RESOLVED) for origin in _ORIGINS
+            }
+            require_row = self._sources[place][0].require_row
+            for outcome in _REASONS:
+                takes_default = spec.has_default and not (require_row and outcome is FillOutcome.NOT_FOUND)
+                source: Literal["default", "none"] = "default" if takes_default else "none"
+                facts[outcome] = FilledClaim(claim=spec.name, source=source, outcome=outcome)
+        endings = {
+            ending: (fact, counters.counter(names.FALLBACK_CLAIMS, _attributes(fact))) for ending, fact in facts.items()
+        }
+        return _Plan(spec, place, endings)
+
+
+def _sources_of(schema: SessionSchema[Any], sources: Sequence[ClaimsSource]) -> dict[str, int]:
+    """The place of the source of each claim that has one.
+
+    Raises:
+        ConfigError: As for :class:`Filler`.
+    """
+    own, source_of = {spec.name for spec in schema.claims}, dict[str, int]()
+    for place, source in enumerate(sources):
+        for claim in source.claims:
+            if source_of.setdefault(claim, place) != place:
+                raise ConfigError(f"two sources provide the claim {claim!r}: remove it from one of them")
+        if source.by is not None and source.by not in own - source.claims:
+            raise ConfigError(f"by={source.by!r} of a source must be another claim of the session class: a wire name")
+    schema.refuse_unfillable(frozenset(source_of))
+    return source_of
+
+
+def _attributes(fact: FilledClaim) -> dict[str, str]:
+    return {names.CLAIM: fact.claim, names.SOURCE: fact.source, names.OUTCOME: fact.outcome}

@@ -1,8 +1,8 @@
-"""When is an older payload gone? The plan, what was seen of it, and the verdict. Pure arithmetic, no I/O.
+"""Decides when an older payload version is gone: the plan, the evidence, and the verdict. Pure arithmetic, no I/O.
 
-The plan says when every issuer is to mint a version; the evidence is the newest ``iat`` and the latest ``exp`` that
-this process minted or verified of each version. The first shows a fault (somebody still mints the old shape), the
-second the end. Times are seconds since the epoch, but the sunset: that one is for people.
+The plan says when every issuer mints a version. The evidence is the newest ``iat`` and the latest ``exp`` that this
+process minted or verified of each version: the first shows a fault (an issuer still mints the old version), the second
+the end. Times are seconds since the epoch, except the sunset, which is a datetime.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..types import Minted, moment
 
 
 class Verdict(StrEnum):
-    """What can be said of one older payload version; the first that holds, in this order."""
+    """The state of one older payload version: the first in this order that holds."""
 
     NO_PLAN = "no plan"
     SCHEDULED = "scheduled"
@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
-    """How well the evidence was watched; absence of data is not zero."""
+    """How complete the evidence is; absence of data is not zero."""
 
     slots: float
     """Share, 0 to 1, of the lookback's slots (15 minutes for a window of 7 days) that have samples."""
@@ -44,13 +44,13 @@ class Migration:
 
     Args:
         version: Today's payload version.
-        effective_at: From when on every issuer is to mint a version, ``{2: datetime}``, aware datetimes.
-        rollout: How long old issuers may still mint after that.
+        effective_at: The moment from which every issuer mints a version, ``{2: datetime}``, aware datetimes.
+        rollout: How long old issuers may mint the version before after that.
         leeway: The clock skew allowed between machines.
-        max_lifetime: The longest lifetime of a token that is accepted.
+        max_lifetime: The longest lifetime of an accepted token.
 
     Raises:
-        ConfigError: A version that does not exist, or a naive datetime.
+        ConfigError: A version does not exist, or a datetime is naive.
     """
 
     def __init__(
@@ -65,19 +65,21 @@ class Migration:
         for planned, at in effective_at.items():
             if type(planned) is not int or not 1 < planned <= version:
                 raise ConfigError(
-                    f"effective_at={{{planned!r}: …}} names no version after the first: use 2 to {version}"
+                    f"effective_at={{{planned!r}: …}} is not a version after the first: use 2 to {version}"
                 )
             if not isinstance(at, datetime) or at.tzinfo is None:
-                raise ConfigError(f"effective_at[{planned}] must be an aware datetime: datetime(…, tzinfo=UTC)")
+                raise ConfigError(
+                    f"effective_at[{planned}] must be an aware datetime, got {at!r}: use datetime(…, tzinfo=UTC)"
+                )
         self.version: Final = version
         self.leeway: Final = leeway.total_seconds()
         self.max_lifetime: Final = max_lifetime.total_seconds()
         self._effective_at = {planned: at.timestamp() for planned, at in effective_at.items()}
         self._grace = rollout.total_seconds() + self.leeway
         self.last_minted: Final[dict[int, float]] = {}
-        """Newest ``iat`` seen of each payload version."""
+        """Newest ``iat`` of each payload version."""
         self.last_expiry: Final[dict[int, float]] = {}
-        """Latest ``exp`` seen of each payload version."""
+        """Latest ``exp`` of each payload version."""
         self._superseded = {old: self._superseded_at(old) for old in range(1, version)}
 
     def effective_at(self, old: int) -> float | None:
@@ -85,7 +87,7 @@ class Migration:
         return min((at for planned, at in self._effective_at.items() if planned > old), default=None)
 
     def superseded(self, old: int) -> float | None:
-        """From this moment on nobody may mint ``old``; None without a plan."""
+        """From this moment on no issuer may mint ``old``; None without a plan."""
         return self._superseded.get(old)
 
     def minted(self, version: int, issued_at: float | None) -> Minted:
@@ -96,7 +98,7 @@ class Migration:
         return "after_change" if issued_at > superseded else "before_change"
 
     def saw(self, version: int, issued_at: float | None, expires_at: float) -> None:
-        """Take note of a token that was minted or verified here."""
+        """Note a token that this process minted or verified."""
         if version > self.version:
             return
         if issued_at is not None and issued_at > self.last_minted.get(version, 0.0):
@@ -105,9 +107,9 @@ class Migration:
             self.last_expiry[version] = expires_at
 
     def sunset(self, old: int) -> datetime | None:
-        """After this moment no honest token of ``old`` is alive: by the plan, and not before the latest ``exp`` seen.
+        """After this moment no valid token of ``old`` exists: by the plan, but not before the latest ``exp``.
 
-        A rollback, a forgotten worker or a slipped plan moves it by itself. None without a plan.
+        So a rollback, a forgotten worker or a late release moves it. None without a plan.
         """
         superseded = self._superseded.get(old)
         if superseded is None:
@@ -117,14 +119,14 @@ class Migration:
     def verdict(
         self, old: int, *, now: float, coverage: Coverage, day: float = 86_400.0, minted_by_plan: bool = True
     ) -> Verdict:
-        """Judge one older version by what this process has seen; the dashboards ask the same of all instances.
+        """Judge an older version by the evidence of this process; the dashboards judge by that of all instances.
 
         Args:
-            old: The payload version that is to end.
+            old: The payload version that ends.
             now: Seconds since the epoch.
-            coverage: How well it was watched.
-            day: The stretch that counts as recent, in seconds.
-            minted_by_plan: False where some instance says that it mints ``old`` after the plan's moment.
+            coverage: How complete the evidence is.
+            day: How far back is recent, in seconds.
+            minted_by_plan: False if an instance is configured to mint ``old`` after the planned moment.
         """
         superseded, planned = self._superseded.get(old), self.effective_at(old)
         if superseded is None or planned is None:

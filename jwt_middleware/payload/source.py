@@ -1,4 +1,4 @@
-"""Any async function as a claims source."""
+"""Makes any async function a claims source."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ class FunctionSource:
     """A ``ClaimsSource`` over an async function; made by :func:`source`."""
 
     def __init__(self, fetch: Fetch, claims: tuple[str, ...], *, by: str | None, require_row: bool) -> None:
-        if not inspect.iscoroutinefunction(fetch) and not inspect.iscoroutinefunction(getattr(fetch, "__call__", None)):  # noqa: B004 - asks whether calling it is asynchronous
-            raise ConfigError("a source is an async function of a collection of keys: write `async def`")
+        if not inspect.iscoroutinefunction(fetch) and not inspect.iscoroutinefunction(getattr(fetch, "__call__", None)):  # noqa: B004 - is its call asynchronous?
+            raise ConfigError(
+                f"a source must be an async function of a collection of keys, got {fetch!r}: use `async def`"
+            )
         if not claims:
-            raise ConfigError('name the claims a source knows: @source("email")')
+            raise ConfigError('a source must name the claims it provides: @source("email")')
         if len(set(claims)) != len(claims):
-            raise ConfigError("a source names a claim twice")
+            raise ConfigError(f"a source names a claim twice: {claims}")
         self._fetch: Final = fetch
         self.claims: Final = frozenset(claims)
         self.by: Final = by
@@ -28,7 +30,7 @@ class FunctionSource:
         self.resource: Final[object] = self
 
     async def fetch(self, keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Rows (wire name to value) by key; a key without row is left out."""
+        """Rows (wire name to value) by key, without the keys that have no row."""
         return await self._fetch(keys)
 
 
@@ -36,12 +38,12 @@ def source(*claims: str, by: str | None = None, require_row: bool = False) -> Ca
     """Make an async function a claims source: ``@source("email")`` over ``async def fetch(subjects)``.
 
     Args:
-        claims: Wire names of the claims it knows.
+        claims: Wire names of the claims it provides.
         by: Wire name of the claim whose value is the key; None means the subject.
-        require_row: Refuse a key without row, whatever defaults its claims have.
+        require_row: Refuse a request whose key has no row, even if its claims have defaults.
 
     Raises:
-        ConfigError: No claims, or no async function.
+        ConfigError: There are no claims, or the function is not async.
     """
 
     def decorate(fetch: Fetch) -> FunctionSource:

@@ -182,7 +182,7 @@ class Renewer(Generic[S]):
             await self._revocation.check(asked, token.auth_time or 0.0, listed=True, fresh=True)
         claims = due.claims
         if due.trigger == "renew":
-            claims = await self._filler.fetch_anew(claims, subject=due.subject)
+            claims = await self._filler.fetch_fresh(claims, subject=due.subject)
         envelope = {name: token.claims[name] for name in ENVELOPE if name in token.claims} | due.times
         signed, set_cookie = self._minter.again({**self._session_claims(due, claims), **envelope})
         if not await self._written(due, sha256(signed.encode("ascii")).hexdigest(), envelope["exp"]):

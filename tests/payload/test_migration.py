@@ -1,4 +1,4 @@
-"""The plan, the evidence, the sunset and the verdict: arithmetic on what was seen."""
+"""The plan, the evidence, the sunset and the verdict: arithmetic on times."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def migration(effective_at: dict[Any, Any] | None = None, *, version: int = 2, *
 
 
 @pytest.mark.parametrize("effective_at", [{1: AT}, {3: AT}, {0: AT}, {"2": AT}, {True: AT}, {2.0: AT}])
-def test_a_plan_for_a_version_that_does_not_exist_is_an_error_of_configuration(effective_at: dict[Any, Any]) -> None:
+def test_a_plan_for_a_version_that_does_not_exist_is_refused(effective_at: dict[Any, Any]) -> None:
     with pytest.raises(ConfigError, match="use 2 to 2"):
         migration(effective_at)
 
 
 @pytest.mark.parametrize("at", [datetime(2026, 12, 1), "2026-12-01", PLANNED])
-def test_a_plan_without_a_timezone_is_an_error_of_configuration(at: Any) -> None:
+def test_a_plan_without_a_timezone_is_refused(at: Any) -> None:
     with pytest.raises(ConfigError, match="tzinfo=UTC"):
         migration({2: at})
 
@@ -50,7 +50,7 @@ def test_a_version_is_superseded_by_the_earliest_higher_one() -> None:
     assert [plan.superseded(old) for old in (1, 2, 3)] == [SUPERSEDED, SUPERSEDED, None]
 
 
-def test_a_plan_for_one_step_says_nothing_of_the_other() -> None:
+def test_a_plan_for_one_version_says_nothing_of_another() -> None:
     plan = migration({2: AT}, version=3)
     assert (plan.superseded(1), plan.superseded(2)) == (SUPERSEDED, None)
     assert (plan.minted(1, PLANNED), plan.minted(2, PLANNED)) == ("before_change", "unknown")
@@ -73,7 +73,7 @@ def test_an_old_token_was_minted_before_or_after_the_change(issued_at: float | N
     assert migration().minted(1, issued_at) == minted
 
 
-def test_without_a_plan_nobody_can_say_when_a_token_was_minted() -> None:
+def test_without_a_plan_it_is_unknown_when_a_token_was_minted() -> None:
     assert migration({}).minted(1, PLANNED) == "unknown"
 
 
@@ -88,7 +88,7 @@ def test_the_evidence_is_the_newest_iat_and_the_latest_exp() -> None:
     assert (plan.last_minted, plan.last_expiry) == ({1: 10.0}, {1: 200.0})
 
 
-def test_the_sunset_is_the_plans_and_never_before_the_latest_exp_seen() -> None:
+def test_the_sunset_is_the_plans_but_not_before_the_latest_exp() -> None:
     plan, planned = migration(), AT + timedelta(days=7, hours=1, seconds=30)
     assert plan.sunset(1) == planned
     plan.saw(1, PLANNED, PLANNED + DAY)
@@ -115,24 +115,24 @@ def judged(now: float, *seen: tuple[float, float], coverage: Coverage = WATCHED,
 
 
 END = SUPERSEDED + 7 * DAY
-HONEST = (PLANNED - DAY, PLANNED + 6 * DAY)
+VALID = (PLANNED - DAY, PLANNED + 6 * DAY)
 LATE = (SUPERSEDED + 10, SUPERSEDED + 10 + 7 * DAY)
 
 
 @pytest.mark.parametrize(
     ("now", "seen", "verdict"),
     [
-        (PLANNED - 1, [HONEST], Verdict.SCHEDULED),
-        (PLANNED, [HONEST], Verdict.DRAINING),
-        (SUPERSEDED + 1, [HONEST], Verdict.DRAINING),
-        (SUPERSEDED + 20, [HONEST, LATE], Verdict.STILL_MINTED),
+        (PLANNED - 1, [VALID], Verdict.SCHEDULED),
+        (PLANNED, [VALID], Verdict.DRAINING),
+        (SUPERSEDED + 1, [VALID], Verdict.DRAINING),
+        (SUPERSEDED + 20, [VALID, LATE], Verdict.STILL_MINTED),
         (LATE[0] + DAY - 1, [LATE], Verdict.STILL_MINTED),
         (LATE[0] + DAY, [LATE], Verdict.LATE_DRAINING),
         (LATE[1] + 29, [LATE], Verdict.LATE_DRAINING),
         (LATE[1] + 30, [LATE], Verdict.DRAINED),
         (SUPERSEDED + 2 * DAY, [(LATE[0], LATE[0] + 60)], Verdict.DRAINING),
         (END - 1, [], Verdict.DRAINING),
-        (END, [HONEST], Verdict.DRAINED),
+        (END, [VALID], Verdict.DRAINED),
         (END, [(PLANNED, END + DAY)], Verdict.DRAINING),
     ],
 )
@@ -140,7 +140,7 @@ def test_the_verdict_is_the_first_row_that_holds(now: float, seen: list[Any], ve
     assert judged(now, *seen) is verdict
 
 
-def test_an_instance_that_mints_the_old_shape_after_the_plan_is_still_minting() -> None:
+def test_an_instance_that_mints_the_old_version_is_still_minting() -> None:
     assert judged(SUPERSEDED, minted_by_plan=False) is Verdict.DRAINING
     assert judged(SUPERSEDED + 1, minted_by_plan=False) is Verdict.STILL_MINTED
     assert judged(END + DAY, minted_by_plan=False) is Verdict.STILL_MINTED

@@ -1,4 +1,4 @@
-"""Versions, missing claims, defaults, building and minting: the pure half of ``contracts/evolution.md``."""
+"""Payload versions, missing claims, defaults, building and minting sessions: pure functions of the payload."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def missing(schema: SessionSchema[Any], payload: dict[str, Any]) -> set[str]:
 
 @pytest.mark.parametrize("cls", CLASSES)
 class TestEveryKindOfClass:
-    def test_builds_a_full_payload_into_the_apps_own_class(self, cls: type[Any]) -> None:
+    def test_a_full_payload_builds_the_apps_own_class(self, cls: type[Any]) -> None:
         session = build(schema_of(cls), PAYLOAD)
         assert isinstance(session, cls)
         assert (session.user_id, session.company_id, session.role) == ("7", "c1", "admin")
         assert (session.email, session.permissions) == ("a@b.c", ["x"])
 
-    def test_gives_each_request_a_session_of_its_own(self, cls: type[Any]) -> None:
+    def test_each_request_gets_a_session_of_its_own(self, cls: type[Any]) -> None:
         schema = schema_of(cls)
         frozen = schema.freeze({"userId": "7", "companyId": "c1"})
         first, second = schema.thaw(frozen), schema.thaw(frozen)
@@ -78,7 +78,7 @@ class TestEveryKindOfClass:
         assert second.permissions == ["read"]
         assert schema.thaw(frozen).permissions == ["read"]
 
-    def test_mints_under_wire_names_and_reads_back_the_same(self, cls: type[Any]) -> None:
+    def test_a_session_is_minted_under_wire_names_and_reads_back_the_same(self, cls: type[Any]) -> None:
         schema = schema_of(cls)
         session = build(schema, PAYLOAD)
         subject, claims = schema.mint(session)
@@ -86,7 +86,7 @@ class TestEveryKindOfClass:
         assert claims == PAYLOAD
         assert build(schema, claims) == session
 
-    def test_knows_wire_names_defaults_and_since(self, cls: type[Any]) -> None:
+    def test_claims_have_wire_names_defaults_and_since(self, cls: type[Any]) -> None:
         specs = {spec.name: spec for spec in schema_of(cls).claims}
         assert set(specs) == {"userId", "companyId", "role", "email", "permissions"}
         assert specs["email"].since == 2
@@ -104,7 +104,7 @@ class TestEveryKindOfClass:
         ("claims", "name"),
         [({"companyId": 7}, "companyId"), ({"email": ["a"]}, "email"), ({"permissions": [1]}, "permissions")],
     )
-    def test_what_does_not_fit_is_named_as_it_stands_in_the_token(
+    def test_a_claim_that_does_not_fit_is_named_by_its_wire_name(
         self, cls: type[Any], claims: dict[str, Any], name: str
     ) -> None:
         with pytest.raises(Refusal) as refused:
@@ -131,7 +131,7 @@ class TestVersion:
         assert schema.version_of({"v": 2, "version": "theirs"}) == 2
         assert schema.mint(build(schema, {**PAYLOAD, "v": 2}))[1]["v"] == 2
 
-    def test_a_newer_payload_is_read_as_today_and_called_newer(self) -> None:
+    def test_a_newer_payload_is_read_as_todays_and_labelled_newer(self) -> None:
         schema = schema_of()
         upgraded = schema.upgrade({**PAYLOAD, "version": 9}, 9)
         assert upgraded.label == "newer"
@@ -150,13 +150,13 @@ class TestVersion:
 
 
 class TestMissing:
-    def test_absent(self) -> None:
+    def test_an_absent_claim(self) -> None:
         assert missing(schema_of(), {"userId": "7", "companyId": "c"}) == {"role", "email", "permissions"}
 
-    def test_null_where_the_type_refuses_none(self) -> None:
+    def test_null_if_the_type_refuses_none(self) -> None:
         assert missing(schema_of(), {**PAYLOAD, "email": None}) == {"email"}
 
-    def test_null_is_a_value_where_the_type_takes_none(self) -> None:
+    def test_null_is_a_value_if_the_type_accepts_none(self) -> None:
         @dataclass
         class Nullable:
             userId: str
@@ -164,7 +164,7 @@ class TestMissing:
 
         assert missing(SessionSchema(Nullable, version=2, subject="userId"), {"userId": "1", "nick": None}) == set()
 
-    def test_empty_string_unless_that_is_the_default(self) -> None:
+    def test_the_empty_string_unless_it_is_the_default(self) -> None:
         @dataclass
         class Blank:
             userId: str
@@ -187,7 +187,7 @@ class TestMissing:
 
 class TestSubject:
     @pytest.mark.parametrize("subject", ["", "x" * 256, "a\x00b", "a\nb", "\x7f", None, True, 1.5, [], {}])
-    def test_what_names_nobody_is_claims_invalid(self, subject: Any) -> None:
+    def test_an_invalid_subject_is_claims_invalid(self, subject: Any) -> None:
         with pytest.raises(Refusal) as refused:
             schema_of().upgrade({**PAYLOAD, "userId": subject}, 2)
         assert refused.value.reason is Reason.CLAIMS_INVALID
@@ -196,19 +196,19 @@ class TestSubject:
     def test_text_is_itself(self, subject: str) -> None:
         assert schema_of().upgrade({**PAYLOAD, "userId": subject}, 2).subject == subject
 
-    def test_an_integer_is_spelled_out(self) -> None:
+    def test_an_integer_becomes_text(self) -> None:
         assert schema_of().upgrade({**PAYLOAD, "userId": 42}, 2).subject == "42"
 
-    def test_is_read_after_the_upgrade(self) -> None:
+    def test_it_is_read_after_the_upgrade(self) -> None:
         schema = schema_of(upgrades={1: lambda claims: {"userId": claims.pop("uid"), **claims}})
         assert schema.upgrade({"uid": "9", "companyId": "c"}, 1).subject == "9"
 
 
-class TestWhatTheClassItselfRefuses:
-    """Its text may hold anything: a name is taken only where it is one of the schema's."""
+class TestSessionClassThatRaises:
+    """The text of its exception is not trusted: a claim is named only if the schema has it."""
 
     @pytest.mark.parametrize("text", ["canary", "canary - at `$.secret`"])
-    def test_is_no_claims_fault(self, text: str) -> None:
+    def test_the_refusal_names_no_claim(self, text: str) -> None:
         @dataclass
         class Picky:
             userId: str
@@ -243,7 +243,7 @@ class TestWhatTheClassItselfRefuses:
 
 
 class TestSteps:
-    def test_run_in_a_chain_from_the_payloads_version(self) -> None:
+    def test_they_run_in_a_chain_from_the_payloads_version(self) -> None:
         def step(n: int) -> Any:
             return lambda claims: {**claims, "role": claims.get("role", "") + str(n)}
 
@@ -252,7 +252,7 @@ class TestSteps:
         assert schema.upgrade({**PAYLOAD, "role": "r"}, 3).claims["role"] == "r3"
         assert schema.upgrade({**PAYLOAD, "role": "r"}, 4).claims["role"] == "r"
 
-    def test_a_step_that_changes_what_it_is_given_changes_nothing_else(self) -> None:
+    def test_a_step_that_changes_its_argument_does_not_change_the_payload(self) -> None:
         def step(claims: dict[str, Any]) -> dict[str, Any]:
             claims.clear()
             return {"userId": "1", "companyId": "c"}
@@ -262,14 +262,14 @@ class TestSteps:
         assert payload == PAYLOAD
 
     @pytest.mark.parametrize("bad", [lambda claims: claims["absent"], lambda claims: None, lambda claims: [claims]])
-    def test_one_that_fails_is_payload_invalid_without_its_text(self, bad: Any) -> None:
+    def test_a_step_that_fails_is_payload_invalid_without_its_text(self, bad: Any) -> None:
         with pytest.raises(Refusal) as refused:
             schema_of(upgrades={1: bad}).upgrade(PAYLOAD, 1)
         assert refused.value.reason is Reason.PAYLOAD_INVALID
         assert str(refused.value) == "payload_invalid"
         assert refused.value.__suppress_context__ or refused.value.__context__ is None
 
-    def test_one_that_returns_what_json_cannot_carry_is_payload_invalid(self) -> None:
+    def test_a_step_that_returns_no_json_is_payload_invalid(self) -> None:
         schema = schema_of(upgrades={1: lambda claims: {**claims, "role": object()}})
         with pytest.raises(Refusal) as refused:
             build(schema, {**PAYLOAD, "version": 1})
@@ -295,11 +295,11 @@ class TestMinting:
         with pytest.raises(MintError, match="expected a AsDataclass, got a dict"):
             schema_of().mint({"userId": "1"})
 
-    def test_a_subject_that_names_nobody_is_an_error(self) -> None:
-        with pytest.raises(MintError, match="is no subject"):
+    def test_an_invalid_subject_is_an_error(self) -> None:
+        with pytest.raises(MintError, match="claim 'userId' must be an integer, or 1 to 255 characters"):
             schema_of().mint(AsDataclass(user_id="a\x00", company_id="c"))
 
-    def test_what_json_cannot_carry_is_an_error(self) -> None:
+    def test_a_value_that_json_cannot_carry_is_an_error(self) -> None:
         @dataclass
         class Loose:
             userId: str
@@ -310,7 +310,7 @@ class TestMinting:
         with pytest.raises(MintError):
             SessionSchema(Loose, version=1, subject="userId").mint(Loose("1", thing="\ud800"))
 
-    def test_minting_the_old_shape_leaves_out_what_came_later(self) -> None:
+    def test_minting_an_older_version_leaves_later_claims_out(self) -> None:
         _, claims = schema_of(mints=1).mint(AsDataclass(user_id="1", company_id="c", email="a@b.c"))
         assert claims == {"userId": "1", "companyId": "c", "role": "user", "permissions": ["read"], "version": 1}
 
@@ -364,7 +364,7 @@ class TestTypes:
         price=Decimal("1.10"),
     )
 
-    def test_are_honoured_both_ways(self) -> None:
+    def test_they_are_kept_when_minted_and_read(self) -> None:
         schema = SessionSchema(Typed, version=1, subject="userId")
         subject, claims = schema.mint(self.session)
         assert subject == "12345678-1234-5678-1234-567812345678"
@@ -395,7 +395,7 @@ class TestTypes:
         ("claim", "value"),
         [("number", "12"), ("number", True), ("flag", 2), ("share", float("nan")), ("text", b"x"), ("text", object())],
     )
-    def test_a_rows_value_that_does_not_fit_is_said_without_quoting_it(self, claim: str, value: Any) -> None:
+    def test_a_rows_value_that_does_not_fit_is_not_quoted(self, claim: str, value: Any) -> None:
         @dataclass
         class Row:
             userId: str
@@ -415,19 +415,19 @@ class TestConfiguration:
         [
             ({"version": 0}, "version must be an integer"),
             ({"version": True}, "version must be an integer"),
-            ({"mints": 3}, "mints must lie between 1 and version"),
-            ({"mints": 0}, "mints must lie between 1 and version"),
+            ({"mints": 3}, "mints must be an integer from 1 to version"),
+            ({"mints": 0}, "mints must be an integer from 1 to version"),
             ({"upgrades": {2: dict}}, r"upgrades=\{2: …\} starts at no older version"),
             ({"downgrades": {1: dict}}, r"downgrades=\{1: …\} starts at no newer version"),
-            ({"upgrades": {1: dict}, "mints": 1}, r"mints=1 needs downgrades=\{2: …\}"),
-            ({"subject": "user_id"}, "is no claim of AsDataclass"),
-            ({"subject": "role"}, "the subject 'role' has a default"),
+            ({"upgrades": {1: dict}, "mints": 1}, r"mints=1 requires downgrades=\{2: …\}"),
+            ({"subject": "user_id"}, "subject='user_id' is not a claim of AsDataclass"),
+            ({"subject": "role"}, "the subject claim 'role' must not have a default"),
             ({"newer": "ignore"}, "newer must be"),
             ({"upgrades": [dict]}, r"steps by version: \{1: step\}"),
             ({"downgrades": dict}, r"steps by version: \{1: step\}"),
-            ({"upgrades": {1: "rename"}}, "a step is a function"),
+            ({"upgrades": {1: "rename"}}, "a step must be a function"),
             ({"version_claim": "exp"}, "is a registered claim"),
-            ({"version_claim": "role"}, "which every token carries"),
+            ({"version_claim": "role"}, "which every token has already"),
             ({"version": 1}, "claim 'email' has since=2"),
         ],
     )
@@ -436,22 +436,22 @@ class TestConfiguration:
             schema_of(**settings)
 
     @pytest.mark.parametrize("name", ["version", "iat", "exp", "sid", "auth_time", "iss", "aud", "nbf"])
-    def test_a_class_may_not_declare_what_every_token_carries(self, name: str) -> None:
+    def test_a_class_may_not_declare_a_claim_that_every_token_has(self, name: str) -> None:
         cls = msgspec.defstruct("Taken", [("userId", str), (name, str)])
-        with pytest.raises(ConfigError, match="which every token carries"):
+        with pytest.raises(ConfigError, match="which every token has already"):
             SessionSchema(cls, version=1, subject="userId")
 
-    def test_two_claims_of_one_wire_name(self) -> None:
+    def test_two_claims_of_one_wire_name_are_refused(self) -> None:
         @dataclass
         class Twice:
             userId: str
             a: Annotated[str, Claim("x")]
             b: Annotated[str, Claim("x")]
 
-        with pytest.raises(ConfigError, match="two claims of Twice are named 'x'"):
+        with pytest.raises(ConfigError, match="Twice has two claims named 'x'"):
             SessionSchema(Twice, version=1, subject="userId")
 
-    def test_a_default_that_does_not_fit_its_type(self) -> None:
+    def test_a_default_that_does_not_fit_its_type_is_refused(self) -> None:
         @dataclass
         class Odd:
             userId: str
@@ -461,16 +461,16 @@ class TestConfiguration:
             SessionSchema(Odd, version=1, subject="userId")
 
     @pytest.mark.parametrize("cls", [dict, int, "str", object, AsDataclass(user_id="canary", company_id="c")])
-    def test_what_is_no_session_class(self, cls: Any) -> None:
-        with pytest.raises(ConfigError, match="is no session class") as raised:
+    def test_any_other_class_is_refused_without_quoting_it(self, cls: Any) -> None:
+        with pytest.raises(ConfigError, match="the session class must be a dataclass") as raised:
             SessionSchema(cls, version=1, subject="userId")
         assert "canary" not in str(raised.value)
 
-    def test_a_version_that_stands_where_the_name_does(self) -> None:
-        with pytest.raises(ConfigError, match=r"did you mean Claim\(since=2\)"):
-            Claim(2)  # type: ignore[arg-type]  # the slip is the point
+    def test_a_version_in_place_of_the_name_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"for a version use Claim\(since=2\)"):
+            Claim(2)  # type: ignore[arg-type]  # the mistake is the point
 
-    def test_a_type_that_json_cannot_carry(self) -> None:
+    def test_a_type_that_json_cannot_carry_is_refused(self) -> None:
         @dataclass
         class Custom:
             userId: str
@@ -479,7 +479,7 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match=r"Custom\.thing has a type that JSON cannot carry"):
             SessionSchema(Custom, version=1, subject="userId")
 
-    def test_annotations_that_cannot_be_resolved(self) -> None:
+    def test_annotations_that_cannot_be_resolved_are_refused(self) -> None:
         @dataclass
         class Unresolved:
             userId: "Nowhere"  # type: ignore[name-defined]  # noqa: F821, UP037
@@ -488,19 +488,19 @@ class TestConfiguration:
             SessionSchema(Unresolved, version=1, subject="userId")
 
     @pytest.mark.parametrize("options", [{"array_like": True}, {"tag": True}])
-    def test_a_struct_that_is_no_plain_object(self, options: dict[str, Any]) -> None:
+    def test_a_struct_that_is_not_a_plain_object_is_refused(self, options: dict[str, Any]) -> None:
         cls = msgspec.defstruct("Listed", [("userId", str)], **options)
         with pytest.raises(ConfigError, match="array_like or tagged"):
             SessionSchema(cls, version=1, subject="userId")
 
-    def test_a_model_field_of_several_aliases(self) -> None:
+    def test_a_model_field_with_several_aliases_is_refused(self) -> None:
         class Many(pydantic.BaseModel):
             userId: str = pydantic.Field(validation_alias=pydantic.AliasChoices("a", "b"))
 
         with pytest.raises(ConfigError, match="several aliases"):
             SessionSchema(Many, version=1, subject="userId")
 
-    def test_a_claim_older_tokens_could_never_get(self) -> None:
+    def test_a_claim_that_older_tokens_can_never_get_is_refused(self) -> None:
         @dataclass
         class Demanding:
             userId: str
@@ -512,10 +512,10 @@ class TestConfiguration:
         schema.refuse_unfillable(frozenset({"email"}))
         SessionSchema(Demanding, version=2, subject="userId", upgrades={1: dict}).refuse_unfillable(frozenset())
 
-    def test_a_source_for_no_claim_or_for_the_subject(self) -> None:
-        with pytest.raises(ConfigError, match="knows 'mail', which is no claim"):
+    def test_a_source_for_an_unknown_claim_or_the_subject_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="a source provides 'mail', but AsDataclass has no such claim"):
             schema_of().refuse_unfillable(frozenset({"mail"}))
-        with pytest.raises(ConfigError, match="cannot come from a source"):
+        with pytest.raises(ConfigError, match="must not come from a source"):
             schema_of().refuse_unfillable(frozenset({"userId"}))
 
 

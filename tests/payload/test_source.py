@@ -1,8 +1,7 @@
-"""Any async function as a claims source."""
+"""Any async function is a claims source."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -16,29 +15,25 @@ async def fetch(keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
     return {key: {"email": f"{key}@x.y"} for key in keys}
 
 
-def test_an_async_function_is_a_source() -> None:
+async def test_an_async_function_is_a_source() -> None:
     made = source("email", "plan")(fetch)
     assert made.claims == {"email", "plan"}
     assert made.by is None
     assert not made.require_row
-    assert asyncio.run(made.fetch(["7"])) == {"7": {"email": "7@x.y"}}
+    keyed = source("plan", by="companyId", require_row=True)(fetch)
+    assert (keyed.by, keyed.require_row) == ("companyId", True)
+    assert await made.fetch(["7"]) == {"7": {"email": "7@x.y"}}
 
 
-def test_its_settings_are_kept() -> None:
-    made = source("plan", by="companyId", require_row=True)(fetch)
-    assert made.by == "companyId"
-    assert made.require_row
-
-
-def test_an_object_whose_call_is_asynchronous_is_a_source() -> None:
+async def test_an_object_whose_call_is_asynchronous_is_a_source() -> None:
     class Directory:
         async def __call__(self, keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
             return await fetch(keys)
 
-    assert asyncio.run(source("email")(Directory()).fetch(["1"])) == {"1": {"email": "1@x.y"}}
+    assert await source("email")(Directory()).fetch(["1"]) == {"1": {"email": "1@x.y"}}
 
 
-def test_each_source_has_places_of_its_own() -> None:
+def test_each_source_has_slots_of_its_own() -> None:
     first, second = source("email")(fetch), source("plan")(fetch)
     assert first.resource is not second.resource
 
@@ -46,12 +41,12 @@ def test_each_source_has_places_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("claims", "function", "message"),
     [
-        ((), fetch, "name the claims"),
+        ((), fetch, "must name the claims"),
         (("email", "email"), fetch, "twice"),
         (("email",), lambda keys: {}, "async def"),
         (("email",), "fetch", "async def"),
     ],
 )
-def test_what_is_no_source_is_found_at_construction(claims: tuple[str, ...], function: Any, message: str) -> None:
+def test_an_invalid_source_is_found_at_construction(claims: tuple[str, ...], function: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         source(*claims)(function)
