@@ -112,7 +112,7 @@ async def test_a_claim_of_the_token_is_not_overwritten() -> None:
 
 async def test_a_complete_payload_needs_no_query() -> None:
     source = users()
-    complete = {**OLD, "email": "e", "plan": None, "permissions": [], "theme": "dark"}
+    complete: dict[str, Any] = {**OLD, "email": "e", "plan": None, "permissions": [], "theme": "dark"}
     assert (await fill(filler(source), complete, version=2)).fallback is None
     assert source.keys == []
 
