@@ -25,8 +25,8 @@ Row = Mapping[str, tuple[FillOutcome, object]]
 _ORIGINS: Final[tuple[Literal["database", "cache", "coalesced"], ...]] = ("database", "cache", "coalesced")
 _SEVERITY: Final = {outcome: place for place, outcome in enumerate(FillOutcome)}
 _REASONS: Final = {
-    FillOutcome.NOT_FOUND: Reason.SUBJECT_UNKNOWN,
     FillOutcome.NULL: Reason.CLAIMS_INCOMPLETE,
+    FillOutcome.NOT_FOUND: Reason.SUBJECT_UNKNOWN,
     FillOutcome.INVALID: Reason.CLAIMS_INCOMPLETE,
     FillOutcome.SHED: Reason.CLAIMS_UNAVAILABLE,
     FillOutcome.BREAKER_OPEN: Reason.CLAIMS_UNAVAILABLE,
