@@ -1,4 +1,4 @@
-"""The snapshot that answers: when it is fetched, how long it is used, and what a request waits for."""
+"""The snapshot of remote keys: when it is fetched, how long it is used, and when a request waits for it."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ async def test_unknown_kids_cause_one_fetch_in_thirty_seconds(up: bool) -> None:
         assert await reason(authority, await issuer.token("k1", clock)) is None
         if not up:
             await issuer.cut()
-        for asked in (1, 2, 3):
+        for fetched in (1, 2, 3):
             for place in range(20):
                 assert await reason(authority, unsigned(f"kid-{place}")) == "key_unknown"
             clock.advance(29.99)
             assert await reason(authority, unsigned("late")) == "key_unknown"
-            assert sum(fetches(authority).values()) == 1 + asked
+            assert sum(fetches(authority).values()) == 1 + fetched
             at_once(authority, await issuer.token("k1", clock))
             clock.advance(0.02)
         await authority.aclose()
@@ -176,15 +176,10 @@ async def test_a_set_is_renewed_in_the_background_while_requests_go_on() -> None
         await authority.aclose()
 
 
-async def test_a_set_is_renewed_without_requests_too() -> None:
-    async with Issuer("k1").serving() as issuer, verifier(remote(issuer, refresh_every=SOON)) as authority:
-        await until(lambda: len(issuer.requests) == 3)
-        assert fetches(authority)["ok"] >= 2
-        assert fetches(authority)["error"] == 0
-
-
-async def test_a_set_is_renewed_after_half_of_the_time_it_is_usable() -> None:
-    async with Issuer("k1").serving() as issuer, verifier(remote(issuer, usable_for=2 * SOON)) as authority:
+@pytest.mark.parametrize("settings", [{"refresh_every": SOON}, {"usable_for": 2 * SOON}], ids=str)
+async def test_a_set_is_renewed_in_time_without_requests_too(settings: dict[str, Any]) -> None:
+    """After ``refresh_every``, or half of the time that it is usable."""
+    async with Issuer("k1").serving() as issuer, verifier(remote(issuer, **settings)) as authority:
         await until(lambda: len(issuer.requests) == 3)
         assert fetches(authority)["ok"] >= 2
         assert fetches(authority)["error"] == 0
@@ -447,9 +442,9 @@ async def test_after_closing_nothing_is_fetched_in_the_background() -> None:
         keys = remote(issuer, refresh_every=SOON)
         assert await keys.refresh("k1")
         await keys.aclose()
-        asked = len(issuer.requests)
+        before = len(issuer.requests)
         await asyncio.sleep(5 * SOON.total_seconds())
-        assert len(issuer.requests) == asked
+        assert len(issuer.requests) == before
 
 
 async def test_a_timer_keeps_no_keys_alive() -> None:
@@ -523,18 +518,14 @@ async def test_the_audience_is_checked() -> None:
         await authority.aclose()
 
 
-async def test_an_app_that_mints_too_signs_with_its_own_key() -> None:
+async def test_an_app_mints_only_with_a_signing_key_of_its_own() -> None:
     async with Issuer("k1").serving() as issuer:
+        with pytest.raises(ConfigError, match="sign"):
+            await verifier(remote(issuer)).issue(Session(user_id="u1"))
         authority = verifier(remote(issuer, signing=Key.jwk(issuer.pairs["k1"])))
         issued = await authority.issue(Session(user_id="u1"))
         assert (await authority.verify(issued.token)).key_id == "k1"
         await authority.aclose()
-
-
-def test_without_a_signing_key_nothing_is_minted() -> None:
-    authority = verifier(RemoteKeys("https://issuer.example/jwks.json"))
-    with pytest.raises(ConfigError, match="sign"):
-        asyncio.run(authority.issue(Session(user_id="u1")))
 
 
 @pytest.mark.parametrize(

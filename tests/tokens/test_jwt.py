@@ -83,13 +83,15 @@ def test_a_header_that_breaks_a_rule_is_malformed(header: str) -> None:
     assert reason_of(opened, tokens_of(), header, key=None, signature=b"") is Reason.TOKEN_MALFORMED
 
 
-@pytest.mark.parametrize("header", ['{"alg":"HS256","typ":"jwt"}', '{"typ" : "JWT", "alg" : "HS256"}'])
-def test_a_header_is_read_however_it_is_laid_out(header: str) -> None:
-    assert opened(tokens_of(), header).claims == {}
-
-
-def test_the_location_of_a_key_is_ignored() -> None:
-    header = '{"alg":"HS256","jku":"http://127.0.0.1:1/","x5u":1,"jwk":{"kty":"oct","k":"AA"},"x5c":["AA"]}'
+@pytest.mark.parametrize(
+    "header",
+    [
+        '{"alg":"HS256","typ":"jwt"}',
+        '{"typ" : "JWT", "alg" : "HS256"}',
+        '{"alg":"HS256","jku":"http://127.0.0.1:1/","x5u":1,"jwk":{"kty":"oct","k":"AA"},"x5c":["AA"]}',
+    ],
+)
+def test_a_header_is_read_in_any_layout_and_key_locations_are_ignored(header: str) -> None:
     assert opened(tokens_of(), header).claims == {}
 
 
@@ -205,8 +207,8 @@ def test_auth_time_after_iat_is_refused() -> None:
     tokens = tokens_of()
     assert verify(tokens, claims_of(auth_time=NOW + 30)).auth_time == NOW + 30
     assert reason_of(verify, tokens, claims_of(auth_time=NOW + 31)) is Reason.CLAIMS_INVALID
-    lenient = tokens_of(adoption=Adoption(iat_required=False, sessions="marks"))
-    assert reason_of(verify, lenient, claims_of(sid=ABSENT, iat=ABSENT, auth_time=NOW + 31)) is Reason.CLAIMS_INVALID
+    adopting = tokens_of(adoption=Adoption(iat_required=False, sessions="marks"))
+    assert reason_of(verify, adopting, claims_of(sid=ABSENT, iat=ABSENT, auth_time=NOW + 31)) is Reason.CLAIMS_INVALID
 
 
 @pytest.mark.parametrize("exp", [NOW + 7 * DAY + 31, 1e308, 2**64 - 1])
@@ -230,7 +232,7 @@ def test_the_issuer_is_the_configured_one() -> None:
     assert verify(tokens, claims_of(iss="https://a.example")).adopted == ()
     assert reason_of(verify, tokens, claims_of(iss="https://a.example/")) is Reason.ISSUER_MISMATCH
     assert reason_of(verify, tokens, CLAIMS) is Reason.ISSUER_MISMATCH
-    assert verify(tokens_of(), claims_of(iss="whoever")).adopted == ()
+    assert verify(tokens_of(), claims_of(iss="https://b.example")).adopted == ()
 
 
 @pytest.mark.parametrize("audience", ["a", ["a", "b"]])
