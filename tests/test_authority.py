@@ -22,26 +22,13 @@ from jwt_middleware import (
     SessionAuthority,
     SessionCookie,
     SessionNotEnded,
-    Unavailable,
 )
 from jwt_middleware.testing import client, old_token
 from tests.support.asgi import counts, foreign_token, scope_of
+from tests.support.stores import FakeStore
 from tests.support.world import ADA, DAY, EPOCH, SECRET, Session, World, authority_of, bearer, cookie
 
 OLDER = SessionCookie(also_read=["token", "jwt"])
-
-
-class Failing(MemorySessionStore):
-    """Writes rows; revokes none, and knows no status."""
-
-    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
-        raise Unavailable("down")
-
-    async def revoke_token(self, record: Any) -> None:
-        raise Unavailable("down")
-
-    async def statuses(self, keys: Any) -> Any:
-        raise Unavailable("down")
 
 
 class Remote:
@@ -147,8 +134,9 @@ async def test_a_bad_token_is_no_error_at_the_end(headers: list[tuple[bytes, byt
 
 
 async def test_an_expired_or_forged_token_needs_no_revoking() -> None:
-    world = World(store=Failing)
+    world = World(store=FakeStore)
     token = await world.token()
+    world.store.writes_fail = "before"
     cleared = world.authority.cookie.clear_headers()
     assert await world.authority.end_token(cookie(token[:-4] + "AAAA")) == cleared  # the store would fail
     world.clock.advance(8 * DAY)
@@ -161,8 +149,9 @@ async def test_without_a_store_the_end_clears_the_cookies() -> None:
 
 
 async def test_a_store_that_fails_is_raised_after_the_cookies_are_cleared() -> None:
-    world, response = World(cookie=OLDER, store=Failing), Response()
+    world, response = World(cookie=OLDER, store=FakeStore), Response()
     token = await world.token()
+    world.store.writes_fail = "before"
     with pytest.raises(SessionNotEnded) as failed:
         await world.authority.end(response, request_with(*cookie(token)))
     assert len(set_cookies(response)) == 3
@@ -261,7 +250,8 @@ async def test_a_long_stream_can_ask_whether_its_session_is_still_active() -> No
 
 
 async def test_a_stream_ends_where_the_store_cannot_say() -> None:
-    world = World(store=Failing)
+    world = World(store=FakeStore)
+    world.store.down = True
     assert not await world.authority.still_active(request_with(*cookie(await world.token())))
 
 

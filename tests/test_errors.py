@@ -1,8 +1,7 @@
-"""What errors say: the mend of a setting, the class of somebody else's exception, and nothing that was in it."""
+"""What errors say: how to fix a setting, the class of another package's exception, and nothing of its text."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -13,48 +12,46 @@ from jwt_middleware import Adoption, ConfigError, LookupLimits, MemorySessionSto
 from jwt_middleware.errors import Unavailable, class_of
 from tests.support.world import authority_of
 
-Setting = Callable[[Any], object]
-LENGTHS: dict[str, Setting] = {
-    "window": lambda length: authority_of(window=length),
-    "leeway": lambda length: authority_of(leeway=length),
-    "rollout": lambda length: authority_of(rollout=length),
-    "max_session_age": lambda length: authority_of(max_session_age=length),
-    "renew_within": lambda length: authority_of(renew_within=length, store=MemorySessionStore()),
-    "accepted_lifetime": lambda length: Adoption(accepted_lifetime=length),
-    "max_staleness": lambda length: Revocation(max_staleness=length),
-    "stale_if_error": lambda length: Revocation(stale_if_error=length),
-    "timeout": lambda length: LookupLimits(timeout=length),
-    "ttl": lambda length: LookupLimits(ttl=length),
-    "negative_ttl": lambda length: LookupLimits(negative_ttl=length),
-    "expired": lambda length: Retention(expired=length),
-    "longest_token": lambda length: Retention(longest_token=length),
-    "refresh_every": lambda length: RemoteKeys("https://issuer.example/jwks", refresh_every=length),
-    "usable_for": lambda length: RemoteKeys("https://issuer.example/jwks", usable_for=length),
-}
+JWKS = "https://issuer.example/jwks"
+STORE = MemorySessionStore()
 
 
-@pytest.mark.parametrize("length", [0, 30, 0.5, "7d"])
-@pytest.mark.parametrize("name", LENGTHS)
-def test_a_length_of_time_that_is_a_number_is_named_with_its_mend(name: str, length: Any) -> None:
-    with pytest.raises(ConfigError, match=f"^{name} is a length of time: write timedelta"):
-        LENGTHS[name](length)
+@pytest.mark.parametrize(
+    ("name", "configure"),
+    [
+        ("window", lambda length: authority_of(window=length)),
+        ("leeway", lambda length: authority_of(leeway=length)),
+        ("rollout", lambda length: authority_of(rollout=length)),
+        ("max_session_age", lambda length: authority_of(max_session_age=length)),
+        ("renew_within", lambda length: authority_of(renew_within=length, store=STORE)),
+        ("accepted_lifetime", lambda length: Adoption(accepted_lifetime=length)),
+        ("max_staleness", lambda length: Revocation(max_staleness=length)),
+        ("stale_if_error", lambda length: Revocation(stale_if_error=length)),
+        ("timeout", lambda length: LookupLimits(timeout=length)),
+        ("ttl", lambda length: LookupLimits(ttl=length)),
+        ("negative_ttl", lambda length: LookupLimits(negative_ttl=length)),
+        ("expired", lambda length: Retention(expired=length)),
+        ("longest_token", lambda length: Retention(longest_token=length)),
+        ("refresh_every", lambda length: RemoteKeys(JWKS, refresh_every=length)),
+        ("usable_for", lambda length: RemoteKeys(JWKS, usable_for=length)),
+    ],
+)
+def test_a_length_of_time_is_a_timedelta_and_the_error_says_so(name: str, configure: Callable[[Any], object]) -> None:
+    for length in (0, 30, 0.5, "7d"):
+        with pytest.raises(ConfigError, match=f"^{name} is a length of time: write timedelta"):
+            configure(length)
+    assert configure(timedelta(days=6)) is not None
 
 
-def test_so_is_that_of_a_purge() -> None:
-    authority = authority_of(store=MemorySessionStore())
+async def test_so_are_those_of_a_purge_and_of_a_fetch() -> None:
     with pytest.raises(ConfigError, match="expired is a length of time"):
-        asyncio.run(authority.purge(expired=30))
+        await authority_of(store=STORE).purge(expired=30)
     with pytest.raises(ConfigError, match="timeout is a length of time"):
-        RemoteKeys("https://issuer.example/jwks", timeout=5)  # type: ignore[arg-type]  # the mistake is the point
-
-
-@pytest.mark.parametrize("name", LENGTHS)
-def test_one_that_says_of_what_it_is_passes(name: str) -> None:
-    assert LENGTHS[name](timedelta(days=6)) is not None
+        RemoteKeys(JWKS, timeout=5)  # type: ignore[arg-type]  # the mistake is the point
 
 
 class Theirs(Exception):
-    """An exception of somebody else's."""
+    """An exception of another package."""
 
 
 def test_an_exceptions_class_is_spelled_in_full_and_its_text_left_out() -> None:

@@ -13,10 +13,10 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jwt_middleware import ConfigError, JWTSessionMiddleware, MemorySessionStore, Reason, Refusal
-from jwt_middleware.errors import Unavailable
+from jwt_middleware import ConfigError, JWTSessionMiddleware, Reason, Refusal
 from jwt_middleware.testing import old_token
 from tests.support.asgi import Echo, Sent, counts, nothing, scope_of
+from tests.support.stores import FakeStore
 from tests.support.world import ADA, DAY, World, authority_of, cookie
 
 NAVIGATION = {"sec-fetch-mode": "navigate"}
@@ -28,13 +28,6 @@ NO_SESSION: list[dict[str, Any]] = [
 ]
 """A request without a token, and two whose cookie holds none."""
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-class Down(MemorySessionStore):
-    """Knows no status."""
-
-    async def statuses(self, keys: Any) -> Any:
-        raise Unavailable("down")
 
 
 def needing_session(world: World) -> ASGIApp:
@@ -123,8 +116,9 @@ async def test_an_optional_path_still_refuses_a_bad_bearer_token(token: str) -> 
 
 
 async def test_an_optional_path_still_answers_403_and_503() -> None:
-    world = World(store=Down, optional=["/"])
+    world = World(store=FakeStore, optional=["/"])
     token = await world.token()
+    world.store.down = True
     assert (await world.get(token, method="POST", headers=CROSS_SITE)).status_code == 403
     unavailable = await world.get(token)
     assert unavailable.status_code == 503
@@ -174,7 +168,8 @@ async def test_only_a_navigation_is_sent_to_the_login_page() -> None:
 
 
 async def test_a_503_is_no_reason_to_log_in_again() -> None:
-    world = World(store=Down, login="/login", public=["/login"])
+    world = World(store=FakeStore, login="/login", public=["/login"])
+    world.store.down = True
     assert (await world.get(await world.token(), headers=NAVIGATION)).status_code == 503
 
 

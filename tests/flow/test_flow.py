@@ -25,11 +25,11 @@ from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from jwt_middleware import Claim, LookupLimits, Reason, SQLAlchemyClaims, names
-from tests.support.asgi import nothing, scope_of
+from tests.support.asgi import scope_of
 from tests.support.databases import database, emails, queries_of
 from tests.support.signals import Signals, delta, short
 from tests.support.stores import opened
-from tests.support.world import PATIENT, FakeClock, World, bearer, cookie
+from tests.support.world import PATIENT, FakeClock, Session, World, bearer, cookie
 
 USER, WITHOUT_EMAIL, DELETED = "424242001", "424242002", "424242003"
 EMAIL, COMPANY, NAME = "canary@example.com", "canary-company", "Canary Ltd"
@@ -39,29 +39,24 @@ companies = sa.Table("companies", sa.MetaData(), *(sa.Column(name, sa.String(50)
 
 
 @dataclass(slots=True, kw_only=True)
-class Strict:
-    """Version 2 brought the email, version 3 the company's name."""
+class Lenient(Session):
+    """Version 2 brought the email, version 3 the company's name; each has a default."""
 
-    user_id: Annotated[str, Claim("userId")]
-    company_id: Annotated[str, Claim("companyId")] = COMPANY
-    role: str = "user"
-    permissions: list[str] = field(default_factory=lambda: ["read"])
-    email: Annotated[str, Claim(since=2)]
-    company_name: Annotated[str, Claim("companyName", since=3)]
+    company_name: Annotated[str, Claim("companyName", since=3)] = "nameless"
 
 
 @dataclass(slots=True, kw_only=True)
-class Lenient(Strict):
-    """Each of them has a default."""
+class Strict(Session):
+    """The same without defaults for the claims of the database."""
 
-    email: Annotated[str, Claim(since=2)] = "Unknown"
-    company_name: Annotated[str, Claim("companyName", since=3)] = "nameless"
+    email: Annotated[str, Claim(since=2)]
+    company_name: Annotated[str, Claim("companyName", since=3)]
 
 
 class Flow(World):
     """A world of version 3 over real databases, behind a server span."""
 
-    def __init__(self, cls: type[Strict], signals: Signals, **settings: Any) -> None:
+    def __init__(self, cls: type[Session], signals: Signals, **settings: Any) -> None:
         now = datetime.now(UTC)
         planned = {2: now - timedelta(days=30), 3: now - timedelta(days=1)}
         telemetry = signals.telemetry()
@@ -74,7 +69,7 @@ class Flow(World):
         self.app = OpenTelemetryMiddleware(app, tracer_provider=tracers, exclude_spans=["send", "receive"])
 
     async def log_in(self, user_id: str = USER, **claims: Any) -> tuple[str, str]:
-        return await super().log_in(user_id, email=EMAIL, company_name=NAME, **claims)
+        return await super().log_in(user_id, company_id=COMPANY, email=EMAIL, company_name=NAME, **claims)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -127,10 +122,18 @@ class Case:
     session: Mapping[str, Any] = field(default_factory=dict)
     """What the session has in place of the claims of :data:`USER`."""
 
+    def answer(self, kind: str) -> list[tuple[str, int | None]]:
+        """The messages to the server, with their status or code."""
+        if kind == "http":
+            return [("http.response.start", self.refused.status if self.refused else 200), ("http.response.body", None)]
+        if self.refused:
+            return [("websocket.close", 1013 if self.refused.status == 503 else 1008)]
+        return [("websocket.accept", None), ("websocket.close", None)]
+
     @property
     def seen(self) -> dict[str, Any]:
         """What the app sees."""
-        session = asdict(Lenient(user_id=USER, email=EMAIL, company_name=NAME))
+        session = asdict(Lenient(user_id=USER, company_id=COMPANY, email=EMAIL, company_name=NAME))
         return {**session, "version": self.version, "filled": list(self.filled), **self.session}
 
     @property
@@ -203,48 +206,6 @@ class Case:
 FOUND = ("database", "resolved")
 UNKNOWN = {"email": "Unknown"}
 LACKS_EMAIL = old(None, companyName=NAME)
-CASES = {
-    "new cookie": Case(request=new, version=3),
-    "old cookie": Case(request=old(2, email=EMAIL), version=2, minted="before_change", filled={"companyName": FOUND}),
-    "old Bearer": Case(
-        request=old(2, email=EMAIL, carrier=bearer), version=2, minted="before_change", filled={"companyName": FOUND}
-    ),
-    "two versions back": Case(request=old(None), filled={"email": FOUND, "companyName": FOUND}),
-    "newer version": Case(request=old(4, email=EMAIL, companyName=NAME, theme="dark"), version=4),
-    "user deleted, with defaults": Case(
-        request=old(None, user=DELETED),
-        filled={"email": ("default", "not_found"), "companyName": FOUND},
-        session={"user_id": DELETED, **UNKNOWN},
-    ),
-    "user deleted, without defaults": Case(
-        request=old(None, user=DELETED),
-        filled={"email": ("none", "not_found"), "companyName": FOUND},
-        refused=Reason.SUBJECT_UNKNOWN,
-    ),
-    "row without email, with a default": Case(
-        request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
-        filled={"email": ("default", "null")},
-        session={"user_id": WITHOUT_EMAIL, **UNKNOWN},
-    ),
-    "row without email, without a default": Case(
-        request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
-        filled={"email": ("none", "null")},
-        refused=Reason.CLAIMS_INCOMPLETE,
-    ),
-    "database down, with a default": Case(request=LACKS_EMAIL, filled={"email": ("default", "error")}, session=UNKNOWN),
-    "database down, without a default": Case(
-        request=LACKS_EMAIL, filled={"email": ("none", "error")}, refused=Reason.CLAIMS_UNAVAILABLE
-    ),
-    "database slow, with a default": Case(
-        request=LACKS_EMAIL, filled={"email": ("default", "timeout")}, session=UNKNOWN
-    ),
-    "database slow, without a default": Case(
-        request=LACKS_EMAIL, filled={"email": ("none", "timeout")}, refused=Reason.CLAIMS_UNAVAILABLE
-    ),
-    "expired": Case(request=old(2, email=EMAIL, exp=1_700_000_000), version=2, refused=Reason.TOKEN_EXPIRED),
-    "forged": Case(request=forged, version=None, refused=Reason.SIGNATURE_INVALID),
-    "no token": Case(request=without_token, version=None, refused=Reason.TOKEN_MISSING),
-}
 
 
 @asynccontextmanager
@@ -308,79 +269,137 @@ def nowhere(url: str) -> str:
     return sa.make_url(url).set(port=1).render_as_string(hide_password=False)
 
 
-async def check(world: Flow, case: Case, scope: Scope, receive: Receive = nothing) -> tuple[list[Message], str]:
-    """Send a request; its session, events, spans, counters and statements are those of the case, and no others.
-
-    Returns:
-        The response, and everything that left the process as one text.
-    """
-    for queries in world.queries:
-        queries.clear()
-    before = world.signals.values()
-    with capture_logs() as logs:
-        sent = await world.send(scope, receive)
-    assert [seen(scope) for scope in world.echo.scopes] == ([] if case.refused else [case.seen])
-    failed = [span for span in world.signals.spans("lookup") if "error.type" in (span.attributes or {})]
-    assert [log["event"] for log in logs].count("jwt_middleware.lookup_failed") == len(failed)
-    ours = [log for log in logs if log["event"] not in ("jwt_middleware.lookup_failed", "jwt_middleware.configured")]
-    assert [{name: log[name] for name in event} for log, event in zip(ours, case.events, strict=True)] == case.events
-    assert {name: len(world.signals.spans(name)) for name in case.spans} == case.spans
-    after = world.signals.values()
-    assert {
-        f"{name}({','.join(f'{key}={value}' for key, value in attributes)})": count
-        for (name, attributes), count in delta(before, after).items()
-        if name in COUNTERS
-    } == case.counts
-    assert sum(world.queries, Counter()) == case.statements
-    spans = [span.to_json() for span in world.signals.exporter.get_finished_spans()]
-    return sent, "\n".join([json.dumps(list(logs), default=repr), *spans, *map(repr, after), repr(sent)])
-
-
 def seen(scope: Scope) -> dict[str, Any]:
     """What the app sees of a request."""
     session, token = scope["state"]["session"], scope["state"]["token"]
     return {**asdict(session), "version": token.version, "filled": [claim.claim for claim in token.filled]}
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-async def test_a_request(case: Case, database_url: str) -> None:
-    async with flow(database_url, case) as world:
-        headers = await case.request(world)
-        (start, body), everything = await check(world, case, scope_of("/me", headers=headers))
-        assert start["status"] == (case.refused.status if case.refused else 200)
-        if case.refused:
-            title = {401: "Unauthorized", 503: "Service Unavailable"}[case.refused.status]
-            problem = {"type": "about:blank", "title": title, "status": case.refused.status}
-            assert json.loads(body["body"]) == problem
-        personal = [USER, WITHOUT_EMAIL, DELETED, EMAIL, COMPANY, NAME, *(value.decode() for _, value in headers)]
-        assert [canary for canary in personal if canary in everything] == []
-
-
-async def test_a_request_of_a_public_path_leaves_nothing_behind(database_url: str) -> None:
-    async with flow(database_url, CASES["forged"]) as world:
-        headers, before = await forged(world), world.signals.values()
-        with capture_logs() as logs:
-            start, _ = await world.send(scope_of("/healthz", headers=headers))
-        assert (start["status"], [log["event"] for log in logs]) == (200, ["jwt_middleware.configured"])
-        moved = delta(before, world.signals.values())
-        assert [name for name, _ in moved if name in COUNTERS] == []
-        assert (world.signals.spans("lookup"), world.signals.spans("fallback")) == ([], [])
-
-
 @pytest.mark.parametrize(
-    "name", ["new cookie", "old cookie", "database down, with a default", "expired", "forged", "no token"]
+    "case",
+    [
+        pytest.param(Case(request=new, version=3), id="new cookie"),
+        pytest.param(
+            Case(request=old(2, email=EMAIL), version=2, minted="before_change", filled={"companyName": FOUND}),
+            id="old cookie",
+        ),
+        pytest.param(
+            Case(
+                request=old(2, email=EMAIL, carrier=bearer),
+                version=2,
+                minted="before_change",
+                filled={"companyName": FOUND},
+            ),
+            id="old Bearer",
+        ),
+        pytest.param(Case(request=old(None), filled={"email": FOUND, "companyName": FOUND}), id="two versions back"),
+        pytest.param(Case(request=old(4, email=EMAIL, companyName=NAME, theme="dark"), version=4), id="newer version"),
+        pytest.param(
+            Case(
+                request=old(None, user=DELETED),
+                filled={"email": ("default", "not_found"), "companyName": FOUND},
+                session={"user_id": DELETED, **UNKNOWN},
+            ),
+            id="user deleted, with defaults",
+        ),
+        pytest.param(
+            Case(
+                request=old(None, user=DELETED),
+                filled={"email": ("none", "not_found"), "companyName": FOUND},
+                refused=Reason.SUBJECT_UNKNOWN,
+            ),
+            id="user deleted, without defaults",
+        ),
+        pytest.param(
+            Case(
+                request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
+                filled={"email": ("default", "null")},
+                session={"user_id": WITHOUT_EMAIL, **UNKNOWN},
+            ),
+            id="row without email, with a default",
+        ),
+        pytest.param(
+            Case(
+                request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
+                filled={"email": ("none", "null")},
+                refused=Reason.CLAIMS_INCOMPLETE,
+            ),
+            id="row without email, without a default",
+        ),
+        pytest.param(
+            Case(request=LACKS_EMAIL, filled={"email": ("default", "error")}, session=UNKNOWN),
+            id="database down, with a default",
+        ),
+        pytest.param(
+            Case(request=LACKS_EMAIL, filled={"email": ("none", "error")}, refused=Reason.CLAIMS_UNAVAILABLE),
+            id="database down, without a default",
+        ),
+        pytest.param(
+            Case(request=LACKS_EMAIL, filled={"email": ("default", "timeout")}, session=UNKNOWN),
+            id="database slow, with a default",
+        ),
+        pytest.param(
+            Case(request=LACKS_EMAIL, filled={"email": ("none", "timeout")}, refused=Reason.CLAIMS_UNAVAILABLE),
+            id="database slow, without a default",
+        ),
+        pytest.param(
+            Case(request=old(2, email=EMAIL, exp=1_700_000_000), version=2, refused=Reason.TOKEN_EXPIRED), id="expired"
+        ),
+        pytest.param(Case(request=forged, version=None, refused=Reason.SIGNATURE_INVALID), id="forged"),
+        pytest.param(Case(request=without_token, version=None, refused=Reason.TOKEN_MISSING), id="no token"),
+    ],
 )
-async def test_a_websocket_gets_the_same_session_or_is_closed_before_accept(name: str, database_url: str) -> None:
-    case = CASES[name]
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_request_leaves_what_its_case_says_and_nothing_else(case: Case, kind: str, database_url: str) -> None:
     messages: Iterator[Message] = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
 
     async def receive() -> Message:
         return next(messages)
 
     async with flow(database_url, case) as world:
-        scope = scope_of("/ws", kind="websocket", headers=await case.request(world))
-        sent, _ = await check(world, case, scope, receive)
-        if case.refused:
-            assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
-        else:
-            assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+        headers = await case.request(world)
+        for queries in world.queries:
+            queries.clear()
+        before = world.signals.values()
+        with capture_logs() as logs:
+            sent = await world.send(scope_of("/", kind=kind, headers=headers), receive)
+        after = world.signals.values()
+        spans = world.signals.exporter.get_finished_spans()
+
+    # The answer, and the session
+    assert [(message["type"], message.get("status", message.get("code"))) for message in sent] == case.answer(kind)
+    if kind == "http" and case.refused:
+        title = {401: "Unauthorized", 503: "Service Unavailable"}[case.refused.status]
+        assert json.loads(sent[1]["body"]) == {"type": "about:blank", "title": title, "status": case.refused.status}
+    assert [seen(scope) for scope in world.echo.scopes] == ([] if case.refused else [case.seen])
+
+    # Events, spans, counters and statements
+    failed = [span for span in world.signals.spans("lookup") if "error.type" in (span.attributes or {})]
+    assert [log["event"] for log in logs].count("jwt_middleware.lookup_failed") == len(failed)
+    ours = [log for log in logs if log["event"] not in ("jwt_middleware.lookup_failed", "jwt_middleware.configured")]
+    assert [{name: log[name] for name in event} for log, event in zip(ours, case.events, strict=True)] == case.events
+    assert {name: len(world.signals.spans(name)) for name in case.spans} == case.spans
+    moved = delta(before, after)
+    assert {
+        f"{name}({','.join(f'{key}={value}' for key, value in attributes)})": count
+        for (name, attributes), count in moved.items()
+        if name in COUNTERS
+    } == case.counts
+    assert sum(world.queries, Counter()) == case.statements
+
+    # Nothing personal in any of it
+    told = "\n".join(
+        [json.dumps(list(logs), default=repr), *(s.to_json() for s in spans), *map(repr, after), repr(sent)]
+    )
+    personal = [USER, WITHOUT_EMAIL, DELETED, EMAIL, COMPANY, NAME, *(value.decode() for _, value in headers)]
+    assert [canary for canary in personal if canary in told] == []
+
+
+async def test_a_request_of_a_public_path_leaves_nothing_behind(database_url: str) -> None:
+    async with flow(database_url, Case(request=forged)) as world:
+        headers, before = await forged(world), world.signals.values()
+        with capture_logs() as logs:
+            start, _ = await world.send(scope_of("/healthz", headers=headers))
+        assert (start["status"], [log["event"] for log in logs]) == (200, ["jwt_middleware.configured"])
+        assert [name for name, _ in delta(before, world.signals.values()) if name in COUNTERS] == []
+        assert (world.signals.spans("lookup"), world.signals.spans("fallback")) == ([], [])

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -24,6 +22,7 @@ from jwt_middleware.sessions import activity as module
 from jwt_middleware.sessions.activity import Activity
 from jwt_middleware.types import moment
 from tests.support.asgi import counted
+from tests.support.processes import python
 from tests.support.stores import opened
 from tests.support.world import FakeClock, World, bearer
 
@@ -329,41 +328,31 @@ async def test_a_timer_outlives_its_authority_without_harm() -> None:
     assert store.batches == []
 
 
-FORKING = """
-import asyncio, os
-from tests.sessions.test_activity import Noted
-
-noted = Noted()
-
-async def use(*sessions):
-    for session in sessions:
-        noted.activity.note(session)
-
-asyncio.run(use("parent"))
-child = os.fork()
-if child == 0:
-    asyncio.run(noted.activity.aclose())
-    assert noted.store.batches == [], noted.store.batches
-    asyncio.run(use("child"))
-    asyncio.run(noted.activity.aclose())
-    assert noted.store.sessions == [{"child"}]
-    os._exit(7)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-asyncio.run(noted.activity.aclose())
-assert noted.store.sessions == [{"parent"}]
-"""
-
-
 def test_a_forked_child_writes_nothing_of_its_parents() -> None:
-    finished = subprocess.run(
-        [sys.executable, "-W", "error", "-c", FORKING],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
+    script = """
+        import asyncio, os
+        from tests.sessions.test_activity import Noted
+
+        noted = Noted()
+
+        async def use(*sessions):
+            for session in sessions:
+                noted.activity.note(session)
+
+        asyncio.run(use("parent"))
+        child = os.fork()
+        if child == 0:
+            asyncio.run(noted.activity.aclose())
+            assert noted.store.batches == [], noted.store.batches
+            asyncio.run(use("child"))
+            asyncio.run(noted.activity.aclose())
+            assert noted.store.sessions == [{"child"}]
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        asyncio.run(noted.activity.aclose())
+        assert noted.store.sessions == [{"parent"}]
+    """
+    python("-c", dedent(script))
 
 
 async def test_lifespan_writes_the_notes_before_the_app_shuts_down() -> None:

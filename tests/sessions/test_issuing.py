@@ -10,6 +10,7 @@ import pytest
 
 from jwt_middleware import ConfigError, MemorySessionStore, MintError, SessionCookie, Unavailable
 from jwt_middleware.sessions.issuing import SECRET_CLAIMS, SecretClaims
+from tests.support.stores import FakeStore
 from tests.support.world import ADA, EPOCH, WEEK, FakeClock, Session, World, authority_of, digest
 
 secrets = SecretClaims(SECRET_CLAIMS)
@@ -78,11 +79,8 @@ async def test_the_row_is_written_before_the_token_leaves_and_holds_no_token() -
 
 
 async def test_a_row_that_cannot_be_written_means_no_token_and_no_count() -> None:
-    class Full(MemorySessionStore):
-        async def add(self, record: Any) -> None:
-            raise Unavailable("full")
-
-    world = World(store=Full)
+    world = World(store=FakeStore)
+    world.store.writes_fail = "before"
     with pytest.raises(Unavailable):
         await world.token()
     assert world.counts("tokens.issued") == {}

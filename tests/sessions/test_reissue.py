@@ -21,13 +21,12 @@ from jwt_middleware import (
     Reason,
     Refusal,
     SessionCookie,
-    Unavailable,
 )
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import SessionKey, SessionStatus
 from tests.support.asgi import counts, foreign_token, scope_of
 from tests.support.lookups import turns
-from tests.support.stores import opened
+from tests.support.stores import FakeStore, opened
 from tests.support.world import DAY, EPOCH, SECRET, WEEK, Session, World, cookie, cookie_of, digest
 
 # What an old cookie is answered with
@@ -144,13 +143,7 @@ async def test_a_handler_that_changes_its_session_changes_no_token() -> None:
     assert (claims["role"], claims["permissions"]) == ("user", ["read"])
 
 
-# Readers first
-
-
-@pytest.mark.parametrize("version", [1, 2])
-async def test_while_the_old_shape_is_minted_on_purpose_nothing_is_reissued(version: int) -> None:
-    world = World(reissue=True, schema={"mints": 1})
-    assert cookie_of(await world.get(await world.old(version=version))) is None
+# Readers before writers
 
 
 async def test_a_token_is_brought_to_the_shape_that_is_minted_and_no_further() -> None:
@@ -177,6 +170,25 @@ async def test_the_oldest_version_minted_by_a_downgrade_is_not_reissued() -> Non
 
 
 # Never
+
+
+@pytest.mark.parametrize(
+    ("settings", "token"),
+    [
+        pytest.param({"schema": {"mints": 1}}, {"version": 1}, id="while version 1 is minted"),
+        pytest.param({"schema": {"mints": 1}}, {"version": 2}, id="of version 2 while version 1 is minted"),
+        pytest.param({"adoption": Adoption(sessions="marks")}, {"sid": None, "auth_time": None}, id="without sid"),
+        pytest.param({"store": None}, {"sid": None, "auth_time": None}, id="without sid and without a store"),
+        pytest.param({}, {"exp": int(EPOCH) - 5}, id="expired, within the leeway of 30 seconds"),
+        pytest.param({}, {"api_key": "x"}, id="with a name that no log-in would mint"),
+        pytest.param({}, {"role": "x" * 5_000}, id="longer than a cookie"),
+    ],
+)
+async def test_never_for_a_token(settings: dict[str, Any], token: dict[str, Any]) -> None:
+    world = World(reissue=True, **settings)
+    response = await world.get(await world.old(**token))
+    assert (response.status_code, cookie_of(response)) == (200, None)
+    assert world.reissued == {}
 
 
 async def test_never_for_a_bearer_token() -> None:
@@ -226,13 +238,6 @@ async def test_never_for_a_newer_payload() -> None:
     world = World(reissue=True)
     assert cookie_of(await world.get(await world.old({"email": ""}, version=3))) is None
     assert world.users.asked == 1
-
-
-@pytest.mark.parametrize("settings", [{"adoption": Adoption(sessions="marks")}, {"store": None}])
-async def test_never_for_a_token_without_sid(settings: dict[str, Any]) -> None:
-    world = World(reissue=True, **settings)
-    response = await world.get(await world.old(sid=None, auth_time=None))
-    assert (response.status_code, cookie_of(response)) == (200, None)
 
 
 async def test_never_for_what_a_short_key_signed() -> None:
@@ -308,13 +313,6 @@ async def test_the_check_before_a_reissue_joins_no_query_that_left_earlier() -> 
     assert await earlier[0] is None  # the session was active when this was asked
 
 
-async def test_never_for_a_session_whose_time_is_over() -> None:
-    world = World(reissue=True)
-    old = await world.old(exp=int(EPOCH) - 5)  # accepted: the leeway is 30 seconds
-    response = await world.get(old)
-    assert (response.status_code, cookie_of(response)) == (200, None)
-
-
 async def test_never_where_the_session_ends_while_the_app_works() -> None:
     world = World(reissue=True)
 
@@ -324,14 +322,6 @@ async def test_never_where_the_session_ends_while_the_app_works() -> None:
 
     world.guard(slow)
     assert cookie_of(await world.get(await world.old(exp=int(EPOCH) + 5))) is None
-
-
-@pytest.mark.parametrize("claims", [{"api_key": "x"}, {"role": "x" * 5_000}])
-async def test_never_what_no_log_in_would_mint(claims: dict[str, Any]) -> None:
-    world = World(reissue=True)
-    response = await world.get(await world.old(**claims))
-    assert (response.status_code, cookie_of(response)) == (200, None)
-    assert world.reissued == {}
 
 
 async def test_never_for_another_subject_than_the_tokens() -> None:
@@ -346,24 +336,22 @@ async def test_never_for_another_subject_than_the_tokens() -> None:
     assert (response.status_code, cookie_of(response)) == (200, None)
 
 
-class Broken(MemorySessionStore):
-    """Its rows cannot be updated."""
-
-    async def replace_token(self, session_id: str, **values: Any) -> bool:
-        raise Unavailable("down")
-
-
-class Lagging(MemorySessionStore):
-    """Another process deletes the row between the check and the update."""
-
-    async def replace_token(self, session_id: str, **values: Any) -> bool:
-        del self._rows[session_id]
-        return await super().replace_token(session_id, **values)
+async def test_where_the_update_fails_the_response_goes_out_without_a_cookie() -> None:
+    world = World(reissue=True, store=FakeStore)
+    old = await world.old()
+    world.store.writes_fail = "before"
+    response = await world.get(old)
+    assert (response.status_code, response.text, cookie_of(response)) == (200, "ok", None)
+    assert world.reissued == {}
 
 
-@pytest.mark.parametrize("store", [Broken, Lagging])
-async def test_where_the_update_fails_the_response_goes_out_without_a_cookie(store: type[MemorySessionStore]) -> None:
-    world = World(reissue=True, store=store)
+async def test_where_the_row_is_deleted_after_the_check_there_is_no_cookie() -> None:
+    class Lagging(MemorySessionStore):
+        async def replace_token(self, session_id: str, **values: Any) -> bool:
+            del self._rows[session_id]
+            return await super().replace_token(session_id, **values)
+
+    world = World(reissue=True, store=Lagging)
     response = await world.get(await world.old())
     assert (response.status_code, response.text, cookie_of(response)) == (200, "ok", None)
     assert world.reissued == {}

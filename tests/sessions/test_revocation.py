@@ -8,41 +8,11 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import Adoption, MemorySessionStore
+from jwt_middleware import Adoption
 from jwt_middleware.errors import ConfigError, SessionNotEnded, Unavailable
 from jwt_middleware.testing import old_token
-from jwt_middleware.types import SessionRecord
+from tests.support.stores import FakeStore
 from tests.support.world import DAY, World, bearer
-
-
-class Failing(MemorySessionStore):
-    """A store whose revocations fail, before or after they are written."""
-
-    failing = False
-    late = False
-
-    async def _fail(self) -> None:
-        if self.failing:
-            raise Unavailable("the database could not answer")
-
-    async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
-        if not self.late:
-            await self._fail()
-        revoked = await super().revoke(session_id, user_id=user_id)
-        await self._fail()
-        return revoked
-
-    async def revoke_token(self, record: SessionRecord) -> None:
-        await self._fail()
-        await super().revoke_token(record)
-
-    async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
-        await self._fail()
-        await super().revoke_user(user_id, keep=keep)
-
-    async def revoke_all(self) -> None:
-        await self._fail()
-        await super().revoke_all()
 
 
 async def reasons(world: World, *tokens: str) -> list[str | None]:
@@ -133,9 +103,9 @@ async def test_logging_out_with_a_token_that_is_refused_revokes_nothing() -> Non
 
 
 async def test_after_a_revocation_that_failed_the_store_is_asked_again() -> None:
-    world = World(store=Failing, adoption=Adoption(sessions="marks"))
+    world = World(store=FakeStore, adoption=Adoption(sessions="marks"))
     token, session_id = await world.log_in()
-    world.store.failing, at = True, world.authority
+    world.store.writes_fail, at = "before", world.authority
     for call in (at.revoke(session_id), at.revoke_user("7"), at.revoke_all()):
         with pytest.raises(Unavailable):
             await call
@@ -148,10 +118,10 @@ async def test_after_a_revocation_that_failed_the_store_is_asked_again() -> None
 
 
 async def test_a_revocation_that_fails_after_it_was_written_is_seen_by_the_next_request() -> None:
-    world = World(store=Failing)
+    world = World(store=FakeStore)
     token, session_id = await world.log_in()
     assert await world.reason(token) is None
-    world.store.failing = world.store.late = True
+    world.store.writes_fail = "after"
     with pytest.raises(Unavailable):
         await world.authority.revoke(session_id)
     assert await world.reason(token) == "session_revoked"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal, TypeVar
 from uuid import uuid4
 
 from jwt_middleware import MemorySessionStore, SessionStore
@@ -14,6 +14,8 @@ from jwt_middleware.protocols import Clock, SystemClock
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
 from jwt_middleware.types import SessionKey, SessionRecord, SessionStatus, moment
 from tests.support.databases import engine_on
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -77,10 +79,13 @@ async def stands(store: SessionStore, session: tuple[str, float], user_id: str =
 
 
 class FakeStore(MemorySessionStore):
-    """A store in memory that counts its status queries, records its revocations, and can be down."""
+    """A store in memory that counts its status queries, records its revocations, and fails where a test says so."""
 
     asked = 0
     down = False
+    """Its status queries fail."""
+    writes_fail: Literal["", "before", "after"] = ""
+    """What it writes fails, before or after it is written."""
 
     def __init__(self, *, clock: Clock = SystemClock()) -> None:
         super().__init__(clock=clock)
@@ -92,6 +97,30 @@ class FakeStore(MemorySessionStore):
             raise Unavailable("the database is down")
         return await super().statuses(keys)
 
+    async def add(self, record: SessionRecord) -> None:
+        await self._write(super().add(record))
+
+    async def replace_token(self, session_id: str, **values: Any) -> bool:
+        return await self._write(super().replace_token(session_id, **values))
+
     async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
         self.revoked.append((session_id, user_id))
-        return await super().revoke(session_id, user_id=user_id)
+        return await self._write(super().revoke(session_id, user_id=user_id))
+
+    async def revoke_token(self, record: SessionRecord) -> None:
+        await self._write(super().revoke_token(record))
+
+    async def revoke_user(self, user_id: str, *, keep: str | None = None) -> None:
+        await self._write(super().revoke_user(user_id, keep=keep))
+
+    async def revoke_all(self) -> None:
+        await self._write(super().revoke_all())
+
+    async def _write(self, writing: Coroutine[Any, Any, T]) -> T:
+        if self.writes_fail == "before":
+            writing.close()
+            raise Unavailable("the database is down")
+        written = await writing
+        if self.writes_fail == "after":
+            raise Unavailable("the database did not answer")
+        return written
