@@ -1,16 +1,20 @@
-# make demo: the main job, on SQLite and nothing else.   make test: everything CI runs.
+# make demo: the demo, on SQLite.   make quick: checks and tests without servers, in a minute.   make test: all that CI runs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check fuzz bench dashboards pictures debian clean
+.PHONY: demo quick test check fuzz bench dashboards pictures debian clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python -m demo_app
 
+# No PostgreSQL, Prometheus, Chromium or worker processes: for every change while you work on it.
+quick: check
+	$(BIN)/python -m pytest -m "not server" -n 2
+
 test: $(VENV)/test.stamp debian check
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest --durations=25
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
@@ -23,19 +27,19 @@ check: $(VENV)/test.stamp
 fuzz: $(VENV)/test.stamp
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/hostile
 
-# Against peers, in one run.
+# The package against its peers, in one run.
 bench: $(VENV)/test.stamp debian
 	command -v wrk >/dev/null || apt-get install -y -qq --no-install-recommends wrk >/dev/null
 	$(BIN)/python -m benchmarks
 
-# Of the README: the live page on its sixth day, and the panels over a migration in a real Prometheus. Three minutes.
+# The pictures of the README: the live page, and the panels over a migration in a real Prometheus. Three minutes.
 pictures: $(VENV)/test.stamp debian
 	$(BIN)/python -m docs.pictures
 
 dashboards: $(VENV)/test.stamp
 	$(BIN)/python -m dashboards
 
-# Servers the tests start: Debian's packages, where we may install them. PostgreSQL elsewhere: TEST_POSTGRES_URL.
+# The servers that tests start: Debian's packages, installed as root. TEST_POSTGRES_URL names another PostgreSQL.
 debian:
 	@missing=""; \
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || [ -n "$$TEST_POSTGRES_URL" ] || missing="$$missing postgresql"; \

@@ -1,4 +1,4 @@
-"""What every test may ask for: a database of its own on either engine; what a test set up globally is undone."""
+"""Fixtures for all tests: databases on either engine, a reset of global state, and the mark of tests with servers."""
 
 from __future__ import annotations
 
@@ -15,6 +15,18 @@ from tests.support.databases import engine_on
 from tests.support.postgres import cluster, fresh_database
 from tests.support.stores import opened
 from tests.support.world import FakeClock
+
+SERVERS = frozenset({"postgres_server", "happy", "browser", "wheel"})
+"""Fixtures that start a program outside of Python's packages, or build the package."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use one of :data:`SERVERS`; other tests with servers mark themselves."""
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        engines = [value for value in parameters.params.values() if isinstance(value, str)] if parameters else []
+        if not SERVERS.isdisjoint(getattr(item, "fixturenames", ())) or "postgresql" in engines:
+            item.add_marker(pytest.mark.server)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import yaml
 
 from dashboards.prometheus import RULES, free_port, program, prometheus, running
@@ -15,6 +16,8 @@ from dashboards.rules import RUNBOOK
 from jwt_middleware import names
 from tests.support.promtool import series
 from tests.support.webserver import webserver
+
+pytestmark = pytest.mark.server
 
 BREAKER = series(names.LOOKUP_BREAKER_OPEN, {names.LOOKUP: "claims"}, job="other", at="other")
 """Prometheus sets labels of its own, and keeps scraped labels of these names as ``exported_…``."""

@@ -1,12 +1,9 @@
-"""What is committed is what the code writes; names are the package's; every dashboard passes the linter."""
+"""The generated files: committed as the code writes them, with the package's names, and free of linter findings."""
 
 from __future__ import annotations
 
-import copy
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +11,7 @@ from dashboards import GENERATED
 from dashboards import __main__ as command
 from dashboards.__main__ import files
 from dashboards.promql import label, metric_name, series_names
-from dashboards.queries import panels
+from dashboards.queries import dashboards, panels
 from dashboards.recording import recordings
 from jwt_middleware import names
 from tests.dashboards.linter import OF_DASHBOARDS, OF_PANELS, Dashboard, findings, queries
@@ -24,19 +21,16 @@ TITLES = ("Payload migration", "Authentication", "Fallback cost")
 
 
 def dashboard(title: str) -> Dashboard:
-    loaded = [json.loads(path.read_text()) for path in GENERATED.glob("*.json")]
-    found: Dashboard = next(each for each in loaded if each["title"] == title)
-    return found
+    [board] = [board for board in dashboards() if board["title"] == title]
+    return board
 
 
-def test_what_is_committed_is_what_the_code_writes() -> None:
-    """`python -m dashboards` (or `make dashboards`) writes it anew."""
+def test_the_committed_files_are_those_of_the_code() -> None:
+    """`make dashboards` writes them."""
     assert {path.name: path.read_text() for path in GENERATED.iterdir()} == files()
 
 
-def test_the_command_writes_anew_and_takes_away_what_is_no_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_writes_files_and_deletes_stale_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "GENERATED", tmp_path)
     (tmp_path / "jwt-of-old.json").touch()
     assert command.main() == 0
@@ -56,69 +50,36 @@ def test_there_are_the_seventeen_rules_of_the_linter() -> None:
     assert len([rule for rule in {**OF_DASHBOARDS, **OF_PANELS} if rule.endswith("-rule")]) == 17
 
 
-def _of_any_job(board: Any) -> None:
-    target = board["panels"][2]["targets"][0]
-    target["expr"] = target["expr"].replace('job=~"$job", ', "")
+SELECTED = 'job=~"$job", instance=~"$instance"'
+WRONG_QUERIES = {
+    "target-job-rule": 'sum(rate(jwt_middleware_requests_total{instance=~"$instance"}[$__rate_interval]))',
+    "target-instance-rule": 'sum(rate(jwt_middleware_requests_total{job=~"$job"}[$__rate_interval]))',
+    "target-promql-rule": "sum(rate(jwt_middleware_requests_total[$__rate_interval]))",
+    "target-counter-agg-rule": f"sum(jwt_middleware_requests_total{{{SELECTED}}})",
+    "target-rate-interval-rule": f"sum(rate(jwt_middleware_requests_total{{{SELECTED}}}[5m]))",
+}
 
 
-def _of_any_instance(board: Any) -> None:
-    target = board["panels"][2]["targets"][0]
-    target["expr"] = target["expr"].replace(', instance=~"$instance"', "")
+def broken_rules(board: Dashboard) -> set[str]:
+    return {rule for rule, _, _ in findings(board)}
 
 
-def _unselected(board: Any) -> None:
-    board["panels"][2]["targets"][0]["expr"] = "sum(rate(jwt_middleware_requests_total[$__rate_interval]))"
+@pytest.mark.parametrize("rule", WRONG_QUERIES)
+def test_the_linter_finds_a_wrong_query(rule: str) -> None:
+    board = dashboard("Authentication")
+    board["panels"][2]["targets"][0]["expr"] = WRONG_QUERIES[rule]
+    assert rule in broken_rules(board)
 
 
-def _bare_counter(board: Any) -> None:
-    panel = board["panels"][2]
-    panel["targets"][0]["expr"] = 'sum(jwt_middleware_requests_total{job=~"$job", instance=~"$instance"})'
-
-
-def _fixed_range(board: Any) -> None:
-    expr = 'sum(rate(jwt_middleware_requests_total{job=~"$job", instance=~"$instance"}[5m]))'
-    board["panels"][2]["targets"][0]["expr"] = expr
-
-
-def _on_top(board: Any) -> None:
-    board["panels"][3]["gridPos"] = dict(board["panels"][2]["gridPos"])
-
-
-def _same_id(board: Any) -> None:
-    board["panels"][3]["id"] = board["panels"][2]["id"]
-
-
-def _a_count_as_a_rate(board: Any) -> None:
-    board["panels"][1]["fieldConfig"]["defaults"]["unit"] = "reqps"
-
-
-def _no_unit(board: Any) -> None:
-    board["panels"][2]["fieldConfig"]["defaults"]["unit"] = "furlongs"
-
-
-def _fixed_source(board: Any) -> None:
-    board["panels"][2]["datasource"]["uid"] = "prom-1"
-
-
-@pytest.mark.parametrize(
-    ("mistake", "rule"),
-    [
-        (_of_any_job, "target-job-rule"),
-        (_of_any_instance, "target-instance-rule"),
-        (_unselected, "target-promql-rule"),
-        (_bare_counter, "target-counter-agg-rule"),
-        (_fixed_range, "target-rate-interval-rule"),
-        (_on_top, "no overlap"),
-        (_same_id, "unique ids"),
-        (_no_unit, "panel-units-rule"),
-        (_a_count_as_a_rate, "unit fits"),
-        (_fixed_source, "panel-datasource-rule"),
-    ],
-)
-def test_the_linter_finds_the_mistake(mistake: Any, rule: str) -> None:
-    broken = copy.deepcopy(dashboard("Authentication"))
-    mistake(broken)
-    assert rule in {found for found, _, _ in findings(broken)}
+def test_the_linter_finds_wrong_panels() -> None:
+    board = dashboard("Authentication")
+    _, figure, panel, beside = board["panels"][:4]
+    figure["fieldConfig"]["defaults"]["unit"] = "reqps"
+    panel["fieldConfig"]["defaults"]["unit"] = "furlongs"
+    panel["datasource"]["uid"] = "prom-1"
+    beside["gridPos"], beside["id"] = panel["gridPos"], panel["id"]
+    wrong = {"unit fits", "panel-units-rule", "panel-datasource-rule", "no overlap", "unique ids"}
+    assert wrong <= broken_rules(board)
 
 
 def scraped() -> dict[str, set[str]]:
@@ -132,7 +93,7 @@ def scraped() -> dict[str, set[str]]:
     return found
 
 
-def test_names_are_spelled_as_the_exporter_spells_them() -> None:
+def test_names_are_those_of_the_exporter() -> None:
     only_with_remote_keys = {metric_name(names.JWKS_FETCHES), metric_name(names.JWKS_LAST_SUCCESS)}
     ours = {series: metric for metric in names.METRICS for series in series_names(metric)}
     assert set(ours) - only_with_remote_keys == set(scraped())
@@ -160,7 +121,7 @@ def test_every_recorded_series_that_is_read_is_recorded(title: str) -> None:
     assert read <= set(recordings())
 
 
-def test_moments_are_told_to_grafana_in_milliseconds() -> None:
+def test_moments_are_in_milliseconds() -> None:
     board = dashboard("Payload migration")
     annotations = board["annotations"]["list"]
     assert [each["name"] for each in annotations] == ["Change", "Planned sunset", "Latest expiry seen"]

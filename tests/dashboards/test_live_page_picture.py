@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.server
 async def test_the_pictures_show_the_page_in_light_and_dark(tmp_path: Path) -> None:
     await take(tmp_path, Settings(window=10, port=0, users=5, rate=5), day=1)
     pictures = {name: (tmp_path / name).read_bytes() for name in NAMES.values()}

@@ -12,6 +12,8 @@ from dashboards.recording import recordings
 from dashboards.simulation.__main__ import main as simulation
 from jwt_middleware import Verdict
 
+pytestmark = pytest.mark.server
+
 
 def test_the_readme_s_commands_lead_to_every_recorded_series(tmp_path: Path) -> None:
     text, database = tmp_path / "days.om", tmp_path / "data"

@@ -160,6 +160,7 @@ def test_a_word_is_drawn_where_its_value_is_and_never_without_data() -> None:
     assert stretches(np.full(3, np.nan)) == []
 
 
+@pytest.mark.server
 def test_both_pictures_are_drawn_from_a_simulation(tmp_path: Path) -> None:
     """As `make pictures` does, with fewer users and days."""
     drawing.save(simulated(replace(PLAN, days=2, users=60, instances=1, every=300)), tmp_path)

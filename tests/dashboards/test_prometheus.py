@@ -23,6 +23,8 @@ from tests.support.demo import command
 from tests.support.signals import Signals
 from tests.telemetry.test_metrics import everything_once
 
+pytestmark = pytest.mark.server
+
 WINDOW = 10
 """Seconds that a token of the demo lives."""
 MAY_BE_EMPTY = {

@@ -16,6 +16,8 @@ from dashboards.simulation.world import HOUR
 from jwt_middleware import Verdict, names
 from tests.dashboards.simulations import SUNSET, SUPERSEDED, Firing, Simulated, simulated
 
+pytestmark = pytest.mark.server
+
 FOREVER = float("inf")
 STILL_MINTED = "JwtOldPayloadStillMinted"
 AFTER_SUNSET = "JwtOldPayloadAfterSunset"

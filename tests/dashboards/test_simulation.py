@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,7 +12,6 @@ from random import Random
 
 import pytest
 
-from dashboards.prometheus import program
 from dashboards.simulation.__main__ import main
 from dashboards.simulation.openmetrics import write
 from dashboards.simulation.process import Process
@@ -22,6 +20,7 @@ from dashboards.simulation.simulator import ROLLING, Plan, Simulation, simulate
 from dashboards.simulation.site import visits
 from dashboards.simulation.world import SimulatedClock, world_of
 from jwt_middleware import names
+from tests.support.promtool import promtool
 
 SMALL = Plan(users=20, instances=2, days=0.25, every=300)
 SAMPLE = re.compile(r"(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+) (?P<at>\d+)")
@@ -94,15 +93,11 @@ def test_series_are_those_of_the_exporter(small: str) -> None:
     assert shapes - written <= {(name, labels) for name, labels in shapes if "jwks" in name}
 
 
+@pytest.mark.server
 def test_promtool_makes_blocks_of_it(small: str, tmp_path: Path) -> None:
     (tmp_path / "days").write_text(small)
-    finished = subprocess.run(
-        [program("promtool"), "tsdb", "create-blocks-from", "openmetrics", tmp_path / "days", tmp_path / "tsdb"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
+    paths = str(tmp_path / "days"), str(tmp_path / "tsdb")
+    assert promtool("tsdb", "create-blocks-from", "openmetrics", *paths) == ""
     assert len(list((tmp_path / "tsdb").iterdir())) == 3
 
 

@@ -20,6 +20,8 @@ from demo_app.__main__ import _parser
 from tests.support.demo import command
 from tests.support.postgres import fresh_database
 
+pytestmark = pytest.mark.server
+
 PATIENCE = 180
 """Seconds until a command that hangs fails its test."""
 

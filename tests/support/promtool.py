@@ -1,11 +1,11 @@
-"""Rules under ``promtool test rules``: a case is a set of series, and all that must fire at each moment."""
+"""Rules under ``promtool test rules``: a case is a set of series, and all alerts that fire at some moments."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,65 +24,70 @@ Series = dict[str, str]
 def series(metric: Metric, attributes: Mapping[str, str] | None = None, *, job: str = "app", at: str = "a") -> str:
     """The series of a metric at one instance."""
     labels = {"job": job, "instance": at, **{label(name): value for name, value in (attributes or {}).items()}}
-    return f"{metric_name(metric)}{{{', '.join(f'{name}={value!r}' for name, value in labels.items())}}}".replace(
-        "'", '"'
-    )
+    matchers = ", ".join(f'{name}="{value}"' for name, value in labels.items())
+    return f"{metric_name(metric)}{{{matchers}}}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """Values in promtool's notation, one a minute where it is not said otherwise."""
-
-    name: str
-    given: Series
-    fires: Mapping[str, Sequence[str]]
-    """All alerts that fire, by the moment: ``{"90m": ["JwtBreakerOpen"]}``; an alert on two instances stands twice."""
-
-    @property
-    def job(self) -> str:
-        """The job that the case's series get: many cases are told in one run."""
-        return re.sub("[^a-z0-9]+", "_", self.name.lower())
-
-    def series(self) -> list[dict[str, str]]:
-        return [
-            {"series": name.replace('job="app"', f'job="{self.job}"'), "values": it} for name, it in self.given.items()
-        ]
-
-    def expectations(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "expr": FIRING.format(job=self.job),
-                "eval_time": moment,
-                "exp_samples": [
-                    {"labels": f'{{alertname="{alert}"}}', "value": list(alerts).count(alert)}
-                    for alert in sorted(set(alerts))
-                ],
-            }
-            for moment, alerts in self.fires.items()
-        ]
+Cases = Mapping[str, tuple[Series, str]]
+"""By name the series with their values, one a minute by default, and all alerts that fire at some moments, without the
+prefix ``Jwt``: ``"1h; 1h30m BreakerOpen KeySetStale"``. An alert on two instances is listed twice."""
+Expectation = Callable[[str, str, Sequence[str]], dict[str, Any]]
+"""promtool's expectation at a moment of a job, from the words that follow the moment."""
 
 
-def told(cases: Sequence[Case], directory: Path, rules: Path = RULES, *, interval: str = "1m") -> dict[str, str]:
-    """What promtool has to say of each case: empty where it holds. One run for all: alerts of one job see no other."""
-    assert len({case.job for case in cases}) == len(cases)
+def alerts_firing(job: str, moment: str, alerts: Sequence[str]) -> dict[str, Any]:
+    """These alerts fire, and no others."""
+    counts = sorted(Counter(alerts).items())
+    samples = [{"labels": f'{{alertname="Jwt{alert}"}}', "value": count} for alert, count in counts]
+    return {"expr": FIRING.format(job=job), "eval_time": moment, "exp_samples": samples}
+
+
+def job_of(name: str) -> str:
+    """The job of a case's series, so that many cases fit into one run."""
+    return re.sub("[^a-z0-9]+", "_", name.lower())
+
+
+def moments_of(words: str) -> Iterator[tuple[str, list[str]]]:
+    """Each moment with the words that follow it."""
+    for moment in words.split(";"):
+        yield moment.split()[0], moment.split()[1:]
+
+
+def reports(
+    cases: Cases,
+    directory: Path,
+    rules: Path = RULES,
+    *,
+    interval: str = "1m",
+    expected: Expectation = alerts_firing,
+) -> dict[str, str]:
+    """promtool's report on each case, by job; empty if the case holds. Rules see only the series of one job."""
     test = {
         "interval": interval,
-        "input_series": [each for case in cases for each in case.series()],
-        "promql_expr_test": [each for case in cases for each in case.expectations()],
+        "input_series": [
+            {"series": series.replace('job="app"', f'job="{job_of(name)}"'), "values": values}
+            for name, (given, _) in cases.items()
+            for series, values in given.items()
+        ],
+        "promql_expr_test": [
+            expected(job_of(name), moment, words)
+            for name, (_, moments) in cases.items()
+            for moment, words in moments_of(moments)
+        ],
     }
-    output = run(test, directory, rules, interval=interval)
-    complaints = re.split(r"(?=^ {4}expr: )", output, flags=re.MULTILINE)
-    said = {case.job: "".join(each for each in complaints if f'job=\\"{case.job}\\"' in each) for case in cases}
-    assert bool(output) == any(said.values()), output
-    return said
-
-
-def run(test: dict[str, Any], directory: Path, rules: Path = RULES, *, interval: str) -> str:
-    """What promtool has to say of one test; empty where it holds."""
     document = {"rule_files": [str(rules)], "evaluation_interval": interval, "tests": [test]}
-    path = directory / "case.yaml"
+    path = directory / "cases.yaml"
     path.write_text(yaml.safe_dump(document, sort_keys=False, width=10_000))
-    finished = subprocess.run(
-        [program("promtool"), "test", "rules", str(path)], capture_output=True, text=True, timeout=120, check=False
-    )
+    output = promtool("test", "rules", str(path))
+    parts = re.split(r"(?=^ {4}expr: )", output, flags=re.MULTILINE)
+    jobs = {job: "".join(part for part in parts if f'job=\\"{job}\\"' in part) for job in map(job_of, cases)}
+    assert len(jobs) == len(cases)
+    assert bool(output) == any(jobs.values()), output
+    return jobs
+
+
+def promtool(*arguments: str) -> str:
+    """Run promtool; its output if it fails, else empty."""
+    command = [program("promtool"), *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return "" if finished.returncode == 0 else finished.stdout + finished.stderr

@@ -1,4 +1,4 @@
-"""An app named shop as Prometheus sees it, minute by minute: what the cases of alerts are told in."""
+"""An app as Prometheus sees it, minute by minute: the words of the cases for alerts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from tests.support.promtool import Series, series
 
 WEEK = 604_800
 HOUR = 60
+LONG = 200
 """Minutes."""
 
 
-def counting(each: float, minutes: int, *, start: float = 0) -> str:
-    """A counter that rises by so much a minute."""
+def counting(each: float, minutes: int = LONG, *, start: float = 0) -> str:
+    """A counter that rises by ``each`` a minute."""
     return f"{start:g}+{each:g}x{minutes}"
 
 
-def still(value: float, minutes: int) -> str:
+def still(value: float, minutes: int = LONG) -> str:
     return f"{value:g}x{minutes}"
 
 
@@ -27,13 +28,13 @@ def absent(minutes: int) -> str:
 
 
 def then(*parts: str) -> str:
-    """One after the other; a part ends where the next begins, so its number of minutes counts both ends."""
+    """Parts in a row; each has one value more than its number of minutes."""
     return " ".join(parts)
 
 
-def every_ten_minutes(minutes: int) -> str:
-    """One event each ten minutes."""
-    return " ".join(f"{count}x9" for count in range(minutes // 10))
+def every_ten_minutes() -> str:
+    """A counter that rises by one every ten minutes."""
+    return " ".join(f"{count}x9" for count in range(LONG // 10))
 
 
 def accepted(version: int = 2, *, at: str = "a", minted: str = "") -> str:
@@ -62,12 +63,20 @@ def lookups(outcome: str, *, at: str = "a", lookup: str = "claims") -> str:
     return series(names.LOOKUPS, {names.LOOKUP: lookup, names.OUTCOME: outcome}, at=at)
 
 
+def breaker(lookup: str, *, at: str = "a") -> str:
+    return series(names.LOOKUP_BREAKER_OPEN, {names.LOOKUP: lookup}, at=at)
+
+
+def dropped(event: str, reason: str, *, at: str = "a") -> str:
+    return series(names.TELEMETRY_DROPPED, {names.EVENT: event, names.DROP_REASON: reason}, at=at)
+
+
 def up(*, at: str = "a") -> str:
     return f'up{{job="app", instance="{at}"}}'
 
 
-def shop(minutes: int, changes: Mapping[str, str] | None = None, *, at: str = "a", rate: float = 60) -> Series:
-    """One healthy instance, a migration from version 1 planned for an hour after the epoch; and what is different."""
+def shop(changes: Mapping[str, str] | None = None, *, minutes: int = LONG, at: str = "a", rate: float = 60) -> Series:
+    """One healthy instance, with the change from version 1 planned for an hour after the epoch; and ``changes``."""
     zero = still(0, minutes)
     healthy = {
         up(at=at): still(1, minutes),
@@ -83,9 +92,9 @@ def shop(minutes: int, changes: Mapping[str, str] | None = None, *, at: str = "a
         lookups("ok", at=at): counting(2, minutes),
         lookups("error", at=at): zero,
         lookups("timeout", at=at): zero,
-        series(names.LOOKUP_BREAKER_OPEN, {names.LOOKUP: "claims"}, at=at): zero,
+        breaker("claims", at=at): zero,
         series(names.REVOCATION_STALE, at=at): zero,
-        series(names.TELEMETRY_DROPPED, {names.EVENT: "request", names.DROP_REASON: "failed"}, at=at): zero,
+        dropped("request", "failed", at=at): zero,
         refused("token_missing", at=at): counting(30, minutes),
         refused("token_expired", at=at, version="2"): counting(1, minutes),
     }
@@ -95,8 +104,6 @@ def shop(minutes: int, changes: Mapping[str, str] | None = None, *, at: str = "a
 
 
 def fleet(size: int, minutes: int, *, rate: float = 60) -> Series:
-    """So many healthy instances."""
-    together: Series = {}
-    for number in range(size):
-        together.update(shop(minutes, at=f"i{number}", rate=rate))
-    return together
+    """A number of healthy instances."""
+    instances = (shop(minutes=minutes, at=f"i{number}", rate=rate) for number in range(size))
+    return {name: values for instance in instances for name, values in instance.items()}
