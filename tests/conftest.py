@@ -16,16 +16,16 @@ from tests.support.postgres import cluster, fresh_database
 from tests.support.stores import opened
 from tests.support.world import FakeClock
 
-SERVERS = frozenset({"postgres_server", "happy", "browser", "wheel"})
-"""Fixtures that start a program outside of Python's packages, or build the package."""
+SERVERS = frozenset({"postgres_server", "postgresql", "postgres_url", "happy", "browser", "wheel"})
+"""Fixtures that start a server or build the package, and parameters that choose such a fixture."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that use one of :data:`SERVERS`; other tests with servers mark themselves."""
     for item in items:
-        parameters = getattr(item, "callspec", None)
-        engines = [value for value in parameters.params.values() if isinstance(value, str)] if parameters else []
-        if not SERVERS.isdisjoint(getattr(item, "fixturenames", ())) or "postgresql" in engines:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        names = {*getattr(item, "fixturenames", ()), *(value for value in parameters if isinstance(value, str))}
+        if not SERVERS.isdisjoint(names):
             item.add_marker(pytest.mark.server)
 
 

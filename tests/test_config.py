@@ -66,7 +66,6 @@ def gauges(authority: Any, metric: names.Metric) -> dict[tuple[str, ...], float 
         ({"store": MemorySessionStore}, r"MemorySessionStore\(\)"),
         ({"store": "sqlite+aiosqlite:///app.db"}, r"SQLAlchemySessionStore\(engine\)"),
     ],
-    ids=str,
 )
 def test_a_wrong_setting_fails_at_construction_and_names_the_fix(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
