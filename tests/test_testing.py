@@ -73,7 +73,7 @@ async def test_an_old_token_has_exactly_these_claims_and_a_variable_envelope() -
 
 def test_a_typo_in_a_claim_or_an_argument_is_refused() -> None:
     authority = authority_of()
-    with pytest.raises(ConfigError, match=r"'userID' .* Session.*'userId'.* keyword argument"):
+    with pytest.raises(ConfigError, match=r"Session has no claim 'userID'.*'userId'.* keyword argument"):
         old_token(authority, {"userID": "1"})
     with pytest.raises(ConfigError, match="age"):
         old_token(authority, {"userId": "1"}, age=3)  # type: ignore[arg-type]  # that is the typo
