@@ -56,18 +56,18 @@ def digests(token: Token, count: int) -> list[bytes]:
 
 async def crowd(authority: SessionAuthority[Any], token: Token, keys: Iterable[bytes]) -> None:
     """Remember a session for each key."""
-    seen = authority.parts.known.seen
+    cache = authority.parts.token_cache
     await remember(authority, [token(SHOWN)])
-    packed = msgspec.msgpack.encode(seen.get(digest(token(SHOWN))))
-    copy, shown = msgspec.msgpack.Decoder(Entry).decode, user(SHOWN).encode()
-    seen.clear()
+    packed = msgspec.msgpack.encode(cache._entries[digest(token(SHOWN))])
+    copy, shown = msgspec.msgpack.Decoder(CurrentEntry).decode, user(SHOWN).encode()
+    cache.forget_all()
     for number, key in enumerate(keys):
-        seen.put(key, copy(packed.replace(shown, user(number).encode())))
+        cache.put(key, copy(packed.replace(shown, user(number).encode())), generation=cache.generation)
 
 
 async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:
     """Put what the source says of so many users where an answer of it is put."""
-    lookup: Any = authority.parts.pipeline._filler._sources[0][1]
+    lookup: Any = authority.parts.authenticator.filler._sources[0][1]
     for first in range(0, count, 1_000):
         rows = await lookup._fetch([user(number) for number in range(first, min(count, first + 1_000))])
         for key, row in rows.items():

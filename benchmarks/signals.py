@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, TraceIdRatioBased
 
 from jwt_middleware import MemorySessionStore, SessionAuthority, Telemetry
+from jwt_middleware.sessions.token_cache import Hit
 from jwt_middleware.testing import old_token
 from jwt_middleware.tokens.jws import digest
 
@@ -185,15 +186,15 @@ async def _known(authority: SessionAuthority[Any]) -> Timed:
     token = (await authority.issue(world.user())).token
     if (await authority.authenticate(world.cookie(token))).session is None:
         raise SystemExit("refused")
-    octets, hit = token.encode(), authority.parts.known.hit
-    if hit(digest(octets)) is None:
-        raise SystemExit("no plain hit")
+    octets, hit = token.encode(), authority.parts.token_cache.recall
+    if not isinstance(hit(digest(octets)), Hit):
+        raise SystemExit("no cache hit")
     return repeated(lambda: hit(digest(octets)))
 
 
 async def _hit(loop: asyncio.AbstractEventLoop, telemetry: Telemetry) -> Timed:
     authority = world.authority(telemetry=telemetry)
-    authority.open()
+    authority.parts.open()
     given = world.cookie((await authority.issue(world.user())).token)
     await authority.authenticate(given)
     return awaited(loop, lambda: authority.authenticate(given))

@@ -82,7 +82,7 @@ class Reader:
 
 def token_step(authority: SessionAuthority[Any]) -> Reader:
     """Ours as far as ``jwt.decode`` goes: the signature and the registered claims; no digest, no table, no session."""
-    tokens = authority.parts.pipeline._tokens
+    tokens = authority.parts.authenticator.tokens
     return Reader(read=lambda token: tokens.check(tokens.open(token.encode()), payload_version=2), refusal=Refusal)
 
 

@@ -41,7 +41,7 @@ async def old_request(authority: SessionAuthority[Any], **more: Any) -> Headers:
 def unseen(authority: SessionAuthority[Any], token: str) -> Coming:
     """Requests with tokens that nobody saw, of a session whose status is known: signed before the clock starts."""
     claims, numbers = jwt.decode(token, options={"verify_signature": False}), count()
-    sign: Callable[[dict[str, Any]], str] = authority.parts.pipeline._tokens.sign
+    sign: Callable[[dict[str, Any]], str] = authority.parts.authenticator.tokens.sign
 
     def coming(number: int) -> list[Headers]:
         return [world.cookie(sign({**claims, "jti": f"{next(numbers):08d}"})) for _ in range(number)]
@@ -51,7 +51,7 @@ def unseen(authority: SessionAuthority[Any], token: str) -> Coming:
 
 def signed(authority: SessionAuthority[Any], number: int) -> list[bytes]:
     """Tokens of as many users."""
-    sign: Callable[[dict[str, Any]], str] = authority.parts.pipeline._tokens.sign
+    sign: Callable[[dict[str, Any]], str] = authority.parts.authenticator.tokens.sign
     sids = (f"0af76519-16cd-43dd-8448-{n:012x}" for n in range(number))
     return [
         sign(world.claims(userId=str(n), email=f"user{n}@example.com", sid=sid)).encode() for n, sid in enumerate(sids)

@@ -1,26 +1,26 @@
-"""The path of one request, from a raw token to a session: each step is named after its module.
+"""One request, from its token to its session: verify, active?, upgrade, fill, build, record.
 
-``run`` is every request but a plain hit. It leaves one :class:`Outcome` behind, unless the token is a plain one of
-which only the session had to be asked for (see ``remembered``).
+:meth:`Authenticator.decide` holds the steps in their order, and each is named after the module that does it. A cache
+hit ends before the first of them. Every other request leaves one :class:`Outcome`, which is counted and shown to
+observers.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Final, Generic
+from typing import Final, Generic, NamedTuple
 
 from . import names
-from .counters import Counters
+from .counters import Runtime
 from .errors import Reason, Refusal
 from .payload.fallback import Filled, Filler
 from .payload.migration import Migration
-from .payload.schema import SessionSchema
-from .protocols import Clock, KeySource, Observer
+from .payload.schema import SessionSchema, Upgraded
+from .protocols import KeySource
 from .sessions.activity import LONGEST, Activity
-from .sessions.checker import STALE, SessionChecker
+from .sessions.checker import ALWAYS, SessionChecker, Standing
 from .sessions.renewal import RenewalPolicy
-from .sessions.token_cache import TokenCache, since
+from .sessions.token_cache import CurrentEntry, Hit, Recalled, Revoked, TokenCache, Unchecked, Verified
 from .tokens.jws import adopted_session_id, digest
 from .tokens.jwt import ADOPTION_RULES, Tokens, Unsigned
 from .types import (
@@ -38,266 +38,316 @@ from .types import (
     VerifiedToken,
 )
 
-UNKNOWN: Final = "unknown"
+UNKNOWN_VERSION: Final = "unknown"
 """The payload version of a token whose signature holds and whose version claim cannot be read."""
+_WORTH_A_FETCH: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
+_SHORTEST_PAUSE: Final = 0.05
+"""Seconds between two checks of an open websocket, at least."""
+
+
+class Presented(NamedTuple):
+    """The token of a request, digested and looked up in the token cache: each happens once a request."""
+
+    raw: RawToken
+    key: bytes
+    """The digest of the token."""
+    recalled: Recalled | None
+    """What the token cache holds for it; None where the cache does not count (a cookie of ``also_read``)."""
+    generation: int
+    """The generation of the token cache before it was looked up."""
 
 
 @dataclass(slots=True)
 class RequestFacts:
-    """What is known of a request so far: whatever ends it, the Outcome says this much."""
+    """What is known of a request so far. Whatever ends the request, its Outcome says this much."""
 
     carrier: Carrier | None = None
     key_id: str | None = None
-    label: str | None = None
+    version: str | None = None
+    """The label of the payload version."""
     subject: str | None = None
     minted: Minted | None = None
     age: float | None = None
     auth_time: float | None = None
     fallback: Fallback | None = None
     stale: bool = False
-    due: RenewalDue | None = None
+    renewal: RenewalDue | None = None
     claim: str | None = None
 
 
 class OutcomeRecorder(Generic[S]):
-    """Ends requests; every cell of ``requests`` is zero from the start."""
+    """Ends requests: counts them, and shows each Outcome to the observers. Every counter starts at zero."""
 
-    def __init__(self, schema: SessionSchema[S], counters: Counters, observer: Observer) -> None:
+    def __init__(self, schema: SessionSchema[S], runtime: Runtime) -> None:
         self._expected: Final = schema.version
-        self._counts: Final = counters.counts
-        self._observer: Final = observer
-        versions = [str(version) for version in range(1, schema.version + 1)] + ["newer"]
-        older = set(versions[: schema.version - 1])
-        shapes: list[tuple[str, Minted | None]] = [
-            (version, minted)
-            for version in versions
-            for minted in (("before_change", "after_change", UNKNOWN) if version in older else (None,))
-        ]
-
-        def cell(**attributes: str | None) -> int:
-            named = {_KEYS[key]: value for key, value in attributes.items() if value is not None}
-            return counters.counter(names.REQUESTS, named)
-
+        self._runtime: Final = runtime
+        versions = [*(str(version) for version in range(1, schema.version + 1)), "newer"]
         self._accepted: Final = {
-            (version, minted): cell(result="accepted", version=version, minted=minted) for version, minted in shapes
+            (version, minted): self._counter("accepted", version=version, minted=minted)
+            for place, version in enumerate(versions)
+            for minted in (("before_change", "after_change", "unknown") if place < schema.version - 1 else (None,))
         }
         self._refused: Final = {
-            (reason, version): cell(result="refused", error=reason, version=version)
+            (reason, version): self._counter("refused", reason=reason, version=version)
             for reason in Reason
-            for version in ((*versions, UNKNOWN) if reason.verified else (None,))
+            for version in ((*versions, UNKNOWN_VERSION) if reason.verified else (None,))
         }
-        self._anonymous: Final = cell(result="anonymous")
+        self._anonymous: Final = self._counter("anonymous")
 
-    def counter(self, facts: RequestFacts) -> int:
-        """The cell of an accepted request: what a plain hit raises."""
-        return self._accepted[facts.label or UNKNOWN, facts.minted]
+    def accepted(self, facts: RequestFacts) -> int:
+        """The counter of an accepted request: what a cache hit increments."""
+        return self._accepted[facts.version or UNKNOWN_VERSION, facts.minted]
 
     def accept(self, facts: RequestFacts, session: S, token: TokenInfo) -> Outcome[S]:
-        return self._finish(facts, "accepted", self.counter(facts), session=session, token=token)
+        return self._record(facts, "accepted", self.accepted(facts), session=session, token=token)
 
-    def refuse(self, facts: RequestFacts, reason: Reason, *, optional: bool) -> Outcome[S]:
-        """Turned away; or anonymous, where that is allowed and no Bearer token was shown."""
+    def refuse(self, facts: RequestFacts, reason: Reason, *, optional: bool = False) -> Outcome[S]:
+        """Refused; or anonymous, where that is allowed and no Bearer token was presented."""
         if optional and facts.carrier is not Carrier.BEARER and reason.status == 401:
-            return self._finish(facts, "anonymous", self._anonymous, reason=reason)
-        version = (facts.label or UNKNOWN) if reason.verified else None
-        return self._finish(facts, "refused", self._refused[reason, version], reason=reason)
+            return self._record(facts, "anonymous", self._anonymous, reason=reason)
+        version = (facts.version or UNKNOWN_VERSION) if reason.verified else None
+        return self._record(facts, "refused", self._refused[reason, version], reason=reason)
 
-    def _finish(
+    def _record(
         self,
         facts: RequestFacts,
         result: Result,
-        cell: int,
+        counter: int,
         *,
         reason: Reason | None = None,
         session: S | None = None,
         token: TokenInfo | None = None,
     ) -> Outcome[S]:
-        self._counts[cell] += 1
+        self._runtime.counters.counts[counter] += 1
         outcome = Outcome(
             result=result,
             reason=reason,
+            claim=facts.claim,
             session=session,
             token=token,
             subject=facts.subject,
             carrier=facts.carrier,
             key_id=facts.key_id,
-            payload_version=facts.label,
+            payload_version=facts.version,
             payload_expected=self._expected,
             minted=facts.minted,
             token_age=facts.age,
             fallback=facts.fallback,
             auth_time=facts.auth_time,
             stale=facts.stale,
-            due=facts.due,
-            claim=facts.claim,
+            renewal=facts.renewal,
         )
-        self._observer.finished(outcome)
+        self._runtime.observer.finished(outcome)
         return outcome
 
-
-_KEYS: Final = {
-    "result": names.RESULT,
-    "error": names.ERROR_TYPE,
-    "version": names.PAYLOAD_VERSION,
-    "minted": names.MINTED,
-}
-_WORTH_A_FETCH: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
-
-
-class Authenticator(Generic[S]):
-    """The steps, in their order. Raises no :class:`Refusal`: a request it turns away is an Outcome too."""
-
-    def __init__(
-        self,
-        *,
-        schema: SessionSchema[S],
-        tokens: Tokens,
-        keys: KeySource,
-        revocation: SessionChecker | None,
-        activity: Activity | None,
-        filler: Filler,
-        dues: RenewalPolicy,
-        migration: Migration,
-        observer: Observer,
-        counters: Counters,
-        clock: Clock,
-        known: TokenCache[S],
-    ) -> None:
-        self._schema: Final = schema
-        self._tokens: Final = tokens
-        self._keys: Final = keys
-        self._revocation: Final = revocation
-        self._activity: Final = activity
-        self._filler: Final = filler
-        self._dues: Final = dues
-        self._migration: Final = migration
-        self._clock: Final = clock
-        self._counts: Final = counters.counts
-        self._decisions: Final = OutcomeRecorder(schema, counters, observer)
-        self._adoptions: Final = {
-            rule: counters.counter(names.ADOPTIONS, {names.RULE: rule}) for rule in ADOPTION_RULES
+    def _counter(
+        self, result: Result, *, reason: Reason | None = None, version: str | None = None, minted: Minted | None = None
+    ) -> int:
+        attributes = {
+            names.RESULT: result,
+            names.ERROR_TYPE: reason,
+            names.PAYLOAD_VERSION: version,
+            names.MINTED: minted,
         }
-        self.known: Final = known
+        given = {name: value for name, value in attributes.items() if value is not None}
+        return self._runtime.counters.counter(names.REQUESTS, given)
 
-    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S] | tuple[S, TokenInfo]:
-        """Everything that is not a plain hit; what became one, since the store was asked, is returned as one.
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Authenticator(Generic[S]):
+    """The steps, in their order. A refused request is an Outcome too; only :meth:`verify` and :meth:`check` raise."""
+
+    schema: SessionSchema[S]
+    tokens: Tokens
+    keys: KeySource
+    token_cache: TokenCache[S]
+    checker: SessionChecker | None
+    activity: Activity | None
+    filler: Filler
+    renewals: RenewalPolicy
+    migration: Migration
+    recorder: OutcomeRecorder[S]
+    max_staleness: float
+    """Seconds between two checks of an open websocket, at most."""
+    runtime: Runtime
+
+    def __post_init__(self) -> None:
+        for rule in ADOPTION_RULES:
+            self._adoption(rule)  # declared, so that the counter is zero from the start
+
+    def present(self, raw: RawToken) -> Presented:
+        """Digest the token and look it up in the token cache. Never suspends; a hit is counted."""
+        key, generation = digest(raw.value), self.token_cache.generation
+        return Presented(raw, key, None if raw.adopted else self.token_cache.recall(key), generation)
+
+    async def decide(self, presented: Presented, *, optional: bool = False) -> Hit[S] | Outcome[S]:
+        """Accept or refuse a request.
 
         Args:
-            raw: The token.
-            key: Its digest.
+            presented: Its token.
             optional: A bad cookie makes an anonymous request.
         """
-        facts, generation = RequestFacts(raw.carrier), self.known.generation
-        said = None if raw.adopted else await self.known.again(key)
-        if isinstance(said, tuple):
-            return said
+        recalled, standing = presented.recalled, None
+        if isinstance(recalled, Hit):
+            return recalled
+        if isinstance(recalled, Unchecked):
+            entry = recalled.entry
+            standing = await self._check_session(presented.key, entry.token.session_id, entry.subject, entry.auth_time)
+            if standing.reason is None and not standing.stale:
+                return self.token_cache.extend(recalled, standing)
+        elif isinstance(recalled, Revoked):
+            standing = recalled.standing
+        facts = RequestFacts(presented.raw.carrier)
         try:
-            token = await self.verify(raw, key, facts)
-            payload = self._schema.upgrade(token.claims, token.payload_version)
+            token = await self._verify(presented, facts)
+            payload = self.schema.upgrade(token.claims, token.payload_version)
             facts.subject = payload.subject
-            if isinstance(said, Refusal):
-                raise said
-            checked = await self._still_active(token, payload.subject, key) if said is None else said
-            facts.stale = checked == STALE
-            filled = await self._filler.fill(payload)
+            if standing is None:
+                standing = await self._check_session(presented.key, token.session_id, payload.subject, token.auth_time)
+            standing.refuse()
+            facts.stale = standing.stale
+            filled = await self.filler.fill(payload)
             facts.fallback = filled.fallback
             filled.refuse()
-            frozen = self._schema.freeze(filled.claims)
-            session, info = self._schema.thaw(frozen), _info(token, filled)
+            claims = self.schema.freeze(filled.claims)
+            session, info = self.schema.thaw(claims), _token_info(token, filled)
         except Refusal as refusal:
             facts.claim = refusal.claim
-            return self.refuse(refusal.reason, facts, optional=optional)
-        self._remember(key, token, frozen, info, facts, checked, generation)
-        for rule in token.adopted:
-            self._counts[self._adoptions[rule]] += 1
-        if self._activity is not None:
-            self._activity.note(token.session_id or adopted_session_id(key))
-        facts.due = self._dues.of(raw, token, payload, filled)
-        return self._decisions.accept(facts, session, info)
+            return self.recorder.refuse(facts, refusal.reason, optional=optional)
+        self._cache(presented, token, payload, claims, info, facts, standing)
+        self._count_adoption(token)
+        if self.activity is not None:
+            self.activity.note(token.session_id or adopted_session_id(presented.key))
+        facts.renewal = self.renewals.due(presented.raw, token, payload, filled)
+        return self.recorder.accept(facts, session, info)
 
-    async def verify(self, raw: RawToken, key: bytes, facts: RequestFacts | None = None) -> VerifiedToken:
-        """The token alone: known from before, or through ``tokens``.
+    async def verify(self, raw: RawToken) -> VerifiedToken:
+        """The token alone, without its session.
 
         Raises:
             Refusal: As ``tokens`` says.
         """
-        facts = facts or RequestFacts()
-        known = None if raw.adopted else self.known.verified(key)
-        if known is None:
-            signed = await self._open(raw.value)
-            facts.key_id, facts.label = signed.key_id, UNKNOWN
-            version = self._schema.version_of(signed.claims)
-            facts.label = self._schema.label(version)
-            known = self._tokens.check(signed, payload_version=version, adopted_cookie=raw.adopted)
-            self._migration.saw(version, known.issued_at, known.expires_at)
-        facts.key_id, facts.label, facts.auth_time = (
-            known.key_id,
-            self._schema.label(known.payload_version),
-            known.auth_time,
-        )
-        if known.payload_version < self._schema.version:
-            facts.minted = self._migration.minted(known.payload_version, known.issued_at)
-        if known.issued_at is not None:
-            facts.age = self._clock.now() - known.issued_at
-        return known
+        return await self._verify(self._unrecalled(raw), RequestFacts())
 
     async def check(self, raw: RawToken, *, fresh: bool = False) -> float:
-        """Whether a token and its session still stand; counts no request. ``fresh``: the store is asked now.
+        """Check that a token and its session are still accepted; counts no request.
+
+        Args:
+            raw: The token.
+            fresh: The store is asked now, whatever is cached.
 
         Returns:
-            The last moment the token is accepted, in seconds since the epoch.
+            Seconds after which the next check is due.
 
         Raises:
-            Refusal: They do not.
+            Refusal: It ended, or the store cannot say.
         """
-        key = digest(raw.value)
-        token = await self.verify(raw, key)
-        payload = self._schema.upgrade(token.claims, token.payload_version)
-        await self._still_active(token, payload.subject, key, fresh=fresh)
-        return token.valid_until
+        presented = self._unrecalled(raw)
+        token = await self._verify(presented, RequestFacts())
+        subject = self.schema.upgrade(token.claims, token.payload_version).subject
+        standing = await self._check_session(presented.key, token.session_id, subject, token.auth_time, fresh=fresh)
+        standing.refuse()
+        left = token.valid_until - self.runtime.clock.now()
+        return max(_SHORTEST_PAUSE, min(left, self.max_staleness, LONGEST))
 
-    def refuse(self, reason: Reason, facts: RequestFacts | None = None, *, optional: bool = False) -> Outcome[S]:
-        """Count and report a request without a session: turned away, or anonymous where that is allowed."""
-        return self._decisions.refuse(facts or RequestFacts(), reason, optional=optional)
+    def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
+        """Count and report a request that is refused before its token is verified."""
+        return self.recorder.refuse(RequestFacts(carrier), reason, optional=optional)
+
+    def outcome_of(self, hit: Hit[S], carrier: Carrier) -> Outcome[S]:
+        """The Outcome of a cache hit, for callers that want one; observers do not see it."""
+        return Outcome(
+            result="accepted",
+            session=hit.session,
+            token=hit.token,
+            subject=str(getattr(hit.session, self.schema.subject_attribute)),
+            carrier=carrier,
+            payload_version=self.schema.label(hit.token.version),
+            payload_expected=self.schema.version,
+        )
+
+    def _unrecalled(self, raw: RawToken) -> Presented:
+        """For callers that count no request: of the cache only a verification is used."""
+        key = digest(raw.value)
+        recalled = None if raw.adopted else self.token_cache.recall_verified(key)
+        return Presented(raw, key, recalled, self.token_cache.generation)
+
+    async def _verify(self, presented: Presented, facts: RequestFacts) -> VerifiedToken:
+        """Verify the token, unless that is cached, and fill in the facts as far as it gets."""
+        if isinstance(presented.recalled, Verified):
+            token = presented.recalled.token
+        else:
+            signed = await self._open(presented.raw.value)
+            facts.key_id, facts.version = signed.key_id, UNKNOWN_VERSION
+            version = self.schema.version_of(signed.claims)
+            facts.version = self.schema.label(version)
+            token = self.tokens.check(signed, payload_version=version, adopted_cookie=presented.raw.adopted)
+            self.migration.saw(version, token.issued_at, token.expires_at)
+        facts.key_id, facts.auth_time = token.key_id, token.auth_time
+        facts.version = self.schema.label(token.payload_version)
+        if token.payload_version < self.schema.version:
+            facts.minted = self.migration.minted(token.payload_version, token.issued_at)
+        if token.issued_at is not None:
+            facts.age = self.runtime.clock.now() - token.issued_at
+        return token
 
     async def _open(self, token: bytes) -> SignedClaims:
         try:
-            return self._tokens.open(token)
+            return self.tokens.open(token)
         except Unsigned as refusal:
-            if refusal.reason not in _WORTH_A_FETCH or not await self._keys.refresh(refusal.kid):
+            if refusal.reason not in _WORTH_A_FETCH or not await self.keys.refresh(refusal.kid):
                 raise
-        return self._tokens.open(token)
+        return self.tokens.open(token)
 
-    async def _still_active(self, token: VerifiedToken, subject: str, key: bytes, *, fresh: bool = False) -> float:
-        """The monotonic moment until which the session is known to be active."""
-        if self._revocation is None:
-            return math.inf
-        asked = SessionKey(session_id=token.session_id or adopted_session_id(key), user_id=subject)
-        listed = token.session_id is not None
-        return await self._revocation.ask(asked, since(token.auth_time), listed=listed, fresh=fresh)
+    async def _check_session(
+        self, key: bytes, session_id: str | None, subject: str, auth_time: float | None, *, fresh: bool = False
+    ) -> Standing:
+        """By the store, where there is one. A token without ``sid`` need not have a row; its id comes from ``key``."""
+        if self.checker is None:
+            return ALWAYS
+        session = SessionKey(session_id=session_id or adopted_session_id(key), user_id=subject)
+        return await self.checker.check(session, auth_time, listed=session_id is not None, fresh=fresh)
 
-    def _remember(
+    def _cache(
         self,
-        key: bytes,
+        presented: Presented,
         token: VerifiedToken,
-        frozen: bytes,
+        payload: Upgraded,
+        claims: bytes,
         info: TokenInfo,
         facts: RequestFacts,
-        checked: float,
-        generation: int,
+        standing: Standing,
     ) -> None:
-        """Nothing about a plain token needs to be reported again; of another only the verification is spared."""
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        ends = min(monotonic + min(token.valid_until - now, LONGEST), self._keys.usable_until)
-        renewed = monotonic + self._dues.renewed_from(token) - now
-        if facts.minted is None and facts.fallback is None and not token.adopted and renewed > monotonic:
-            cell, ends = self._decisions.counter(facts), min(ends, renewed)
-            self.known.put(key, token, frozen, info, cell, checked=checked, ends=ends, generation=generation)
+        """Of a token with nothing to report the session is cached, of another one the verification."""
+        now, monotonic = self.runtime.clock.now(), self.runtime.clock.monotonic()
+        valid_until = min(monotonic + min(token.valid_until - now, LONGEST), self.keys.usable_until)
+        renewed_from = monotonic + self.renewals.renewed_from(token) - now
+        if facts.minted is None and facts.fallback is None and not token.adopted and renewed_from > monotonic:
+            valid_until = min(valid_until, renewed_from)
+            entry = CurrentEntry(
+                claims=claims,
+                token=info,
+                subject=payload.subject,
+                auth_time=token.auth_time,
+                counter=self.recorder.accepted(facts),
+                valid_until=valid_until,
+                fresh_until=min(valid_until, standing.until),
+            )
+            self.token_cache.put(presented.key, entry, generation=presented.generation)
         elif "cookie" not in token.adopted:
-            self.known.put_verified(key, token, ends=ends, generation=generation)
+            self.token_cache.put_verified(
+                presented.key, token, valid_until=valid_until, generation=presented.generation
+            )
+
+    def _count_adoption(self, token: VerifiedToken) -> None:
+        for rule in token.adopted:
+            self.runtime.counters.counts[self._adoption(rule)] += 1
+
+    def _adoption(self, rule: str) -> int:
+        return self.runtime.counters.counter(names.ADOPTIONS, {names.RULE: rule})
 
 
-def _info(token: VerifiedToken, filled: Filled) -> TokenInfo:
+def _token_info(token: VerifiedToken, filled: Filled) -> TokenInfo:
     return TokenInfo(
         version=token.payload_version,
         iat=token.issued_at,

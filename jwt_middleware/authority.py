@@ -1,4 +1,4 @@
-"""What the app calls: log in, log out, read the session, revoke. One object holds the configuration and the path."""
+"""``SessionAuthority``: every call that an app makes to mint, read, list and revoke sessions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING, Final, Generic, Self, cast
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from .authenticator import RequestFacts
-from .config import Settings, assemble, configuration
+from .config import Settings, build
 from .errors import ConfigError, Reason, Refusal, SessionNotEnded, Unavailable
 from .lookup.lookup import LookupLimits
-from .names import DECIDED
+from .names import SCOPE_KEY
 from .payload.migration import Migration
 from .payload.schema import SessionSchema
 from .protocols import ClaimsSource, Clock, Observer, SessionStore, SystemClock
-from .sessions.activity import LONGEST
 from .sessions.checker import Revocation
 from .sessions.issuing import SECRET_CLAIMS
+from .sessions.revocation import Revoker
+from .sessions.token_cache import Hit
 from .telemetry import Telemetry
-from .telemetry.logs import configured
 from .tokens.cookies import SessionCookie
 from .tokens.jws import MAX_TOKEN, adopted_session_id, digest
 from .tokens.jwt import Adoption
@@ -37,134 +36,19 @@ from .types import (
     S,
     SessionCursor,
     SessionRecord,
-    TokenInfo,
     UserSessions,
     VerifiedToken,
     moment,
 )
 
 if TYPE_CHECKING:
-    from .tokens.jwks import RemoteKeys
+    from .tokens.jwks import RemoteKeys  # at run time an extra that may not be installed
+
+_Headers = Iterable[tuple[bytes, bytes]]
+"""Headers as ASGI has them: names in lower case and values as bytes, repeated headers repeated."""
 
 
-_RawHeaders = Iterable[tuple[bytes, bytes]]
-"""Headers as ASGI has them: lower-case names and values as bytes, repeated headers repeated."""
-
-
-class Reader(Generic[S]):
-    """The half of an authority that reads; it holds the parts that both halves use."""
-
-    def __init__(self, schema: SessionSchema[S], settings: Settings) -> None:
-        self._settings: Final = settings
-        self.schema: Final = schema
-        self.window: Final = settings.window
-        self.cookie: Final = settings.cookie
-        self.clock: Final = settings.clock
-        self.signing: Final = settings.keys.signing
-        self.parts: Final = assemble(schema, settings, self)
-        self.transport: Final = self.parts.transport
-
-    async def verify(self, token: str) -> VerifiedToken:
-        """The token alone, without revocation, fallback and session.
-
-        Raises:
-            Refusal: With the reason.
-        """
-        try:
-            value = token.encode("ascii")
-        except UnicodeEncodeError:
-            raise Refusal(Reason.TOKEN_MALFORMED) from None
-        if len(value) > MAX_TOKEN:  # before it is digested
-            raise Refusal(Reason.TOKEN_OVERSIZE)
-        raw = RawToken(value=value, carrier=Carrier.BEARER)
-        return await self.parts.pipeline.verify(raw, digest(value))
-
-    async def authenticate(self, headers: _RawHeaders, *, optional: bool = False) -> Outcome[S]:
-        """The whole path without ASGI; cross-site rules are the caller's.
-
-        Args:
-            headers: Raw headers of the request.
-            optional: A bad cookie, or none, makes an anonymous request instead of a refused one.
-        """
-        try:
-            raw = self.transport.read(headers).raw
-        except Refusal as refusal:
-            return self.refuse(refusal.reason, carrier=getattr(refusal, "carrier", None), optional=optional)
-        if raw is None:
-            return self.refuse(Reason.TOKEN_MISSING, optional=optional)
-        key = digest(raw.value)
-        decided = (None if raw.adopted else self.parts.known.hit(key)) or await self.run(raw, key, optional=optional)
-        return decided if isinstance(decided, Outcome) else self._known(raw, *decided)
-
-    def session(self, conn: HTTPConnection) -> S:
-        """The request's session, typed; ``request.state.session`` is the same object.
-
-        Raises:
-            Refusal: ``token_missing`` where there is none; the middleware answers it.
-            ConfigError: No middleware has seen it, or another authority's, with sessions of another class.
-        """
-        state = conn.scope.get("state", {})
-        if "session" not in state:
-            raise ConfigError(
-                "no JWTSessionMiddleware has seen this request: wrap the app with it, outside of whatever asks"
-            )
-        session = state["session"]
-        if session is None:
-            raise Refusal(Reason.TOKEN_MISSING)
-        if conn.scope.get(DECIDED, (self,))[0] is not self:
-            raise ConfigError("another authority read this request: ask the one the middleware was given")
-        return cast("S", session)
-
-    async def dependency(self, conn: HTTPConnection) -> S:
-        """As :meth:`session`, for FastAPI's ``Depends``: asynchronous, a plain function costs a thread there."""
-        return self.session(conn)
-
-    async def still_active(self, conn: HTTPConnection) -> bool:
-        """Whether the session of a long-lived request still stands: not expired, not revoked, and the store says so."""
-        try:
-            raw = self.transport.read(conn.scope["headers"]).raw
-            if raw is None:
-                return False
-            await self.check(raw)
-        except Refusal:
-            return False
-        return True
-
-    async def check(self, raw: RawToken, *, fresh: bool = False) -> float:
-        """Whether a token and its session still stand; counts no request. ``fresh``: by what the store says now.
-
-        Returns:
-            Seconds after which to ask again.
-
-        Raises:
-            Refusal: It ended, or the store cannot say.
-        """
-        ends = await self.parts.pipeline.check(raw, fresh=fresh)
-        again = LONGEST if self._settings.store is None else self._settings.revocation.max_staleness.total_seconds()
-        return max(0.05, min(ends - self.clock.now(), again, LONGEST))
-
-    async def run(self, raw: RawToken, key: bytes, *, optional: bool = False) -> Outcome[S] | tuple[S, TokenInfo]:
-        """Everything that is not a plain hit; see ``pipeline``."""
-        return await self.parts.pipeline.run(raw, key, optional=optional)
-
-    def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
-        """Count and report a request that is turned away before its token was looked at."""
-        return self.parts.pipeline.refuse(reason, RequestFacts(carrier=carrier), optional=optional)
-
-    def _known(self, raw: RawToken, session: S, token: TokenInfo) -> Outcome[S]:
-        """The Outcome of a plain hit, for who asked for one; it is shown to nobody else."""
-        return Outcome(
-            result="accepted",
-            session=session,
-            token=token,
-            subject=str(getattr(session, self.schema.subject_attribute)),
-            carrier=raw.carrier,
-            payload_version=self.schema.label(token.version),
-            payload_expected=self.schema.version,
-        )
-
-
-class SessionAuthority(Reader[S]):
+class SessionAuthority(Generic[S]):
     """Mints, reads and revokes sessions of one schema.
 
     Args:
@@ -175,23 +59,23 @@ class SessionAuthority(Reader[S]):
         window: The life of a token, whole seconds.
         leeway: Clock skew allowed between machines (RFC 7519 section 4.1.4).
         rollout: How long old issuers may still mint after ``effective_at``.
-        effective_at: The plan: from when on every login mints a version, ``{2: datetime}``, aware.
-        issuer, audience: ``iss`` and ``aud`` (RFC 7519 section 4.1): minted, and required, where given.
+        effective_at: The plan: from when on every log-in mints a version, ``{2: datetime}``, aware.
+        issuer, audience: ``iss`` and ``aud`` (RFC 7519 section 4.1): minted, and required, if set.
         cookie: How the cookie is named and set.
-        adoption: What is forgiven to tokens that were minted before this package came.
+        adoption: What is accepted from tokens that are older than this package.
         reissue: A cookie of an older payload is replaced by today's, so that a session pays the fallback once.
         renew_within: A cookie in use is renewed when this much of its life is left; needs a store.
         max_session_age: How long after the log-in a renewed token may live.
-        revocation: How old the answer to "is this session active?" may be.
+        revocation: How old the status of a session may be.
         lookups: Limits of the queries for claims and sessions.
-        cache_entries: How many accepted tokens are remembered.
+        cache_entries: How many accepted tokens are cached.
         secret_claims: Words that no claim's name may contain.
         telemetry: Providers of OpenTelemetry; the global ones by default.
-        observers: More eyes on what happens.
+        observers: Additional observers.
         clock: For tests.
 
     Raises:
-        ConfigError: Settings contradict each other; the message says how to mend it.
+        ConfigError: A setting cannot work, or contradicts another one; the message explains how to fix it.
     """
 
     def __init__(
@@ -221,17 +105,112 @@ class SessionAuthority(Reader[S]):
         clock: Clock = SystemClock(),
     ) -> None:
         if not isinstance(schema, SessionSchema):
-            raise ConfigError("the first argument is a schema: SessionSchema(Session, version=1, subject='userId')")
-        given = dict(locals())  # the keyword arguments above are the fields of Settings, name by name
-        for other in ("self", "schema", "__class__"):
-            given.pop(other, None)
-        super().__init__(schema, Settings(**{**given, "effective_at": effective_at or {}}))
-        self._configured = False
+            raise ConfigError(
+                f"schema must be a SessionSchema, got {schema!r}; use SessionSchema(Session, version=1, subject=…)"
+            )
+        settings = Settings(
+            keys=keys,
+            sources=sources,
+            store=store,
+            window=window,
+            leeway=leeway,
+            rollout=rollout,
+            effective_at={} if effective_at is None else effective_at,
+            issuer=issuer,
+            audience=audience,
+            cookie=cookie,
+            adoption=adoption,
+            reissue=reissue,
+            renew_within=renew_within,
+            max_session_age=max_session_age,
+            revocation=revocation,
+            lookups=lookups,
+            cache_entries=cache_entries,
+            secret_claims=secret_claims,
+            telemetry=telemetry,
+            observers=observers,
+            clock=clock,
+        )
+        self.schema: Final = schema
+        self.window: Final = window
+        self.cookie: Final = cookie
+        self.clock: Final = clock
+        self.signing: Final = keys.signing
+        self.parts: Final = build(schema, settings, self)
+        self.transport: Final = self.parts.transport
 
     @property
     def migration(self) -> Migration:
         """The plan, what was seen of each payload version, and the verdict."""
         return self.parts.migration
+
+    # Reading
+
+    async def verify(self, token: str) -> VerifiedToken:
+        """The token alone, without revocation, fallback and session.
+
+        Raises:
+            Refusal: With the reason.
+        """
+        try:
+            value = token.encode("ascii")
+        except UnicodeEncodeError:
+            raise Refusal(Reason.TOKEN_MALFORMED) from None
+        if len(value) > MAX_TOKEN:  # before it is digested
+            raise Refusal(Reason.TOKEN_OVERSIZE)
+        return await self.parts.authenticator.verify(RawToken(value=value, carrier=Carrier.BEARER))
+
+    async def authenticate(self, headers: _Headers, *, optional: bool = False) -> Outcome[S]:
+        """The whole path without ASGI; cross-site rules are the caller's.
+
+        Args:
+            headers: Raw headers of the request.
+            optional: A bad cookie, or none, makes an anonymous request instead of a refused one.
+        """
+        authenticator = self.parts.authenticator
+        try:
+            raw = self.transport.read(headers).raw
+        except Refusal as refusal:
+            carrier = getattr(refusal, "carrier", None)
+            return authenticator.refuse(refusal.reason, carrier=carrier, optional=optional)
+        if raw is None:
+            return authenticator.refuse(Reason.TOKEN_MISSING, optional=optional)
+        decision = await authenticator.decide(authenticator.present(raw), optional=optional)
+        return authenticator.outcome_of(decision, raw.carrier) if isinstance(decision, Hit) else decision
+
+    def session(self, conn: HTTPConnection) -> S:
+        """The request's session, typed; ``request.state.session`` is the same object.
+
+        Raises:
+            Refusal: ``token_missing`` where there is none; the middleware answers it.
+            ConfigError: No middleware read the request, or one of another authority did.
+        """
+        state = conn.scope.get("state", {})
+        if "session" not in state:
+            raise ConfigError("no JWTSessionMiddleware read this request; wrap the app, outside of the code that asks")
+        session = state["session"]
+        if session is None:
+            raise Refusal(Reason.TOKEN_MISSING)
+        if conn.scope.get(SCOPE_KEY, (self,))[0] is not self:
+            raise ConfigError("another authority read this request; ask the one that its middleware was given")
+        return cast("S", session)
+
+    async def dependency(self, conn: HTTPConnection) -> S:
+        """As :meth:`session`, for FastAPI's ``Depends``: asynchronous, since a plain function costs a thread there."""
+        return self.session(conn)
+
+    async def still_active(self, conn: HTTPConnection) -> bool:
+        """True if the session of a long-lived request has not expired and is not revoked, by the store's word."""
+        try:
+            raw = self.transport.read(conn.scope["headers"]).raw
+            if raw is None:
+                return False
+            await self.parts.authenticator.check(raw)
+        except Refusal:
+            return False
+        return True
+
+    # Log-in and log-out
 
     async def start(self, response: Response, session: S, *, label: str | None = None) -> Issued:
         """Log in: issue a token for the session and put its cookie on the response.
@@ -250,7 +229,7 @@ class SessionAuthority(Reader[S]):
     async def end(self, response: Response, request: HTTPConnection) -> None:
         """Log out: revoke the session that the request shows, and clear every cookie. Works on public paths.
 
-        Where a Bearer token came beside the cookie, both sessions end.
+        If a Bearer token came beside the cookie, both sessions end.
 
         Raises:
             SessionNotEnded: The store failed; the cookies are cleared.
@@ -265,7 +244,7 @@ class SessionAuthority(Reader[S]):
         if failure is not None:
             raise failure
 
-    async def end_token(self, headers: _RawHeaders) -> list[str]:
+    async def end_token(self, headers: _Headers) -> list[str]:
         """As :meth:`end`, for other frameworks: the Set-Cookie values to send.
 
         Raises:
@@ -273,12 +252,12 @@ class SessionAuthority(Reader[S]):
         """
         cleared = self.cookie.clear_headers()
         failed = False
-        for presented in _presented(headers):
+        for presented in _with_and_without_bearer(headers):
             try:
                 raw = self.transport.read(presented).raw
                 if raw is not None:
                     await self._revoke_presented(raw)
-            except Refusal as refusal:  # a token that opens nothing needs no revoking; one nobody could check does
+            except Refusal as refusal:  # a bad token needs no revoking; one that could not be checked does
                 failed = failed or refusal.reason.status == 503
             except Unavailable:
                 failed = True
@@ -286,22 +265,85 @@ class SessionAuthority(Reader[S]):
             raise SessionNotEnded(cleared)
         return cleared
 
+    async def issue(self, session: S, *, label: str | None = None) -> Issued:
+        """Mint a token, for APIs and tests.
+
+        Raises:
+            MintError: The session cannot become a token.
+            Unavailable: The store could not write its row.
+        """
+        return await self.parts.minter.mint(session, label=label)
+
+    # Administration
+
+    async def sessions_of(
+        self, user_id: str | int, *, limit: int | None = None, after: SessionCursor | None = None
+    ) -> Sequence[SessionRecord]:
+        """The user's active sessions, the latest activity first: ``limit`` of them, after the page before."""
+        return await self._revoker.sessions_of(user_id, limit=limit, after=after)
+
+    async def active_users(self, *, limit: int = 100, after: str | None = None) -> Sequence[UserSessions]:
+        """The users with active sessions and how many, by user id; ``after`` is the last one of the page before."""
+        return await self._revoker.active_users(limit=limit, after=after)
+
+    async def revoke(self, session_id: str, *, user_id: str | int | None = None) -> bool:
+        """Revoke one session; False if no active one has that id, or it is another user's than ``user_id``."""
+        return await self._revoker.revoke(session_id, user_id=user_id)
+
+    async def revoke_user(self, user_id: str | int, *, keep: str | None = None) -> None:
+        """Revoke every session of a user, but ``keep``."""
+        await self._revoker.revoke_user(user_id, keep=keep)
+
+    async def revoke_all(self) -> None:
+        """Revoke every session of every user."""
+        await self._revoker.revoke_all()
+
+    async def purge(self, *, expired: timedelta = timedelta(days=1), chunk: int = 1_000) -> Purged:
+        """Delete sessions that expired longer ago than this, and marks that have outlived every token, in chunks.
+
+        Raises:
+            ConfigError: No store, a negative time, or a chunk out of range.
+            Unavailable: The store failed; what it deleted stays deleted.
+        """
+        return await self._revoker.purge(self.parts.settings.retention(expired, chunk))
+
+    # Its life
+
+    async def __aenter__(self) -> Self:
+        self.parts.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End what the authority owns; its counts stay, its gauges go. Its queries have ended before the engine is."""
+        await self.parts.aclose()
+
+    @property
+    def _revoker(self) -> Revoker:
+        if self.parts.revoker is None:
+            raise ConfigError("sessions can be listed and revoked only with a store: SessionAuthority(store=…)")
+        return self.parts.revoker
+
     async def _revoke_presented(self, raw: RawToken) -> None:
         """Revoke the session of a token, also of one that never had a row.
 
         Raises:
-            Refusal: The token opens nothing.
+            Refusal: The token is not accepted.
             Unavailable: The store failed.
         """
-        if self._settings.store is None:
+        if self.parts.revoker is None:
             return
-        key = digest(raw.value)
-        token = await self.parts.pipeline.verify(raw, key)
+        token = await self.parts.authenticator.verify(raw)
         if token.session_id is not None:
             await self.parts.revoker.revoke(token.session_id)
             return
+        key = digest(raw.value)
         await self.parts.revoker.revoke_token(self._revoked_row(raw, token, adopted_session_id(key)))
-        self.parts.known.seen.drop(key)
+        self.parts.token_cache.drop(key)
 
     def _revoked_row(self, raw: RawToken, token: VerifiedToken, session_id: str) -> SessionRecord:
         now = moment(self.clock.now())
@@ -316,78 +358,9 @@ class SessionAuthority(Reader[S]):
             revoked_at=now,
         )
 
-    async def issue(self, session: S, *, label: str | None = None) -> Issued:
-        """Mint a token, for APIs and tests.
 
-        Raises:
-            MintError: The session cannot become a token.
-            Unavailable: The store could not write its row.
-        """
-        return await self.parts.minter.mint(session, label=label)
-
-    async def sessions_of(
-        self, user_id: str | int, *, limit: int | None = None, after: SessionCursor | None = None
-    ) -> Sequence[SessionRecord]:
-        """The user's active sessions, the latest activity first: ``limit`` of them, after the page before."""
-        return await self.parts.revoker.sessions_of(user_id, limit=limit, after=after)
-
-    async def active_users(self, *, limit: int = 100, after: str | None = None) -> Sequence[UserSessions]:
-        """Who has active sessions and how many, by user id; ``after`` the last one of the page before."""
-        return await self.parts.revoker.active_users(limit=limit, after=after)
-
-    async def revoke(self, session_id: str, *, user_id: str | int | None = None) -> bool:
-        """Revoke one session; False where no active one has that id, or it is another user's than ``user_id``."""
-        return await self.parts.revoker.revoke(session_id, user_id=user_id)
-
-    async def revoke_user(self, user_id: str | int, *, keep: str | None = None) -> None:
-        """Revoke every session of a user, but ``keep``."""
-        await self.parts.revoker.revoke_user(user_id, keep=keep)
-
-    async def revoke_all(self) -> None:
-        """Revoke every session of everybody."""
-        await self.parts.revoker.revoke_all()
-
-    async def purge(self, *, expired: timedelta = timedelta(days=1), chunk: int = 1_000) -> Purged:
-        """Delete sessions that expired longer ago than this, and marks that have outlived every token, in chunks.
-
-        Raises:
-            ConfigError: No store, or a time or a chunk that cannot be.
-            Unavailable: The store failed; what it deleted stays deleted.
-        """
-        return await self.parts.revoker.purge(self._settings.retention(expired, chunk))
-
-    async def __aenter__(self) -> Self:
-        self.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    def open(self) -> None:
-        """Report the configuration and begin to fetch remote keys, once; the first request or lifespan calls this."""
-        if self._configured:
-            return
-        self._configured = True
-        if self._settings.remote is not None:
-            self._settings.remote.open()
-        configured(self.parts.counters, configuration(self.schema, self._settings))
-
-    async def aclose(self) -> None:
-        """End what the authority owns; its counts stay, its gauges go. Its queries have ended before the engine is."""
-        if self.parts.revocation is not None:
-            await self.parts.revocation.aclose()
-        if self.parts.activity is not None:
-            await self.parts.activity.aclose()
-        await self.parts.lanes.drain()
-        if self._settings.remote is not None:
-            await self._settings.remote.aclose()
-        self.parts.counters.withdraw_gauges()
-
-
-def _presented(headers: _RawHeaders) -> list[list[tuple[bytes, bytes]]]:
-    """The headers as they came, and the cookies alone where an Authorization header hides them."""
+def _with_and_without_bearer(headers: _Headers) -> list[list[tuple[bytes, bytes]]]:
+    """The headers as they came; and without the Authorization header, if there is one, since it hides the cookies."""
     sent = list(headers)
-    cookies = [header for header in sent if header[0] != b"authorization"]
-    return [sent] if len(cookies) == len(sent) else [sent, cookies]
+    rest = [header for header in sent if header[0] != b"authorization"]
+    return [sent] if len(rest) == len(sent) else [sent, rest]

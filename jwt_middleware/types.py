@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 import msgspec
 
 from .errors import ConfigError, Reason, refuse_numbers
 
-_HIDDEN: Final = frozenset({"session_id", "user_id", "subject"})
+_HIDDEN: Final = frozenset({"session_id", "user_id", "subject", "session", "token"})
 """Fields that come out of a token, as every mapping does: reprs end in logs."""
 
 
@@ -33,6 +33,14 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The fields to show; rich asks for them, and msgspec would show it all."""
         fields = [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in _HIDDEN]
         return [(name, value) for name, value in fields if not isinstance(value, Mapping)]
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values in some fields."""
+        return msgspec.structs.replace(self, **changes)
+
+
+class Untracked(msgspec.Struct, gc=False):
+    """A value that may change; it holds no reference back to itself, as :class:`Value`."""
 
 
 FOREVER: Final = timedelta(days=36_500)
@@ -207,18 +215,17 @@ Minted = Literal["before_change", "after_change", "unknown"]
 Result = Literal["accepted", "anonymous", "refused"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome(Generic[S]):
-    """What was decided about one request. One exists for each request that is not a plain hit."""
+class Outcome(Value, Generic[S], frozen=True, kw_only=True, gc=False):
+    """What was decided about one request. One exists for each request that is not a cache hit."""
 
     result: Result
     reason: Reason | None = None
     """Why it was refused, or why it is anonymous."""
     claim: str | None = None
     """Wire name of the claim the reason is about, where one is known."""
-    session: S | None = field(default=None, repr=False)
-    token: TokenInfo | None = field(default=None, repr=False)
-    subject: str | None = field(default=None, repr=False)
+    session: S | None = None
+    token: TokenInfo | None = None
+    subject: str | None = None
     carrier: Carrier | None = None
     key_id: str | None = None
     payload_version: str | None = None
@@ -232,8 +239,8 @@ class Outcome(Generic[S]):
     fallback: Fallback | None = None
     auth_time: float | None = None
     stale: bool = False
-    """The session's state was older than ``max_staleness``, or unknown, while the store could not be asked."""
-    due: RenewalDue | None = None
+    """The session's status was older than ``max_staleness``, or unknown, while the store could not be asked."""
+    renewal: RenewalDue | None = None
     """The newer token that the response may carry."""
 
 

@@ -265,7 +265,7 @@ def test_a_session_revoked_while_its_request_ran_is_not_remembered() -> None:
     claims = {"userId": "1"}
     old = old_token(authority, claims, sid=record.session_id)
     assert decide(authority, bearer(old)).result == "accepted"
-    assert len(authority.parts.known.seen) == 0
+    assert len(authority.parts.token_cache) == 0
     assert decide(authority, bearer(old)).reason is Reason.SESSION_REVOKED
 
 
@@ -344,19 +344,19 @@ def test_a_check_counts_no_request_and_says_how_long_it_holds() -> None:
     authority = authority_of(clock=clock, store=store)
     issued = asyncio.run(authority.issue(ADA))
     raw = authority.transport.read(bearer(issued.token)).raw
-    assert asyncio.run(authority.check(raw)) == 5.0
+    assert asyncio.run(authority.parts.authenticator.check(raw)) == 5.0
     assert counts(authority, "requests") == {}
     clock.advance(7 * 86_400 + 29)
-    assert asyncio.run(authority.check(raw)) == pytest.approx(1.0)
+    assert asyncio.run(authority.parts.authenticator.check(raw)) == pytest.approx(1.0)
     asyncio.run(authority.revoke(issued.session_id))
     with pytest.raises(Refusal):
-        asyncio.run(authority.check(raw))
+        asyncio.run(authority.parts.authenticator.check(raw))
 
 
 def test_without_a_store_a_check_holds_for_a_minute() -> None:
     authority = authority_of()
     raw = authority.transport.read(minted(authority)).raw
-    assert asyncio.run(authority.check(raw)) == 60.0
+    assert asyncio.run(authority.parts.authenticator.check(raw)) == 60.0
 
 
 # Tokens of before this package

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from ..authority import SessionAuthority
 from ..errors import Reason, Refusal
-from ..names import DECIDED
+from ..names import SCOPE_KEY
 from ..tokens.jws import adopted_session_id, digest
 from ..types import RawToken, S, TokenInfo
 
@@ -42,13 +42,13 @@ async def visitor_of(authority: SessionAuthority[S], request: Request) -> Visito
     Raises:
         Refusal: There is no session, another authority read it, it ended, or the store is down.
     """
-    if request.scope.get(DECIDED, (None,))[0] is not authority:
+    if request.scope.get(SCOPE_KEY, (None,))[0] is not authority:
         raise Refusal(Reason.TOKEN_MISSING)
     session = authority.session(request)
     raw = authority.transport.read(request.scope["headers"]).raw
     if raw is None:  # something between the middleware and this app removed the headers
         raise Refusal(Reason.TOKEN_MISSING)
-    await authority.check(raw, fresh=True)
+    await authority.parts.authenticator.check(raw, fresh=True)
     user_id = str(getattr(session, authority.schema.subject_attribute))
     return Visitor(session=session, token=request.scope["state"]["token"], raw=raw, user_id=user_id)
 

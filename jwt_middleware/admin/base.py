@@ -36,7 +36,7 @@ class Mountable(Generic[S]):
     links: Links = ()
 
     def __init__(self, authority: SessionAuthority[S], routes: Sequence[tuple[str, str, Handler[S]]]) -> None:
-        if authority.parts.revocation is None:
+        if authority.parts.revoker is None:
             raise ConfigError(f"{type(self).__name__} needs a session store; use SessionAuthority(store=…)")
         self._authority: Final = authority
         self._app: Final = Starlette(

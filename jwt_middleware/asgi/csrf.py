@@ -1,4 +1,4 @@
-"""Which paths need no session, and which requests another site may have forged. Pure functions of the ASGI scope."""
+"""Which requests another site may have made a browser send (Fetch Metadata, RFC 6454). Pure functions of the scope."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import ConfigError
-from .paths import _refuse_unless_listed
+from .paths import refuse_unless_strings
 
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME: Final = (b"same-origin", b"none")
 _PORTS: Final = {"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}
 _ORIGIN: Final = re.compile(r"(https?)://([A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 class CrossSiteGuard:
-    """The guard against requests that another site makes a browser send (Fetch Metadata, RFC 6454).
+    """The guard against cross-site requests.
 
     Args:
-        trusted_origins: ``https://app.example.com``: may send unsafe requests.
-        trusted_proxy: Believe ``X-Forwarded-Host`` instead of ``Host``.
+        trusted_origins: May send unsafe requests: ``https://app.example.com``.
+        trusted_proxy: ``X-Forwarded-Host`` counts, and ``Host`` does not.
 
     Raises:
-        ConfigError: What is no origin.
+        ConfigError: An invalid origin.
     """
 
     def __init__(self, trusted_origins: Sequence[str], *, trusted_proxy: bool) -> None:
-        _refuse_unless_listed(trusted_origins, "trusted_origins is a list of strings: ['https://app.example.com']")
+        refuse_unless_strings(trusted_origins, "trusted_origins", "['https://app.example.com']")
         for origin in trusted_origins:
             if not _ORIGIN.fullmatch(origin):
-                raise ConfigError(f"{origin!r} is no origin: write https://app.example.com, without a path")
+                raise ConfigError(f"invalid origin {origin!r}: write https://app.example.com, without a path")
         self._trusted: Final = frozenset(_normal(origin) for origin in trusted_origins)
         self._proxied: Final = trusted_proxy
 
     def allows(self, scope: Mapping[str, Any]) -> bool:
-        """Whether a cookie-carried token counts: for a safe method, or from the same or a trusted origin."""
-        return _safe(scope) or self._same_site(scope)
+        """True if a token in a cookie counts: the method is safe, or the origin is the same or trusted."""
+        return _is_safe(scope) or self._same_site(scope)
 
     def allows_public(self, scope: Mapping[str, Any]) -> bool:
-        """Log-in CSRF: an unsafe request on a public path is refused only where it says that it is cross-site."""
-        if _safe(scope):
+        """Log-in CSRF: False for an unsafe request to a public path that says it is cross-site."""
+        if _is_safe(scope):
             return True
         site, origin = _headers(scope, b"sec-fetch-site"), _headers(scope, b"origin")
         return (not site and not origin) or self._same_site(scope)
@@ -64,9 +64,9 @@ class CrossSiteGuard:
         return _without_port(hosts[0].decode("latin-1").lower(), scheme) == authority
 
 
-def _safe(scope: Mapping[str, Any]) -> bool:
-    """A websocket's handshake is a GET that changes things: it is never safe."""
-    return scope["type"] == "http" and scope["method"] in SAFE
+def _is_safe(scope: Mapping[str, Any]) -> bool:
+    """The handshake of a websocket is a GET that changes things: never safe."""
+    return scope["type"] == "http" and scope["method"] in SAFE_METHODS
 
 
 def _headers(scope: Mapping[str, Any], wanted: bytes) -> list[bytes]:
@@ -83,6 +83,6 @@ def _without_port(authority: str, scheme: str) -> str:
     return authority.removesuffix(_PORTS.get(scheme, ""))
 
 
-def navigates(scope: Mapping[str, Any]) -> bool:
-    """A person's browser going to a page, and not a script fetching one (Fetch Metadata, ``Sec-Fetch-Mode``)."""
+def is_navigation(scope: Mapping[str, Any]) -> bool:
+    """True if a browser goes to a page; False if a script fetches one (Fetch Metadata, ``Sec-Fetch-Mode``)."""
     return scope["type"] == "http" and scope["method"] == "GET" and _headers(scope, b"sec-fetch-mode") == [b"navigate"]

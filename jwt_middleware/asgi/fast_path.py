@@ -1,8 +1,8 @@
-"""The plain hit, whole: a safe request whose cookie holds a token that was accepted before.
+"""The cache hit: a safe request whose cookie holds a token that was accepted before.
 
 Nearly every request is one, so this is what the package costs, and it reads from top to bottom: the path, the cookie
-(read as ``transport`` reads it, where it is spelled as browsers do), what ``remembered`` knows of the token, the scope.
-Whatever is unusual is left to ``middleware``, which finds the same session at more expense, or refuses the request.
+(read as ``tokens.transport`` reads it, where it is spelled as browsers do), the token cache, the scope. Every other
+request is left to ``middleware``, which finds the same session at a higher price, or refuses the request.
 """
 
 from __future__ import annotations
@@ -11,83 +11,76 @@ from typing import Any, Final
 
 from starlette.types import Scope
 
+from ..authenticator import Presented
 from ..authority import SessionAuthority
-from ..names import DECIDED
-from ..tokens.jws import EMPTY
+from ..names import SCOPE_KEY
+from ..sessions.token_cache import Hit
+from ..tokens.jws import EMPTY, MAX_TOKEN
 from ..tokens.transport import MAX_COOKIE_HEADER
-from .csrf import SAFE
+from ..types import Carrier, RawToken
+from .csrf import SAFE_METHODS
 from .paths import PublicPaths
-from .user import AUTHENTICATED, SessionUser
+from .user import attach
 
 
 class FastPath:
-    """Finds the session of a request that is as plain as nearly all are."""
+    """Finds the session of a request that is as simple as nearly all are."""
 
     def __init__(self, authority: SessionAuthority[Any], public: PublicPaths) -> None:
         self._authority: Final = authority
         self._is_public: Final = public.match
         self._exact: Final = public.exact
-        self._below: Final = public.below
+        self._prefixes: Final = public.prefixes
         self._name: Final = authority.cookie.name.encode("ascii")
         self._pair: Final = self._name + b"="
-        known = authority.parts.known
-        self._find: Final = known.find
-        self._ended: Final = known.ended
-        self._build: Final = known.build
-        self._monotonic: Final = known.monotonic
-        self._stands: Final = known.stands
-        self._counts: Final = known.counts
-        self._known: Final = known
+        self._token_cache: Final = authority.parts.token_cache
+        self._recall: Final = authority.parts.token_cache.recall
         self._attribute: Final = authority.schema.subject_attribute
 
-    def take(self, scope: Scope) -> bool:  # noqa: C901, PLR0911, PLR0912 - whatever is not plain leaves at once
-        """Put the session into the scope. False: no plain hit, and nothing was done.
+    def take(self, scope: Scope) -> Hit[Any] | Presented | None:
+        """Put the session of a cache hit into the scope.
 
-        Plain is: no Authorization, one Cookie header, in it our own name once, at the beginning or after ``; ``; the
-        token then is looked up as by ``TokenCache.hit``. One function: each call would be a twentieth of it.
+        Returns:
+            The hit; or the token that was read and looked up in vain; or None where no token was read, because the
+            request is not so simple. It is if it has no Authorization, one Cookie header, and in that our own name
+            once, at the beginning or after ``; ``.
         """
-        if scope["type"] != "http" or scope["method"] not in SAFE or DECIDED in scope:
-            return False
+        if scope["type"] != "http" or scope["method"] not in SAFE_METHODS or SCOPE_KEY in scope:
+            return None
         path = scope["path"]
-        if (path in self._exact or path.startswith(self._below) or scope.get("root_path")) and self._is_public(scope):
-            return False
+        if (path in self._exact or path.startswith(self._prefixes) or scope.get("root_path")) and self._is_public(
+            scope
+        ):
+            return None
+        token = self._token_in(scope)
+        if token is None:
+            return None
+        sha = EMPTY()
+        sha.update(token)
+        key, generation = sha.digest(), self._token_cache.generation
+        recalled = self._recall(key)
+        if isinstance(recalled, Hit):
+            attach(scope, self._authority, recalled, self._attribute)
+            return recalled
+        if token != token.strip(b" \t"):  # a hit cannot be: no accepted token has white space around it
+            return None
+        return Presented(RawToken(token, Carrier.COOKIE), key, recalled, generation)
+
+    def _token_in(self, scope: Scope) -> bytes | None:
+        """The value of our cookie, where the headers are so simple that no other reading of them is possible."""
         cookies = None
         for name, value in scope["headers"]:  # compared and not looked up: a server's names have no hash yet
             if name == b"cookie":
                 if cookies is not None:
-                    return False
+                    return None
                 cookies = value
             elif name == b"authorization":
-                return False
+                return None
         if cookies is None or len(cookies) > MAX_COOKIE_HEADER:
-            return False
+            return None
         before, _, after = cookies.partition(self._pair)
-        token, named = after.partition(b";")[0], cookies.count(self._name)
-        if (before and before[-2:] != b"; ") or (named != 1 and named - token.count(self._name) != 1):
-            return False
-        digest = EMPTY()
-        digest.update(token)
-        key, generation = digest.digest(), self._known.generation
-        entry = self._find(key)
-        if entry is None:
-            return False
-        frozen, info, deadline, cell, _, _ = entry
-        if info is None or (self._ended and info.session_id in self._ended):
-            return False
-        try:
-            session = self._build(frozen)
-        except Exception:  # the session class runs code of the app's, which may change its mind
-            return False
-        if deadline <= self._monotonic() and not self._stands(key, entry, info, generation):
-            return False
-        self._counts[cell] += 1
-        try:
-            state = scope["state"]
-        except KeyError:
-            state = scope["state"] = {}
-        state["session"], state["token"] = session, info
-        user = SessionUser()
-        user.session, user.attribute = session, self._attribute
-        scope["user"], scope["auth"] = user, AUTHENTICATED
-        scope[DECIDED] = self._authority, (session, info)
-        return True
+        token: bytes = after.partition(b";")[0]
+        times = cookies.count(self._name)
+        if (before and before[-2:] != b"; ") or (times != 1 and times - token.count(self._name) != 1):
+            return None
+        return token if 0 < len(token) <= MAX_TOKEN else None

@@ -1,4 +1,7 @@
-"""The authority's life inside the app's: opened after the app is up, flushed before it goes down, breaking neither."""
+"""ASGI in and out: what stands between the server and the app on every request.
+
+Pure ASGI. ``self`` is read-only after construction, and ``send`` is wrapped only to see a response start.
+"""
 
 from __future__ import annotations
 
@@ -8,33 +11,31 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
 
-from starlette.authentication import UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..authenticator import Presented
 from ..authority import SessionAuthority
 from ..errors import ConfigError, Reason, Refusal
-from ..names import DECIDED
+from ..names import SCOPE_KEY
+from ..sessions.token_cache import Hit
 from ..tokens.cookies import Unreadable
-from ..tokens.jws import digest
 from ..tokens.transport import COOKIE_READ
-from ..types import Carrier, Outcome, RawToken, RenewalDue, TokenInfo
-from .csrf import CrossSiteGuard, navigates
+from ..types import Carrier, Outcome, RawToken, RenewalDue
+from .csrf import CrossSiteGuard, is_navigation
 from .fast_path import FastPath
 from .paths import PublicPaths
-from .responses import Refusals, ResponseCookie
-from .user import AUTHENTICATED, Credentials, SessionUser
-from .websocket import watched
+from .responses import Refusals, RenewalResponse
+from .user import Decision, attach, decision_of, detach
+from .websocket import WatchedWebSocket
 
 _COOKIE_DECIDES: Final = (b"vary", COOKIE_READ)
-_NOBODY: Final = UnauthenticatedUser()
-_NO_CREDENTIALS: Final = Credentials()
 _STARTS: Final = frozenset(
     {"http.response.start", "websocket.accept", "websocket.close", "websocket.http.response.start"}
 )
 
 
 class JWTSessionMiddleware:
-    """Gives every request its session, or turns it away. Default deny.
+    """Gives every request its session, or refuses it. Default deny.
 
     Args:
         app: The ASGI app inside.
@@ -64,27 +65,29 @@ class JWTSessionMiddleware:
         trusted_proxy: bool = False,
     ) -> None:
         if not isinstance(authority, SessionAuthority):
-            raise ConfigError("authority= is a SessionAuthority: the one that issues the app's tokens")
+            raise ConfigError(
+                f"authority must be the SessionAuthority that issues the app's tokens, got {type(authority).__name__}"
+            )
         self.app: Final = app
         self.authority: Final = authority
         self._public: Final = PublicPaths(public)
         self._optional: Final = PublicPaths(optional)
         self._guard: Final = CrossSiteGuard(trusted_origins, trusted_proxy=trusted_proxy)
         self._login: Final = PublicPaths(() if login is None else (unquote(login),))
+        self._redirects: Final = login is not None
         self._on_refused: Final = on_refused
-        self._sends_to_login: Final = login is not None
         self._refusals: Final = Refusals(login)
-        self._read: Final = authority.transport.read
-        self._hit: Final = authority.parts.known.hit
-        self._takes: Final = FastPath(authority, self._public).take
-        self._carrying: Final = ResponseCookie((authority.cookie.name, *authority.cookie.also_read))
+        self._authenticator: Final = authority.parts.authenticator
+        self._take: Final = FastPath(authority, self._public).take
+        self._renewal_response: Final = RenewalResponse((authority.cookie.name, *authority.cookie.also_read))
         self._attribute: Final = authority.schema.subject_attribute
         if login is not None and (login.endswith("/*") or not self._public.match({"path": unquote(login)})):
-            raise ConfigError(f"login={login!r} must be one of the public paths, or nobody could log in")
+            raise ConfigError(f"login must be one of the public paths, got {login!r}; add it to public=")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._takes(scope):
-            await self._otherwise(scope, receive, send)
+        taken = self._take(scope)
+        if not isinstance(taken, Hit):
+            await self._slow_path(scope, receive, send, taken)
             return
         began = False
 
@@ -102,96 +105,88 @@ class JWTSessionMiddleware:
                 raise
             await self._answer(refusal.reason, scope, receive, send, COOKIE_READ)
 
-    async def _otherwise(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Everything that is no plain hit."""
+    async def _slow_path(self, scope: Scope, receive: Receive, send: Send, presented: Presented | None) -> None:
+        """Every request that is not a cache hit; ``presented`` is its token where the fast path read one."""
         if scope["type"] == "lifespan":
-            await lifespan(self.app, self.authority, scope, receive, send)
-            return
-        if scope["type"] not in ("http", "websocket"):
+            await self._lifespan(scope, receive, send)
+        elif scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
-            return
-        state = scope.setdefault("state", {})
-        state["session"] = state["token"] = None
-        scope["user"], scope["auth"] = _NOBODY, _NO_CREDENTIALS
-        self.authority.open()
-        if not self._public.match(scope):
-            await self._private(scope, receive, send)
-        elif self._guard.allows_public(scope):
-            await self._inside(scope, receive, send, None)
         else:
-            self._count(Reason.CROSS_SITE, scope)
-            await self._answer(Reason.CROSS_SITE, scope, receive, send, None)
+            detach(scope)
+            self.authority.parts.open()
+            if not self._public.match(scope):
+                await self._private(scope, receive, send, presented)
+            elif self._guard.allows_public(scope):
+                await self._run_app(scope, receive, send, None)
+            else:
+                self._count(Reason.CROSS_SITE, scope)
+                await self._answer(Reason.CROSS_SITE, scope, receive, send, None)
 
-    async def _private(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw, vary, outside = None, COOKIE_READ, self._decided_outside(scope)
-        decided: Outcome[Any] | tuple[Any, TokenInfo] | None
-        session: Any
-        token: TokenInfo | None
+    async def _private(self, scope: Scope, receive: Receive, send: Send, presented: Presented | None) -> None:
+        """A path that needs a session, or may have one."""
+        outer, optional = decision_of(scope, self.authority), self._optional.match(scope)
+        raw, vary = None, COOKIE_READ
+        decision: Decision
         try:
-            raw, vary = self._token(scope)
+            if presented is None:
+                raw, vary = self._read_token(scope)
+            else:
+                raw = presented.raw
         except Refusal as refusal:
-            decided = self._early(refusal, scope, outside)
+            decision = self._refuse_unread(refusal, outer, optional=optional)
         else:
-            key = digest(raw.value)
-            decided = outside or (None if raw.adopted else self._hit(key))
-            if decided is None:
-                decided = await self.authority.run(raw, key, optional=self._optional.match(scope))
-        if not isinstance(decided, Outcome):
-            session, token = decided
-        elif decided.session is not None or (decided.result == "anonymous" and self._optional.match(scope)):
-            session, token = decided.session, decided.token
+            decision = outer or await self._authenticator.decide(
+                presented or self._authenticator.present(raw), optional=optional
+            )
+        if decision.session is not None:
+            attach(scope, self.authority, decision, self._attribute)
+            own = (raw, decision.renewal) if outer is None else (None, None)  # else the outer one watches and renews
+            await self._run_app(scope, receive, send, vary, *own)
+        elif decision.result == "anonymous" and optional:
+            scope[SCOPE_KEY] = self.authority, decision
+            await self._run_app(scope, receive, send, vary)
         else:
-            await self._answer(decided.reason or Reason.TOKEN_MISSING, scope, receive, send, vary)
-            return
-        scope[DECIDED] = self.authority, decided
-        if session is not None:
-            scope["state"]["session"], scope["state"]["token"] = session, token
-            user = SessionUser()
-            user.session, user.attribute = session, self._attribute
-            scope["user"], scope["auth"] = user, AUTHENTICATED
-        watch = raw if session is not None and outside is None else None
-        due = decided.due if isinstance(decided, Outcome) and outside is None else None
-        await self._inside(scope, receive, send, vary, watch, due)
+            await self._answer(decision.reason or Reason.TOKEN_MISSING, scope, receive, send, vary)
 
-    def _token(self, scope: Scope) -> tuple[RawToken, bytes]:
-        raw, vary = self._read(scope["headers"])
+    def _read_token(self, scope: Scope) -> tuple[RawToken, bytes]:
+        """The token, and the headers that decided which.
+
+        Raises:
+            Refusal: There is none, it cannot be read, or another site sent it.
+        """
+        raw, vary = self.authority.transport.read(scope["headers"])
         if raw is None:
             raise Refusal(Reason.TOKEN_MISSING)
         if raw.carrier is Carrier.COOKIE and not self._guard.allows(scope):
             raise Unreadable(Reason.CROSS_SITE, raw.carrier)
         return raw, vary
 
-    def _early(
-        self, refusal: Refusal, scope: Scope, outside: Outcome[Any] | tuple[Any, TokenInfo] | None
-    ) -> Outcome[Any]:
-        """Refused before the token was looked at; a request that an outer middleware counted is not counted twice."""
-        if outside is None:
+    def _refuse_unread(self, refusal: Refusal, outer: Decision | None, *, optional: bool) -> Decision:
+        """Refused before the token is verified. A request that an outer middleware counted is not counted again."""
+        if outer is None:
             carrier = getattr(refusal, "carrier", None)
-            return self.authority.refuse(refusal.reason, carrier=carrier, optional=self._optional.match(scope))
-        if isinstance(outside, Outcome) and outside.reason is refusal.reason:
-            return outside
-        return Outcome(result="refused", reason=refusal.reason)
+            return self._authenticator.refuse(refusal.reason, carrier=carrier, optional=optional)
+        return outer if outer.reason is refusal.reason else Outcome(result="refused", reason=refusal.reason)
 
     def _count(self, reason: Reason, scope: Scope) -> None:
-        """A refusal on a public path is one too; where something was decided already, the request is counted."""
-        if self._decided_outside(scope) is None:
-            self.authority.refuse(reason)
+        """Count a refusal that no decision counted."""
+        if decision_of(scope, self.authority) is None:
+            self._authenticator.refuse(reason)
 
-    def _decided_outside(self, scope: Scope) -> Outcome[Any] | tuple[Any, TokenInfo] | None:
-        """What an outer middleware of the same authority found: this one applies its own policy to it."""
-        authority, decided = scope.get(DECIDED, (None, None))
-        return decided if authority is self.authority else None
-
-    async def _inside(
+    async def _run_app(
         self,
         scope: Scope,
         receive: Receive,
         send: Send,
         vary: bytes | None,
-        watch: RawToken | None = None,
-        due: RenewalDue | None = None,
+        raw: RawToken | None = None,
+        renewal: RenewalDue | None = None,
     ) -> None:
-        """The app; a Refusal it raises before its response begins is answered as one. ``watch`` ends a websocket."""
+        """Run the app; a Refusal that it raises before its response begins is answered as one.
+
+        ``vary`` names the request headers that decided, ``raw`` is the token whose end closes a websocket, ``renewal``
+        the newer token that the response may carry.
+        """
         began = False
 
         def sending(message: Message) -> Awaitable[None]:
@@ -201,14 +196,15 @@ class JWTSessionMiddleware:
             began = True
             if message["type"] == "http.response.start":
                 if vary is not None:
-                    message = _varied(message, vary)
-                if due is not None:
-                    return self._send_with_cookie(message, due, send)
+                    message = _with_vary(message, vary)
+                if renewal is not None:
+                    return self._send_with_cookie(message, renewal, send)
             return send(message)
 
         try:
-            if scope["type"] == "websocket" and watch is not None:
-                await watched(self.app, partial(self.authority.check, watch), scope, receive, sending)
+            if scope["type"] == "websocket" and raw is not None:
+                check = partial(self._authenticator.check, raw)
+                await WatchedWebSocket(check, receive, sending).run(self.app, scope)
             else:
                 await self.app(scope, receive, sending)
         except Refusal as refusal:
@@ -217,52 +213,54 @@ class JWTSessionMiddleware:
             self._count(refusal.reason, scope)
             await self._answer(refusal.reason, scope, receive, send, vary)
 
-    async def _send_with_cookie(self, message: Message, due: RenewalDue, send: Send) -> None:
-        """The start of a response, with the newer cookie where it may carry one and there is one."""
+    async def _send_with_cookie(self, message: Message, renewal: RenewalDue, send: Send) -> None:
+        """Send the start of a response, with the newer cookie if it may carry one and there is one."""
         headers = list(message.get("headers", ()))
-        set_cookie = None
-        if self._carrying.allows(message["status"], headers):
-            set_cookie = await self.authority.parts.reissuer.set_cookie(due)
-        await send({**message, "headers": headers if set_cookie is None else self._carrying.put(headers, set_cookie)})
+        if self._renewal_response.allows(message["status"], headers):
+            set_cookie = await self.authority.parts.renewer.set_cookie(renewal)
+            if set_cookie is not None:
+                headers = self._renewal_response.add(headers, set_cookie)
+        await send({**message, "headers": headers})
 
     async def _answer(self, reason: Reason, scope: Scope, receive: Receive, send: Send, vary: bytes | None) -> None:
-        if self._sends_to_login and reason.status == 401 and navigates(scope) and not self._login.match(scope):
+        """Answer a refused request: by a redirect to the log-in page, the app's own response, or the built-in one."""
+        if self._redirects and reason.status == 401 and is_navigation(scope) and not self._login.match(scope):
             await self._refusals.redirect(vary, send)
-        elif self._on_refused is None or not _answerable(scope):
+            return
+        if self._on_refused is None or not _is_answerable(scope):
             await self._refusals.answer(reason, vary, scope, receive, send)
-        else:
-            scope["state"]["refusal"] = reason
+            return
+        scope["state"]["refusal"] = reason
 
-            async def sending(message: Message) -> None:
-                await send(_varied(message, vary) if vary and message["type"] == "http.response.start" else message)
+        async def sending(message: Message) -> None:
+            await send(_with_vary(message, vary) if vary and message["type"] == "http.response.start" else message)
 
-            await self._on_refused(scope, receive, sending)
+        await self._on_refused(scope, receive, sending)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Start the authority once the app is up, and end it before the app goes down. It fails neither."""
+
+        async def receiving() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                with contextlib.suppress(Exception):  # the shutdown of the app is worth more than a last write
+                    await self.authority.aclose()
+            return message
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                with contextlib.suppress(Exception):  # the first request would start the same
+                    self.authority.parts.open()
+            await send(message)
+
+        await self.app(scope, receiving, sending)
 
 
-def _answerable(scope: Scope) -> bool:
-    """Whether an HTTP response can be sent: a websocket's handshake needs the denial response extension for it."""
+def _is_answerable(scope: Scope) -> bool:
+    """True if an HTTP response can be sent: to a websocket's handshake, with the denial response extension."""
     return scope["type"] == "http" or "websocket.http.response" in scope.get("extensions", {})
 
 
-def _varied(message: Message, vary: bytes) -> Message:
-    """The response depends on what was read of the request; whatever else it says stays."""
+def _with_vary(message: Message, vary: bytes) -> Message:
+    """The start of a response that depends on these request headers."""
     return {**message, "headers": [*message.get("headers", ()), (b"vary", vary)]}
-
-
-async def lifespan(app: ASGIApp, authority: SessionAuthority[Any], scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the inner app's lifespan with the authority's hooked in."""
-
-    async def receiving() -> Message:
-        message = await receive()
-        if message["type"] == "lifespan.shutdown":
-            with contextlib.suppress(Exception):  # the app's own shutdown is worth more than a last flush
-                await authority.aclose()
-        return message
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "lifespan.startup.complete":
-            with contextlib.suppress(Exception):  # what it starts here, the first request would start too
-                authority.open()
-        await send(message)
-
-    await app(scope, receiving, sending)

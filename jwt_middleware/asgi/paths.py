@@ -1,4 +1,4 @@
-"""Which paths need no session, and which requests another site may have forged. Pure functions of the ASGI scope."""
+"""Which paths need no session: patterns over the path of the ASGI scope, by whole segments."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 from ..errors import ConfigError
 
 _ENCODED: Final = re.compile("%(?:2e|2f|5c)|\ufffd", re.IGNORECASE)
-"""A dot, a slash or a backslash that the server left encoded: whoever decodes it once more sees another path.
+"""A dot, a slash or a backslash that the server left encoded: a router that decodes it again sees another path.
 
-The replacement character stands for bytes that the server could not decode, and somebody else might.
+The replacement character stands for bytes that the server could not decode; a router may decode them otherwise.
 """
 
 
@@ -23,41 +23,48 @@ class PublicPaths:
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
-        _refuse_unless_listed(patterns, "paths are a list of strings: ['/login', '/static/*']")
+        refuse_unless_strings(patterns, "public, optional and login paths", "['/login', '/static/*']")
         for pattern in patterns:
             below = pattern.removesuffix("/*")
             if (
                 not pattern.startswith("/")
                 or "*" in below
                 or "?" in pattern
-                or not (below in ("", "/") or _plain(below))
+                or not (below in ("", "/") or _is_plain(below))
             ):
-                raise ConfigError(f"{pattern!r} is no path: write /login for one, /static/* for all below it")
+                raise ConfigError(
+                    f"invalid path pattern {pattern!r}: write /login for one path, /static/* for all below it"
+                )
         self.exact: Final = frozenset(pattern for pattern in patterns if not pattern.endswith("/*"))
-        self.below: Final = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("/*"))
+        self.prefixes: Final = tuple(pattern[:-1] for pattern in patterns if pattern.endswith("/*"))
 
     def match(self, scope: Mapping[str, Any]) -> bool:
-        """Whether ``scope["path"]`` less ``root_path`` is one of them; never a path that some router may rewrite."""
+        """True if ``scope["path"]`` less ``root_path`` is one of them; never if some router may rewrite the path."""
         path: str = scope["path"]
         if root := scope.get("root_path"):
-            path = _below(path, root.rstrip("/"))
-        return (path in self.exact or path.startswith(self.below)) and _plain(path)
+            path = _without_root(path, root.rstrip("/"))
+        return (path in self.exact or path.startswith(self.prefixes)) and _is_plain(path)
 
 
-def _refuse_unless_listed(given: object, mend: str) -> None:
+def refuse_unless_strings(given: object, what: str, example: str) -> None:
+    """Find a bare string, or other things, where a list of strings is wanted.
+
+    Raises:
+        ConfigError: It shows an example.
+    """
     if isinstance(given, str) or not isinstance(given, Collection) or not all(isinstance(each, str) for each in given):
-        raise ConfigError(f"{mend}, and not {given!r}")
+        raise ConfigError(f"{what} must be a list of strings, got {given!r}; write {example}")
 
 
-def _below(path: str, root: str) -> str:
+def _without_root(path: str, root: str) -> str:
     """The path as the app mounted at ``root`` sees it."""
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):
         return path[len(root) :] or "/"
     return path
 
 
-def _plain(path: str) -> bool:
-    """No empty or dot segment (a trailing slash is none), no backslash, no control character, nothing encoded twice."""
+def _is_plain(path: str) -> bool:
+    """No empty or dot segment (a trailing slash makes none), backslash, control character or double encoding."""
     segments = path.split("/")[1:]
     if segments and segments[-1] == "":
         segments.pop()

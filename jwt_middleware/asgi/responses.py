@@ -1,14 +1,15 @@
-"""Which responses may carry a reissued cookie: none that anybody else may be given, and none that says it otherwise.
+"""What a refused request gets, and which response may carry a newer cookie.
 
-Where the app says nothing about caching, ``Cache-Control: no-store`` is added; where it says that a shared cache may
-keep the response, or nothing that forbids it, the cookie waits for another response (RFC 9111 section 5.2.2).
+A refusal is the same bytes for each status, whatever the reason: problem details (RFC 9457) with ``WWW-Authenticate``
+(RFC 6750 section 3), never cached. A newer cookie goes only on a response that no shared cache may keep and that does
+not set or clear the cookie itself (RFC 9111 section 5.2.2).
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from ..errors import RETRY_AFTER, ConfigError, Reason
 
 _LOCATION: Final = re.compile(r"/(?![/\\])[!-~]*")
-"""A path of this host: two slashes, or what browsers take for them, begin the name of another (RFC 3986, 4.2)."""
+"""A path of this host: two slashes, or what browsers read as two, begin another host's name (RFC 3986, 4.2)."""
 _CLOSE_CODES: Final = {401: 1008, 403: 1008, 503: 1013}
 
 
@@ -25,16 +26,18 @@ class Refusals:
     """Answers refused requests, over HTTP and before a websocket is accepted.
 
     Args:
-        login: Told in the body of a 401, where there is a page to log in.
+        login: The path of the log-in page, which the body of a 401 names.
 
     Raises:
-        ConfigError: It cannot stand in a ``Location`` header as it is.
+        ConfigError: It cannot be the value of a ``Location`` header.
     """
 
     def __init__(self, login: str | None) -> None:
         self._bodies: Final = {status: _body(status, login if status == 401 else None) for status in _CLOSE_CODES}
         if login is not None and not _LOCATION.fullmatch(login):
-            raise ConfigError(f"login={login!r} is sent as Location: write it in ASCII, percent-encoded, without space")
+            raise ConfigError(
+                f"login must be a local path in percent-encoded ASCII, got {login!r}; write login='/login'"
+            )
         self._location: Final = (login or "/").encode("ascii")
 
     async def answer(self, reason: Reason, vary: bytes | None, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,38 +90,35 @@ _PRIVATE: Final = frozenset({b"no-store", b"private"})
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
-class ResponseCookie:
-    """Judges the start of a response, and puts a cookie on it; ``names`` are those of the session's cookies."""
+class RenewalResponse:
+    """Says whether a response may carry a newer cookie, and adds it; ``names`` are those of the session's cookies."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names: Final = frozenset(name.encode("ascii") for name in names)
 
     def allows(self, status: int, headers: Headers) -> bool:
-        """Whether a response may carry the cookie."""
+        """True if the response may carry the cookie: it is private, and neither a log-in nor a log-out."""
         cache_control = []
         for raw_name, value in headers:
             name = raw_name.lower()
             if name == b"set-cookie" and value.partition(b"=")[0].strip() in self._names:
-                return False  # a log-in or a log-out: the app's word counts
+                return False
             if name in _FOR_SHARED_CACHES or name.endswith(b"-cdn-cache-control") or name == b"clear-site-data":
                 return False
             if name == b"cache-control":
                 cache_control.append(value)
         return status != 304 and (not cache_control or _is_private(b",".join(cache_control)))
 
-    def put(self, headers: Headers, set_cookie: str) -> list[tuple[bytes, bytes]]:
-        """The headers with the cookie; only where :meth:`allows` says so."""
-        silent = all(name.lower() != b"cache-control" for name, _ in headers)
-        added = [(b"cache-control", b"no-store")] if silent else []
-        return [*headers, (b"set-cookie", set_cookie.encode("latin-1")), *added]
+    def add(self, headers: Headers, set_cookie: str) -> list[tuple[bytes, bytes]]:
+        """The headers with the cookie, and with ``Cache-Control: no-store`` where they say nothing about caching."""
+        has_cache_control = any(name.lower() == b"cache-control" for name, _ in headers)
+        no_store = [] if has_cache_control else [(b"cache-control", b"no-store")]
+        return [*headers, (b"set-cookie", set_cookie.encode("latin-1")), *no_store]
 
 
 def _is_private(cache_control: bytes) -> bool:
-    """It keeps the whole response from shared caches; ``private="a-field"`` keeps only that field."""
+    """True if it keeps the whole response from shared caches; ``private="a-field"`` keeps only that field."""
     value = _QUOTED.sub(b"", cache_control)
-    said = [directive.strip().lower() for directive in value.split(b",")]
-    return b'"' not in value and _any(said, _PRIVATE) and not _any((each.partition(b"=")[0] for each in said), _SHARED)
-
-
-def _any(directives: Iterable[bytes], wanted: frozenset[bytes]) -> bool:
-    return not wanted.isdisjoint(directives)
+    directives = {directive.strip().lower() for directive in value.split(b",")}
+    names = {directive.partition(b"=")[0] for directive in directives}
+    return b'"' not in value and not _PRIVATE.isdisjoint(directives) and _SHARED.isdisjoint(names)

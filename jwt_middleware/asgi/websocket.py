@@ -1,4 +1,4 @@
-"""An open websocket ends with its session: a watcher asks again, and closes with 1008 (1013 where nobody can say)."""
+"""An open websocket ends with its session: a watcher checks it and closes with 1008, or 1013 if the store is away."""
 
 from __future__ import annotations
 
@@ -15,17 +15,13 @@ POLICY_VIOLATION: Final = 1008
 """RFC 6455 section 7.4.1."""
 TRY_AGAIN_LATER: Final = 1013
 """IANA WebSocket Close Code Number Registry."""
+
 Check = Callable[[], Awaitable[float]]
-"""Seconds until the next check is due; raises a Refusal when the session ended."""
-
-
-async def watched(app: ASGIApp, check: Check, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the app on a websocket that is closed when ``check`` refuses."""
-    await WatchedWebSocket(check, receive, send).run(app, scope)
+"""Returns the seconds until the next check is due; raises a Refusal when the session ended."""
 
 
 class WatchedWebSocket:
-    """One websocket: ``receive`` tells the app of the end, ``send`` fails after it as after any disconnect."""
+    """One websocket. When the session ends, ``receive`` tells the app, and ``send`` fails as after any disconnect."""
 
     def __init__(self, check: Check, receive: Receive, send: Send) -> None:
         self._check: Final = check
@@ -40,7 +36,7 @@ class WatchedWebSocket:
         """Run the app.
 
         Raises:
-            Exception: The app's, or that of a check that failed without a Refusal (the websocket is closed by then).
+            Exception: The app's; or of a check that failed without a Refusal, after the websocket was closed.
         """
         try:
             await app(scope, self.receive, self.send)
@@ -63,10 +59,10 @@ class WatchedWebSocket:
         return arrived.result()
 
     async def send(self, message: Message) -> None:
-        """Send it.
+        """Send a message.
 
         Raises:
-            OSError: The session ended, and with it the websocket (ASGI: what a server raises after a disconnect).
+            OSError: The session ended, and the websocket with it (ASGI: what a server raises after a disconnect).
         """
         if not self._ended.done():
             await self._send(message)
@@ -77,15 +73,15 @@ class WatchedWebSocket:
 
     async def _watch(self) -> None:
         try:
-            while True:  # noqa: ASYNC110 - what is waited for happens in a database
+            while True:  # noqa: ASYNC110 - the status changes in a database, not in this process
                 await asyncio.sleep(await self._check())
         except Refusal as refusal:
             await self._end(TRY_AGAIN_LATER if refusal.reason.status == 503 else POLICY_VIOLATION)
-        except Exception as failure:  # whatever it is, nobody can say that the session stands
+        except Exception as failure:  # a check that fails cannot say that the session is active
             self._failure = failure
             await self._end(TRY_AGAIN_LATER)
 
     async def _end(self, code: int) -> None:
         self._ended.set_result(code)
-        with contextlib.suppress(Exception):  # the other side may be gone already
+        with contextlib.suppress(Exception):  # the client may have gone already
             await self._send({"type": "websocket.close", "code": code, "reason": ""})

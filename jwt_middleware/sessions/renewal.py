@@ -1,19 +1,19 @@
-"""A newer token for a session that is due for one: checked, minted, written to its row, all as the response starts.
+"""A newer token for a session: when it is due, and how the start of a response gets it.
 
-Whatever goes wrong, the response goes out without a cookie and the next one tries again: the token that came is good.
+A *reissue* replaces an older payload by today's and changes nothing else. A *renewal* also moves ``exp``. Whatever goes
+wrong, the response leaves without a new cookie, the token that came stays valid, and the next response tries again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
 from typing import Any, Final, Generic
 from weakref import WeakKeyDictionary
 
-from .. import names
-from ..counters import Counters
 from ..errors import ConfigError, MintError, Refusal, Unavailable
 from ..payload.fallback import Filled, Filler
 from ..payload.fields import ENVELOPE
@@ -23,17 +23,20 @@ from ..types import Carrier, FillOutcome, RawToken, RenewalDue, S, SessionKey, V
 from .checker import SessionChecker
 from .issuing import Minter
 
+MAX_WRITES: Final = 2
+"""Rows written at once in one event loop: the moment of a release must not take the app's connections."""
+
 
 class RenewalPolicy:
-    """Decides what is due.
+    """Decides which tokens are due for reissue or renewal.
 
     Args:
         window: The life of a token.
-        reissue: Older payloads get a newer cookie.
+        reissue: Older payloads are reissued.
         renew_within: What is left of a token's life when it is renewed; None: never.
         max_session_age: How long after the log-in a renewed token may live.
-        can_sign: There is a key that signs.
-        has_store: There is a table of sessions.
+        can_sign: A key of the ring signs.
+        has_store: The authority has a store.
 
     Raises:
         ConfigError: Settings that cannot work.
@@ -55,13 +58,15 @@ class RenewalPolicy:
             raise ConfigError("reissue and renew_within mint tokens: put a secret or a private key first in the ring")
         if renew_within is not None:
             if not has_store:
-                raise ConfigError(
-                    "renew_within needs a store, or nobody could end a session: SessionAuthority(store=…)"
-                )
+                raise ConfigError("renew_within needs a store, or no session could be ended: SessionAuthority(store=…)")
             if not timedelta(0) < renew_within < window:
-                raise ConfigError("renew_within must be positive and shorter than window: a third of it is usual")
+                raise ConfigError(
+                    f"renew_within must be positive and shorter than window, got {renew_within!r}; a third is usual"
+                )
             if max_session_age <= window:
-                raise ConfigError("max_session_age must be longer than window, or there is nothing to renew")
+                raise ConfigError(
+                    f"max_session_age must be longer than window, got {max_session_age!r}; else nothing is ever renewed"
+                )
         self._schema: Final = schema
         self._now: Final = clock.now
         self._window: Final = int(window.total_seconds())
@@ -70,20 +75,20 @@ class RenewalPolicy:
         self._max_age: Final = max_session_age.total_seconds()
 
     def renewed_from(self, token: VerifiedToken) -> float:
-        """The moment from which a token is due for renewal, in seconds since the epoch; infinite where it never is."""
-        if self._renew_within is None or not self._ours(token) or self._latest(token) <= token.expires_at:
+        """The moment from which the token is due for renewal, in seconds since the epoch; infinite for never."""
+        if self._renew_within is None or not self._is_own(token) or self._latest_end(token) <= token.expires_at:
             return math.inf
         return token.expires_at - self._renew_within
 
-    def of(self, raw: RawToken, token: VerifiedToken, payload: Upgraded, filled: Filled) -> RenewalDue | None:
-        """What an accepted request's token is due for, if anything."""
-        if not self._ours(token) or raw.carrier is not Carrier.COOKIE or not _resolved(filled):
+    def due(self, raw: RawToken, token: VerifiedToken, payload: Upgraded, filled: Filled) -> RenewalDue | None:
+        """What the token of an accepted request is due for, if anything."""
+        if not self._is_own(token) or raw.carrier is not Carrier.COOKIE or not _is_resolved(filled):
             return None
         now = self._now()
         if now >= self.renewed_from(token):
-            # never earlier than before: a log-in's auth_time may lie ahead of this machine's clock
+            # never earlier than it was: the auth_time of a log-in may be ahead of this machine's clock
             issued_at = max(int(now), token.issued_at or 0)
-            expires_at = min(int(now) + self._window, self._latest(token))
+            expires_at = min(int(now) + self._window, self._latest_end(token))
             return RenewalDue(
                 trigger="renew",
                 token=token,
@@ -91,11 +96,11 @@ class RenewalPolicy:
                 claims=payload.claims,
                 times={"iat": issued_at, "exp": expires_at},
             )
-        if self._reissue and self._outdated(token, filled):
+        if self._reissue and self._is_outdated(token, filled):
             return RenewalDue(trigger="reissue", token=token, subject=payload.subject, claims=filled.claims)
         return None
 
-    def _ours(self, token: VerifiedToken) -> bool:
+    def _is_own(self, token: VerifiedToken) -> bool:
         """Minted by this package with a key of full length, and in no newer shape than is minted here."""
         return (
             token.session_id is not None
@@ -103,107 +108,81 @@ class RenewalPolicy:
             and token.payload_version <= self._schema.mints
         )
 
-    def _outdated(self, token: VerifiedToken, filled: Filled) -> bool:
-        """Minting it again brings it further: not where an older shape is minted on purpose, or it never ended."""
+    def _is_outdated(self, token: VerifiedToken, filled: Filled) -> bool:
+        """A reissue would change the payload: not where an older shape is minted on purpose, or it would never end."""
         if token.payload_version < self._schema.mints:
             return True
         return self._schema.mints == self._schema.version and filled.fallback is not None
 
-    def _latest(self, token: VerifiedToken) -> int:
+    def _latest_end(self, token: VerifiedToken) -> int:
         return int((token.auth_time or 0) + self._max_age)
 
 
-def _resolved(filled: Filled) -> bool:
-    """No default stands in for a lookup that found nothing."""
+def _is_resolved(filled: Filled) -> bool:
+    """No default stands in for a lookup that failed."""
     return filled.fallback is None or filled.fallback.outcome is FillOutcome.RESOLVED
 
 
-AT_ONCE: Final = 2
-"""Rows updated at once in one event loop: a release moment must not take the app's connections."""
-
-
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Renewer(Generic[S]):
-    """Makes the cookie for what is due.
+    """Makes the cookie for what is due: checks the session, mints the token, writes its row."""
 
-    Args:
-        triggers: What is configured: ``reissue``, ``renew``.
-        patience: Seconds that a response waits for its cookie.
-    """
-
-    def __init__(
-        self,
-        *,
-        schema: SessionSchema[S],
-        minter: Minter[S],
-        filler: Filler,
-        revocation: SessionChecker | None,
-        store: SessionStore | None,
-        triggers: tuple[str, ...],
-        patience: float,
-        counters: Counters,
-        clock: Clock,
-    ) -> None:
-        self._schema: Final = schema
-        self._known: Final = frozenset({schema.version_claim, *(spec.name for spec in schema.claims)})
-        self._minter: Final = minter
-        self._filler: Final = filler
-        self._revocation: Final = revocation
-        self._store: Final = store
-        self._patience: Final = patience
-        self._clock: Final = clock
-        self._counts: Final = counters.counts
-        self._issued: Final = {
-            trigger: counters.counter(
-                names.TOKENS_ISSUED, {names.PAYLOAD_VERSION: schema.mints, names.TRIGGER: trigger}
-            )
-            for trigger in triggers
-        }
-        self._busy: Final[set[str | None]] = set()
-        self._places: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]] = WeakKeyDictionary()
+    schema: SessionSchema[S]
+    minter: Minter[S]
+    filler: Filler
+    checker: SessionChecker | None
+    store: SessionStore | None
+    timeout: float
+    """Seconds that a response waits for its cookie."""
+    _renewing: set[str | None] = field(default_factory=set, init=False)
+    """The sessions that some response makes a cookie for."""
+    _writes: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = field(
+        default_factory=WeakKeyDictionary, init=False
+    )
 
     async def set_cookie(self, due: RenewalDue) -> str | None:
-        """The Set-Cookie value; None where it may not or cannot be made, or is being made for another response."""
+        """The Set-Cookie value; None where it may not or cannot be made, or another response is making it."""
         session_id = due.token.session_id
-        if session_id in self._busy:
+        if session_id in self._renewing:
             return None
-        self._busy.add(session_id)
+        self._renewing.add(session_id)
         try:
-            async with asyncio.timeout(self._patience):
-                return await self._made(due)
+            async with asyncio.timeout(self.timeout):
+                return await self._make_cookie(due)
         except (Refusal, Unavailable, MintError, TimeoutError):
             return None
         finally:
-            self._busy.discard(session_id)
+            self._renewing.discard(session_id)
 
-    async def _made(self, due: RenewalDue) -> str | None:
+    async def _make_cookie(self, due: RenewalDue) -> str | None:
         token = due.token
-        if self._revocation is not None:
-            asked = SessionKey(session_id=token.session_id, user_id=due.subject)
-            await self._revocation.check(asked, token.auth_time or 0.0, listed=True, fresh=True)
+        if self.checker is not None:
+            key = SessionKey(session_id=token.session_id, user_id=due.subject)
+            (await self.checker.check(key, token.auth_time or 0.0, listed=True, fresh=True)).refuse()
         claims = due.claims
         if due.trigger == "renew":
-            claims = await self._filler.fetch_fresh(claims, subject=due.subject)
+            claims = await self.filler.fetch_fresh(claims, subject=due.subject)
         envelope = {name: token.claims[name] for name in ENVELOPE if name in token.claims} | due.times
-        signed, set_cookie = self._minter.again({**self._session_claims(due, claims), **envelope})
-        if not await self._written(due, sha256(signed.encode("ascii")).hexdigest(), envelope["exp"]):
+        signed, set_cookie = self.minter.mint_again({**self._session_claims(due, claims), **envelope})
+        if not await self._write(due, sha256(signed.encode("ascii")).hexdigest(), envelope["exp"]):
             return None
-        self._counts[self._issued[due.trigger]] += 1
-        self._minter.saw(envelope["iat"], envelope["exp"])
+        self.minter.count(due.trigger, envelope["iat"], envelope["exp"])
         return set_cookie
 
     def _session_claims(self, due: RenewalDue, claims: dict[str, Any]) -> dict[str, Any]:
-        """What a log-in of this session would mint, and what the schema does not know."""
-        subject, minted = self._schema.mint(self._schema.thaw(self._schema.freeze(claims)))
+        """What a log-in of this session would mint, and the claims that the schema does not know."""
+        subject, minted = self.schema.mint(self.schema.thaw(self.schema.freeze(claims)))
         if subject != due.subject:
-            raise MintError("the session class changes its subject: the token would be of another user")
-        return {**{name: value for name, value in claims.items() if name not in self._known}, **minted}
+            raise MintError("the session class changes its subject: the token would be another user's")
+        specified = {self.schema.version_claim, *(spec.name for spec in self.schema.claims)}
+        return {**{name: value for name, value in claims.items() if name not in specified}, **minted}
 
-    async def _written(self, due: RenewalDue, digest: str, expires_at: float) -> bool:
-        """Whether the session is still active at the moment in which its row learns of the token."""
-        if self._store is None:
+    async def _write(self, due: RenewalDue, digest: str, expires_at: float) -> bool:
+        """Store the new token's digest; False if the session is not active at that moment."""
+        if self.store is None:
             return True
-        async with self._places.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE)):
-            return await self._store.replace_token(
+        async with self._writes.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_WRITES)):
+            return await self.store.replace_token(
                 due.token.session_id or "",
                 user_id=due.subject,
                 session_token=digest,

@@ -1,48 +1,34 @@
-"""Ending sessions before they expire: the store is told, and this process sees it with its next request."""
+"""Ends sessions before they expire: the store writes it, and the next request of this process sees it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from .. import names
 from ..counters import Counters
 from ..errors import ConfigError, Refusal
 from ..payload.fields import subject_key
 from ..protocols import SessionStore
-from ..types import (
-    Purged,
-    Retention,
-    SessionCursor,
-    SessionKey,
-    SessionRecord,
-    UserSessions,
-)
+from ..types import Purged, Retention, SessionCursor, SessionKey, SessionRecord, UserSessions
 from .checker import SessionChecker
 from .token_cache import TokenCache
 
-_SCOPES: Final = ("session", "user", "all")
-
 
 class Revoker:
-    """What an authority revokes with. Without a store there is nothing to revoke in."""
+    """Lists and revokes the sessions of a store."""
 
     def __init__(
-        self,
-        *,
-        store: SessionStore | None,
-        revocation: SessionChecker | None,
-        token_cache: TokenCache[Any],
-        counters: Counters,
+        self, *, store: SessionStore, checker: SessionChecker, token_cache: TokenCache[Any], counters: Counters
     ) -> None:
-        self._given: Final = store
-        self._revocation: Final = revocation
+        self._store: Final = store
+        self._checker: Final = checker
         self._token_cache: Final = token_cache
         self._counts: Final = counters.counts
-        self._at: Final = {
+        self._revocations: Final = {
             scope: counters.counter(names.SESSIONS_REVOCATIONS, {names.REVOCATION_SCOPE: scope})
-            for scope in (_SCOPES if store is not None else ())
+            for scope in ("session", "user", "all")
         }
 
     async def sessions_of(
@@ -53,28 +39,17 @@ class Revoker:
     async def active_users(self, *, limit: int, after: str | None) -> Sequence[UserSessions]:
         return await self._store.active_users(limit=limit, after=after)
 
+    async def purge(self, retention: Retention) -> Purged:
+        return await self._store.purge(retention)
+
     async def revoke(self, session_id: str, *, user_id: str | int | None = None) -> bool:
-        store = self._store
         if user_id is not None:
             user_id = user_key(user_id)
             key = SessionKey(session_id=session_id, user_id=user_id)
-            if not (await store.statuses([key]))[key].known:  # somebody else's goes on here as if nobody had asked
+            if not (await self._store.statuses([key]))[key].known:  # another user's session: nothing is forgotten here
                 return False
-        with self._seen_here("session", session_id=session_id):
-            return await store.revoke(session_id, user_id=user_id)
-
-    async def revoke_user(self, user_id: str | int, *, keep: str | None) -> None:
-        store, user_id = self._store, user_key(user_id)
-        with self._seen_here("user", user_id=user_id, keep=keep):
-            await store.revoke_user(user_id, keep=keep)
-
-    async def revoke_all(self) -> None:
-        store = self._store
-        with self._seen_here("all"):
-            await store.revoke_all()
-
-    async def purge(self, retention: Retention) -> Purged:
-        return await self._store.purge(retention)
+        with self._revoking("session", lambda done: self._session_revoked(session_id, done=done)):
+            return await self._store.revoke(session_id, user_id=user_id)
 
     async def revoke_token(self, record: SessionRecord) -> None:
         """Write a revoked row for a token that never had one.
@@ -82,44 +57,53 @@ class Revoker:
         Raises:
             Unavailable: The store failed.
         """
-        store = self._store
-        with self._seen_here("session", session_id=record.id):
-            await store.revoke_token(record)
+        with self._revoking("session", lambda done: self._session_revoked(record.id, done=done)):
+            await self._store.revoke_token(record)
 
-    @property
-    def _store(self) -> SessionStore:
-        if self._given is None:
-            raise ConfigError("sessions can be listed and revoked only with a store: SessionAuthority(store=…)")
-        return self._given
+    async def revoke_user(self, user_id: str | int, *, keep: str | None) -> None:
+        user_id = user_key(user_id)
+
+        def revoked(done: bool) -> None:
+            self._checker.user_revoked(user_id, keep=keep, done=done)
+            self._token_cache.forget(user_id)
+
+        with self._revoking("user", revoked):
+            await self._store.revoke_user(user_id, keep=keep)
+
+    async def revoke_all(self) -> None:
+        def revoked(done: bool) -> None:
+            self._checker.all_revoked(done=done)
+            self._token_cache.forget_all()
+
+        with self._revoking("all", revoked):
+            await self._store.revoke_all()
+
+    def _session_revoked(self, session_id: str, *, done: bool) -> None:
+        self._checker.session_revoked(session_id, done=done)
+        self._token_cache.forget(session_id)
 
     @contextmanager
-    def _seen_here(
-        self,
-        scope: Literal["session", "user", "all"],
-        *,
-        session_id: str | None = None,
-        user_id: str | None = None,
-        keep: str | None = None,
-    ) -> Iterator[None]:
-        """Believe nothing older afterwards; also where it failed or was cancelled, which may be after its commit."""
+    def _revoking(self, scope: str, revoked: Callable[[bool], None]) -> Iterator[None]:
+        """Tell this process's caches afterwards, also of a failure or a cancellation: it may come after the commit."""
         done = False
         try:
             yield
             done = True
         finally:
-            self._counts[self._at[scope]] += done
-            if self._revocation is not None:
-                self._revocation.revoked_here(session_id=session_id, user_id=user_id, keep=keep, done=done)
-            self._token_cache.forget(session_id)
+            self._counts[self._revocations[scope]] += done
+            revoked(done)
 
 
 def user_key(user_id: str | int) -> str:
     """The user id as tokens and rows spell it.
 
     Raises:
-        ConfigError: No text and no integer.
+        ConfigError: It is neither an integer nor text of 1 to 255 characters.
     """
     try:
         return subject_key(user_id)
     except Refusal:
-        raise ConfigError("a user id is an integer, or 1 to 255 characters without control characters") from None
+        raise ConfigError(
+            "user_id must be an integer, or 1 to 255 characters without control characters, "
+            f"got {type(user_id).__name__}"
+        ) from None

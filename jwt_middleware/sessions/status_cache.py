@@ -1,4 +1,4 @@
-"""What this process remembers of sessions: what the store answered, and what was revoked here. All of it bounded."""
+"""What this process knows of sessions: the statuses the store gave, and its own revocations. All of it bounded."""
 
 from __future__ import annotations
 
@@ -9,83 +9,82 @@ from ..errors import Reason
 from ..lookup.cache import make_room
 from ..types import SessionKey, Value
 
-MOST_KNOWN: Final = 100_000
-MOST_REVOKED: Final = 10_000
+MAX_STATUSES: Final = 100_000
+MAX_REVOCATIONS: Final = 10_000
 Scope = Literal["session", "user", "all"]
 
 
 class CachedStatus(Value, frozen=True, kw_only=True, gc=False):
-    """An answer of the store. One is kept for each session in use: it is small, and no garbage collector follows it."""
+    """A status that the store gave; one for each session in use, hence small and untracked by the collector."""
 
     user_id: str
     known: bool
     active: bool
     not_before: float | None
     sent_at: float
-    """The monotonic moment its query left: it is that old."""
+    """The monotonic moment its query left: the status is that old."""
     generation: int
-    """How much had been revoked here when the query can have left at the earliest."""
+    """How many revocations by this process certainly precede the query."""
 
-    def refuses(self, auth_time: float, *, listed: bool) -> Reason | None:
-        """Why a session of that ``auth_time`` does not stand, or None."""
+    def refuses(self, auth_time: float | None, *, listed: bool) -> Reason | None:
+        """Why a session that began at ``auth_time`` is not active, or None. None as beginning precedes every mark."""
         if not self.known and listed:
             return Reason.SESSION_UNKNOWN
         if self.known and not self.active:
             return Reason.SESSION_REVOKED
-        if self.not_before is not None and auth_time <= self.not_before:
+        if self.not_before is not None and (auth_time is None or auth_time <= self.not_before):
             return Reason.SESSION_REVOKED
         return None
 
 
 class StatusGenerations:
-    """The newest answers by session, in two dictionaries: the older one is dropped whole, and nothing is searched.
+    """The newest status of each session, in a young and an old dictionary; the old one is dropped whole.
 
-    An answer is kept for at least ``use`` seconds, and less than twice that, while no more than half of ``MOST_KNOWN``
-    come meanwhile. (To drop the oldest of one dictionary, each time, walks over all that were dropped before.)
+    A status is kept for at least ``use`` seconds and less than twice that, as long as fewer than half of
+    :data:`MAX_STATUSES` arrive meanwhile. (To drop single entries from the front of one dictionary would search past
+    all that were dropped before.)
     """
 
     def __init__(self, use: float) -> None:
         self._use: Final = use
-        self._born = -math.inf
-        self._both: tuple[dict[str | None, CachedStatus], dict[str | None, CachedStatus]] = ({}, {})
+        self._began = -math.inf
+        self._young: dict[str | None, CachedStatus] = {}
+        self._old: dict[str | None, CachedStatus] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._both))
+        return len(self._young) + len(self._old)
 
     def get(self, session_id: str | None) -> CachedStatus | None:
-        young, old = self._both
-        return young.get(session_id) or old.get(session_id)
+        return self._young.get(session_id) or self._old.get(session_id)
 
-    def put(self, session_id: str | None, known: CachedStatus, now: float) -> None:
-        young, old = self._both
-        if len(young) >= MOST_KNOWN // 2 or now - self._born >= self._use:
-            self._both, self._born = ({}, young), now
-            young, old = self._both
-        young[session_id] = known
-        old.pop(session_id, None)
+    def put(self, session_id: str | None, status: CachedStatus, now: float) -> None:
+        if len(self._young) >= MAX_STATUSES // 2 or now - self._began >= self._use:
+            self._young, self._old, self._began = {}, self._young, now
+        self._young[session_id] = status
+        self._old.pop(session_id, None)
 
     def drop(self, session_id: str | None) -> None:
-        for each in self._both:
-            each.pop(session_id, None)
+        self._young.pop(session_id, None)
+        self._old.pop(session_id, None)
 
 
 class StatusCache:
-    """One answer for each session: one that lets it pass for as long as it is of use, one that ended it for good."""
+    """One status for each session: of an active one for as long as it is of use, of an ended one for good."""
 
     def __init__(self, use: float) -> None:
-        self._passing: Final = StatusGenerations(use)
+        self._active: Final = StatusGenerations(use)
         self._ended: Final = StatusGenerations(math.inf)
 
     def __len__(self) -> int:
-        return len(self._passing) + len(self._ended)
+        return len(self._active) + len(self._ended)
 
-    def of(self, key: SessionKey) -> CachedStatus | None:
-        known = self._passing.get(key.session_id) or self._ended.get(key.session_id)
-        return known if known is not None and known.user_id == key.user_id else None
+    def get(self, key: SessionKey) -> CachedStatus | None:
+        status = self._active.get(key.session_id) or self._ended.get(key.session_id)
+        return status if status is not None and status.user_id == key.user_id else None
 
-    def put(self, key: SessionKey, known: CachedStatus, *, passes: bool, now: float) -> None:
-        into, other = (self._passing, self._ended) if passes else (self._ended, self._passing)
-        into.put(key.session_id, known, now)
+    def put(self, key: SessionKey, status: CachedStatus, *, active: bool, now: float) -> None:
+        into, other = (self._active, self._ended) if active else (self._ended, self._active)
+        into.put(key.session_id, status, now)
         other.drop(key.session_id)
 
 
@@ -95,34 +94,41 @@ class LocalRevocation(NamedTuple):
     generation: int
     at: float
     """Monotonic."""
+    scope: Scope
     not_before: float
-    """What this process takes for the mark while the store cannot be asked."""
+    """The mark, by this process's clock: it stands in while the store cannot be asked."""
     kept: str | None
+    done: bool
+    """False where the store failed: then nothing may have been revoked, and older statuses are doubtful."""
 
-    def ends(self, key: SessionKey, auth_time: float) -> bool:
-        return auth_time <= self.not_before and (self.kept is None or self.kept != key.session_id)
+    def ends(self, key: SessionKey, auth_time: float | None) -> bool:
+        """True if it ended that session for certain."""
+        if not self.done or (self.kept is not None and self.kept == key.session_id):
+            return False
+        return self.scope == "session" or auth_time is None or auth_time <= self.not_before
 
 
 class LocalRevocations:
-    """What this process revoked: an older answer is not believed, and no outage revives it. Bounded."""
+    """What this process revoked: an older status does not count any more, and no outage revives the session."""
 
     def __init__(self) -> None:
         self.generation = 0
         self._floor = 0
+        """The generation of the newest revocation that was dropped: statuses below it are fetched again."""
         self._entries: Final[dict[tuple[Scope, str], LocalRevocation]] = {}
 
-    def add(self, scope: Scope, subject: str, *, at: float, not_before: float, kept: str | None) -> None:
+    def add(self, scope: Scope, name: str, *, at: float, not_before: float, kept: str | None, done: bool) -> None:
         self.generation += 1
-        self._entries.pop((scope, subject), None)
-        for forgotten in make_room(self._entries, MOST_REVOKED):
-            self._floor = forgotten.generation  # whatever was known before it is asked for again
-        self._entries[scope, subject] = LocalRevocation(self.generation, at, not_before, kept)
+        self._entries.pop((scope, name), None)
+        for dropped in make_room(self._entries, MAX_REVOCATIONS):
+            self._floor = dropped.generation
+        self._entries[scope, name] = LocalRevocation(self.generation, at, scope, not_before, kept, done)
 
-    def of(self, key: SessionKey) -> list[LocalRevocation]:
-        """What may have ended that session."""
-        names_of: list[tuple[Scope, str]] = [("session", key.session_id or ""), ("user", key.user_id), ("all", "")]
-        return [self._entries[name] for name in names_of if name in self._entries]
+    def concerning(self, key: SessionKey) -> list[LocalRevocation]:
+        """The revocations that may have ended that session."""
+        names: list[tuple[Scope, str]] = [("session", key.session_id or ""), ("user", key.user_id), ("all", "")]
+        return [self._entries[name] for name in names if name in self._entries]
 
-    def allows(self, key: SessionKey, known: CachedStatus) -> bool:
-        """Whether an answer was asked for after everything that was revoked here."""
-        return known.generation >= max([self._floor, *(revoked.generation for revoked in self.of(key))])
+    def precede(self, key: SessionKey, status: CachedStatus) -> bool:
+        """True if the status was fetched after every revocation that may concern the session."""
+        return status.generation >= max([self._floor, *(each.generation for each in self.concerning(key))])

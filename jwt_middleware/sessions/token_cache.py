@@ -1,213 +1,239 @@
-"""Tokens that were accepted before: what is spared of the path, and for how long.
+"""Accepted tokens, by digest: what a later request with the same token need not do again.
 
-Of a plain token all is spared but its session's state, which is asked for again from time to time: ``hit`` is answered
-from memory, ``again`` waits for the store. Of any other token the verification is spared.
+Of a token of today's payload the cache keeps the JSON of its session, and a later request only rechecks the session's
+status. Of any other token it keeps the verified claims, and a later request only skips the verification. An entry holds
+for at most :data:`LONGEST` seconds; then the wall clock is read again, whatever happened to it meanwhile.
+
+Entries hold bytes, numbers and values without references to containers: 100,000 of them add nothing to a pause of the
+garbage collector.
 """
 
 from __future__ import annotations
 
-import math
+import threading
 from collections.abc import Callable
-from typing import Final, Generic
+from typing import Any, ClassVar, Final, Generic
 
-from ..counters import Counters
-from ..errors import Refusal
+from ..counters import Runtime
+from ..errors import Reason
 from ..lookup.cache import make_room
 from ..payload.schema import SessionSchema
-from ..protocols import Clock
 from ..tokens.jwt import pack, unpack
-from ..types import S, SessionKey, TokenInfo, VerifiedToken
-from .activity import Activity
-from .checker import STALE, SessionChecker
-
-Entry = tuple[bytes, TokenInfo | None, float, int, float, float | None]
-"""What the session is built from; the facts of its token; the monotonic moment until which both hold; the counter
-that a cache hit increments; the moment until which they would hold if only the session were known active; the token's
- ``auth_time``. Without the facts the bytes are the verified token, and no plain hit comes of it."""
-
-
-class Seen:
-    """The table; the oldest entries leave first when it is full."""
-
-    __slots__ = ("__weakref__", "_entries", "_limit", "get")
-
-    def __init__(self, limit: int) -> None:
-        self._entries: Final[dict[bytes, Entry]] = {}
-        self._limit: Final = limit
-        self.get: Final = self._entries.get
-        """The bound method of the dictionary: the hot path asks once a request."""
-
-    def put(self, key: bytes, entry: Entry) -> None:
-        self._entries.pop(key, None)
-        make_room(self._entries, self._limit)
-        self._entries[key] = entry
-
-    def drop(self, key: bytes) -> None:
-        self._entries.pop(key, None)
-
-    def clear(self) -> None:
-        self._entries.clear()
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
+from ..types import RenewalDue, Result, S, SessionKey, TokenInfo, Untracked, VerifiedToken
+from .activity import LONGEST, Activity
+from .checker import SessionChecker, Standing
 
 _MOST_ENDED: Final = 10_000
+"""Revoked sessions and users that are kept by name; of more, the cache is emptied instead."""
+
+
+class CurrentEntry(Untracked, gc=False):
+    """A token of today's payload. Times are monotonic."""
+
+    claims: bytes
+    """What the session is built from."""
+    token: TokenInfo
+    subject: str
+    auth_time: float | None
+    counter: int
+    """The counter of accepted requests that a cache hit increments."""
+    valid_until: float
+    """All but the session's status holds until then."""
+    fresh_until: float
+    """The session's status holds until then, which is never later than ``valid_until``."""
+
+
+class VerifiedEntry(Untracked, gc=False):
+    """Any other token."""
+
+    packed: bytes
+    """The :class:`VerifiedToken` as ``tokens.jwt.pack`` wrote it."""
+    valid_until: float
+
+
+class Hit(Untracked, Generic[S], gc=False):
+    """The token is accepted as it is; the request is counted. Has the attributes of an accepted :class:`Outcome`."""
+
+    session: S
+    token: TokenInfo
+    result: ClassVar[Result] = "accepted"
+    reason: ClassVar[Reason | None] = None
+    renewal: ClassVar[RenewalDue | None] = None
+
+
+class Unchecked(Untracked, Generic[S], gc=False):
+    """The token is accepted if the store says that its session is active."""
+
+    key: bytes
+    entry: CurrentEntry
+    session: S
+    generation: int
+    """:attr:`TokenCache.generation` when the entry was read."""
+
+
+class Revoked(Untracked, gc=False):
+    """The session's cached status refuses it."""
+
+    standing: Standing
+
+
+class Verified(Untracked, gc=False):
+    """The token needs no verification; everything after it is still to do."""
+
+    token: VerifiedToken
+
+
+class Unknown(Untracked, gc=False):
+    """Nothing is cached for the token."""
+
+
+UNKNOWN: Final = Unknown()
+Recalled = Hit[Any] | Unchecked[Any] | Revoked | Verified | Unknown
 
 
 class TokenCache(Generic[S]):
-    """The table of such tokens, by digest, and all that may be said of them without reading one again."""
+    """The table, and what may be said of a token without reading it again.
+
+    Args:
+        schema: Builds the sessions.
+        checker: Knows the status of sessions; None without a store.
+        activity: Notes that a session is in use; None without a store.
+        leeway: Clock skew allowed between machines, in seconds.
+        limit: The most entries. A full table drops its oldest.
+    """
 
     def __init__(
         self,
         *,
         schema: SessionSchema[S],
-        revocation: SessionChecker | None,
+        checker: SessionChecker | None,
         activity: Activity | None,
-        counters: Counters,
-        clock: Clock,
+        runtime: Runtime,
         leeway: float,
         limit: int,
     ) -> None:
-        self._schema: Final = schema
-        self.build: Final = schema.build
-        self._revocation: Final = revocation
+        self._build: Final = schema.build
+        self._checker: Final = checker
         self._activity: Final = activity
-        self.counts: Final = counters.counts
-        self._now: Final = clock.now
-        self.monotonic: Final[Callable[[], float]] = clock.monotonic
+        self._counts: Final = runtime.counters.counts
+        self._now: Final = runtime.clock.now
+        self._monotonic: Final[Callable[[], float]] = runtime.clock.monotonic
         self._leeway: Final = leeway
-        self.seen: Final = Seen(limit)
-        self.find: Final = self.seen.get
-        self.ended: Final[set[str | None]] = set()
+        self._limit: Final = limit
+        self._entries: Final[dict[bytes, CurrentEntry | VerifiedEntry]] = {}
+        self._find: Final = self._entries.get
+        self._ended: Final[set[str | None]] = set()
+        """Ids of the sessions and users that this process revoked within the life of an entry."""
+        self._ended_until = 0.0
+        self._ending: Final = threading.Lock()
+        """Held while ``_ended`` changes: what one thread adds, no other removes."""
         self.generation = 0
-        """How often something was revoked here: what was asked for before may be false by now."""
+        """How often this process revoked something: what a request read under an earlier number is not cached."""
 
-    def hit(self, key: bytes) -> tuple[S, TokenInfo] | None:
-        """The plain hit of any carrier, or None where the path must decide. Never suspends."""
-        generation, entry = self.generation, self.find(key)
-        if entry is None:
-            return None
-        frozen, info, deadline, cell, _, _ = entry
-        if info is None or (self.ended and info.session_id in self.ended):
-            return None
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def recall(self, key: bytes) -> Recalled:
+        """What is cached for the token with this digest. Never suspends; a hit is counted."""
+        generation, entry = self.generation, self._find(key)
+        if type(entry) is not CurrentEntry:
+            return self.recall_verified(key)
         try:
-            session = self.build(frozen)
-        except Exception:  # the session class runs code of the app's, which may change its mind
-            return None
-        if deadline <= self.monotonic() and not self.stands(key, entry, info, generation):
-            return None
-        self.counts[cell] += 1
-        return session, info
+            session = self._build(entry.claims)
+        except Exception:  # the session class runs code of the app, which may raise today and not yesterday
+            return UNKNOWN
+        if entry.fresh_until > self._monotonic() and not (self._ended and self._may_have_ended(entry)):
+            self._counts[entry.counter] += 1
+            return Hit(session, entry.token)
+        return self._recheck(Unchecked(key, entry, session, generation))
 
-    async def again(self, key: bytes) -> tuple[S, TokenInfo] | Refusal | float | None:
-        """A plain token whose session must be asked for: as a hit, or what the path would be told if it asked.
+    def recall_verified(self, key: bytes) -> Verified | Unknown:
+        """The cached verification of a token, if there is one: no session and no count come of it."""
+        entry = self._find(key)
+        if type(entry) is not VerifiedEntry or entry.valid_until <= self._monotonic():
+            return UNKNOWN
+        return Verified(unpack(entry.packed))
 
-        That is a Refusal, or :data:`STALE`. None: no such token, nothing was asked.
+    def extend(self, unchecked: Unchecked[S], standing: Standing) -> Hit[S]:
+        """The session is active: count the request, note the activity, and keep the entry for longer."""
+        entry = unchecked.entry
+        if standing.until > entry.fresh_until:
+            entry.fresh_until = min(entry.valid_until, standing.until)
+            self._put(unchecked.key, entry, unchecked.generation)
+        if self._activity is not None and entry.token.session_id is not None:
+            self._activity.note(entry.token.session_id)
+        self._counts[entry.counter] += 1
+        return Hit(unchecked.session, entry.token)
+
+    def put(self, key: bytes, entry: CurrentEntry, *, generation: int) -> None:
+        """Cache a token of today's payload.
+
+        Args:
+            key: The digest of the token.
+            entry: What to keep.
+            generation: :attr:`generation` when the request began; under a later one nothing is cached.
         """
-        generation, entry, revocation = self.generation, self.find(key), self._revocation
-        if entry is None or revocation is None:
-            return None
-        frozen, info, _, cell, _, auth_time = entry
-        if info is None or info.session_id in self.ended or not self._holds_but_for_its_session(entry, info):
-            return None
-        try:
-            session = self.build(frozen)
-        except Exception:  # as above
-            return None
-        try:
-            checked = await revocation.ask(self._asked(frozen, info), since(auth_time), listed=True)
-        except Refusal as refusal:
-            return refusal
-        if checked == STALE:
-            return checked
-        self._extend(key, entry, checked, generation)
-        self._note(info)
-        self.counts[cell] += 1
-        return session, info
+        self._put(key, entry, generation)
 
-    def verified(self, key: bytes) -> VerifiedToken | None:
-        """A token of which only the verification is spared."""
-        entry = self.find(key)
-        return None if entry is None or entry[1] is not None or not self._holds(entry) else unpack(entry[0])
+    def put_verified(self, key: bytes, token: VerifiedToken, *, valid_until: float, generation: int) -> None:
+        """Cache the verified claims of any other token, unless they are cached already."""
+        entry = self._find(key)
+        if entry is None or entry.valid_until <= self._monotonic():
+            self._put(key, VerifiedEntry(pack(token), valid_until), generation)
 
-    def put(
-        self,
-        key: bytes,
-        token: VerifiedToken,
-        frozen: bytes,
-        info: TokenInfo,
-        cell: int,
-        *,
-        checked: float,
-        ends: float,
-        generation: int,
-    ) -> None:
-        """A plain token. Its session is known to be active until ``checked``; all else holds until ``ends``.
+    def drop(self, key: bytes) -> None:
+        """Forget one token."""
+        self._entries.pop(key, None)
 
-        ``generation``: what it was when the request began; nothing is remembered if it is another one by now.
+    def forget(self, name: str) -> None:
+        """A session or a user was revoked here, ``name`` is its id: the next request with one of its tokens is checked.
+
+        An id of the one kind that equals an id of the other costs a check and nothing else.
         """
-        self._put(key, (frozen, info, min(ends, checked), cell, ends, token.auth_time), generation)
+        with self._ending:
+            self.generation += 1
+            self._ended_until = self._monotonic() + LONGEST
+            if len(self._ended) >= _MOST_ENDED:
+                self._entries.clear()
+                self._ended.clear()
+            self._ended.add(name)
 
-    def put_verified(self, key: bytes, token: VerifiedToken, *, ends: float, generation: int) -> None:
-        """Any other token, unless it is known: what is known of it was read at the same time."""
-        if not self._holds(self.find(key)):
-            self._put(key, (pack(token), None, ends, 0, ends, None), generation)
+    def forget_all(self) -> None:
+        """Every session was revoked here, or a key left the key set: nothing that is cached may be trusted."""
+        with self._ending:
+            self.generation += 1
+            self._entries.clear()
 
-    def forget(self, session_id: str | None = None) -> None:
-        """A session was revoked here (None: many): the next request of this process sees it."""
-        self.generation += 1
-        if session_id is None or len(self.ended) >= _MOST_ENDED:
-            self.seen.clear()
-            self.ended.clear()
-        if session_id is not None:
-            self.ended.add(session_id)
+    def _recheck(self, unchecked: Unchecked[S]) -> Recalled:
+        """Past its time, or perhaps revoked: a newer status of the session may be cached."""
+        entry = unchecked.entry
+        if self._checker is None or not self._still_valid(entry):
+            return UNKNOWN
+        key = SessionKey(session_id=entry.token.session_id, user_id=entry.subject)
+        standing = self._checker.cached(key, entry.auth_time, listed=True)
+        if standing is None:
+            return unchecked
+        return Revoked(standing) if standing.reason is not None else self.extend(unchecked, standing)
 
-    def stands(self, key: bytes, entry: Entry, info: TokenInfo, generation: int) -> bool:
-        """Whether a token past its deadline lacked nothing but a newer answer of the store, and there is one."""
-        if self._revocation is None or not self._holds_but_for_its_session(entry, info):
-            return False
-        try:
-            checked = self._revocation.check_now(self._asked(entry[0], info), since(entry[5]), listed=True)
-        except Refusal:  # the path says so, and counts it
-            return False
-        if checked is None:
-            return False
-        self._extend(key, entry, checked, generation)
-        self._note(info)
-        return True
-
-    def _holds_but_for_its_session(self, entry: Entry, info: TokenInfo) -> bool:
-        """The wall clock is read too: it may have been set meanwhile."""
-        now = self._now()
+    def _still_valid(self, entry: CurrentEntry) -> bool:
+        """All but the session's status holds. The wall clock is read too: it may have been set meanwhile."""
+        now, token = self._now(), entry.token
         return (
-            entry[4] > self.monotonic()
-            and now < info.exp + self._leeway
-            and (info.iat is None or info.iat <= now + self._leeway)
+            entry.valid_until > self._monotonic()
+            and now < token.exp + self._leeway
+            and (token.iat is None or token.iat <= now + self._leeway)
         )
 
-    def _asked(self, frozen: bytes, info: TokenInfo) -> SessionKey:
-        return SessionKey(session_id=info.session_id, user_id=self._schema.subject_in(frozen))
+    def _may_have_ended(self, entry: CurrentEntry) -> bool:
+        if self._ended_until <= self._monotonic():
+            with self._ending:
+                if self._ended_until <= self._monotonic():
+                    self._ended.clear()  # no entry is older than the last revocation
+        return entry.token.session_id in self._ended or entry.subject in self._ended
 
-    def _extend(self, key: bytes, entry: Entry, checked: float, generation: int) -> None:
-        frozen, info, deadline, cell, ends, auth_time = entry
-        if checked > deadline:
-            self._put(key, (frozen, info, min(ends, checked), cell, ends, auth_time), generation)
-
-    def _put(self, key: bytes, entry: Entry, generation: int) -> None:
-        """Unless something was revoked here since: looked at afterwards, since another thread may revoke in between."""
-        self.seen.put(key, entry)
-        if generation != self.generation:
-            self.seen.drop(key)
-
-    def _note(self, info: TokenInfo) -> None:
-        if self._activity is not None and info.session_id is not None:
-            self._activity.note(info.session_id)
-
-    def _holds(self, entry: Entry | None) -> bool:
-        return entry is not None and entry[2] > self.monotonic()
-
-
-def since(auth_time: float | None) -> float:
-    """What marks are compared with: before everything, where nobody knows."""
-    return -math.inf if auth_time is None else auth_time
+    def _put(self, key: bytes, entry: CurrentEntry | VerifiedEntry, generation: int) -> None:
+        self._entries.pop(key, None)
+        make_room(self._entries, self._limit)
+        self._entries[key] = entry
+        if generation != self.generation:  # looked at last: another thread may have revoked something meanwhile
+            self._entries.pop(key, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from .. import names
@@ -65,7 +64,7 @@ def _with_own_handles(outcome: Outcome[Any], index: int) -> Outcome[Any]:
         ended_at=fallback.ended_at,
         lookups=tuple(_handles_at(index, fallback.lookups)),
     )
-    return replace(outcome, fallback=own)
+    return outcome.replace(fallback=own)
 
 
 def _handles_at(index: int, handles: Sequence[object]) -> list[object]:

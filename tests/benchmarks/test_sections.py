@@ -33,6 +33,7 @@ from benchmarks.report import markdown, plain
 from benchmarks.server import app_of
 from benchmarks.steps import Reader, authenticating, decoding, token_step, verifying
 from jwt_middleware import Reason
+from jwt_middleware.sessions.token_cache import Hit
 from jwt_middleware.tokens.jws import digest
 
 LITTLE = Effort(share=0.002)
@@ -119,9 +120,9 @@ def test_a_handler_that_lets_a_bad_token_pass_is_not_timed() -> None:
 def test_every_session_of_a_crowd_is_its_own() -> None:
     authority, token = world.authority(store=None), crowd.numbered(world.claims(userId=crowd.user(crowd.SHOWN)))
     asyncio.run(crowd.crowd(authority, token, crowd.digests(token, 3)))
-    assert len(authority.parts.known.seen) == 3
-    found = [authority.parts.known.hit(digest(token(number))) for number in range(3)]
-    assert [hit[0].user_id for hit in found if hit] == [crowd.user(number) for number in range(3)]
+    assert len(authority.parts.token_cache) == 3
+    found = [authority.parts.token_cache.recall(digest(token(number))) for number in range(3)]
+    assert [hit.session.user_id for hit in found if isinstance(hit, Hit)] == [crowd.user(number) for number in range(3)]
 
 
 def test_growth_times_no_kind_of_answer_as_another() -> None:

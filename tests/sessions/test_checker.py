@@ -1,4 +1,4 @@
-"""Whether a session is still active: how old an answer may be, what stands while there is none, what never revives."""
+"""Whether a session is still active: how old its status may be, what counts in an outage, what never revives."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import pytest
 
-from jwt_middleware import Revocation, names
-from jwt_middleware.counters import Counters
-from jwt_middleware.errors import ConfigError, Reason, Refusal
+from jwt_middleware import Revocation, SilentObserver, names
+from jwt_middleware.counters import Counters, Runtime
+from jwt_middleware.errors import ConfigError, Reason
 from jwt_middleware.lookup.batch import Found, LookupFailed
 from jwt_middleware.sessions import status_cache
-from jwt_middleware.sessions.checker import STALE, SessionChecker
+from jwt_middleware.sessions.checker import SessionChecker, Standing
 from jwt_middleware.types import FillOutcome, SessionKey, SessionStatus
 from tests.support.lookups import turns
 from tests.support.world import EPOCH, FakeClock
@@ -29,19 +29,19 @@ BEGAN = EPOCH - 100.0
 
 @dataclass
 class Store:
-    """StatusCache as a lookup does: at once, or when a test lets a query go."""
+    """Returns statuses as a lookup does: at once, or when a test lets a query go."""
 
     clock: FakeClock
     status: dict[SessionKey, SessionStatus] = field(default_factory=dict)
     down: bool | Exception = False
     origin: Literal["database", "coalesced"] = "database"
-    asked: list[tuple[SessionKey, bool]] = field(default_factory=list)
+    queries: list[tuple[SessionKey, bool]] = field(default_factory=list)
     gates: list[asyncio.Event] = field(default_factory=list)
     joined_at: float | None = None
-    """When the query left that the next question joins."""
+    """When the query left that the next one joins."""
 
     async def get(self, key: SessionKey, *, fresh: bool = False) -> Found[SessionStatus]:
-        self.asked.append((key, fresh))
+        self.queries.append((key, fresh))
         status = self.status.get(key)  # as it was when the query left
         joined = self.joined_at is not None and not fresh
         sent_at = self.joined_at if joined and self.joined_at is not None else self.clock.monotonic()
@@ -54,100 +54,106 @@ class Store:
         return Found(value=status, origin="coalesced" if joined else "database", sent_at=sent_at)
 
 
-class World:
-    """A view over that store, asked as the pipeline asks."""
+class Checked:
+    """A checker over that store."""
 
     def __init__(self, *, staleness: float = 10.0, **settings: Any) -> None:
         self.clock = FakeClock()
         self.store = Store(self.clock, {KEY: ACTIVE})
         self.counters = Counters()
-        self.view = SessionChecker(
+        self.checker = SessionChecker(
             Revocation(max_staleness=timedelta(seconds=staleness), **settings),
             self.store,
-            clock=self.clock,
-            counters=self.counters,
+            Runtime(clock=self.clock, counters=self.counters, observer=SilentObserver()),
         )
 
-    async def ask(
-        self, key: SessionKey = KEY, *, began: float = BEGAN, listed: bool = True, fresh: bool = False
+    async def check(
+        self, key: SessionKey = KEY, *, began: float | None = BEGAN, listed: bool = True, fresh: bool = False
     ) -> str:
         """`passes`, or the reason why it does not."""
-        try:
-            if fresh or self.view.check_now(key, began, listed=listed) is None:
-                await self.view.check(key, began, listed=listed, fresh=fresh)
-        except Refusal as refusal:
-            return refusal.reason.value
-        return "passes"
+        standing = await self.checker.check(key, began, listed=listed, fresh=fresh)
+        return "passes" if standing.reason is None else standing.reason.value
+
+    def revoke(
+        self, *, session: str | None = None, user: str | None = None, keep: str | None = None, done: bool = True
+    ) -> None:
+        """This process revokes a session, a user, or every session."""
+        if session is not None:
+            self.checker.session_revoked(session, done=done)
+        elif user is not None:
+            self.checker.user_revoked(user, keep=keep, done=done)
+        else:
+            self.checker.all_revoked(done=done)
 
     @property
     def queries(self) -> int:
-        return len(self.store.asked)
+        return len(self.store.queries)
 
     @property
     def stale(self) -> int:
         return next(count for metric, _, count in self.counters.series() if metric is names.REVOCATION_STALE)
 
 
-async def test_an_answer_is_believed_within_the_bound_and_asked_for_again_past_it() -> None:
-    world = World()
-    assert [await world.ask() for _ in range(3)] == ["passes"] * 3
-    world.clock.advance(4.9)
-    assert await world.ask() == "passes"
-    assert world.queries == 1
-    world.store.status[KEY] = REVOKED
-    world.clock.advance(5.1)
-    assert await world.ask() == Reason.SESSION_REVOKED
-    assert world.queries == 2
+async def test_a_status_counts_within_the_bound_and_is_fetched_again_past_it() -> None:
+    checked = Checked()
+    assert [await checked.check() for _ in range(3)] == ["passes"] * 3
+    checked.clock.advance(4.9)
+    assert await checked.check() == "passes"
+    assert checked.queries == 1
+    checked.store.status[KEY] = REVOKED
+    checked.clock.advance(5.1)
+    assert await checked.check() == Reason.SESSION_REVOKED
+    assert checked.queries == 2
 
 
-async def test_until_half_the_bound_the_answer_need_not_be_looked_at_again() -> None:
-    world = World()
-    asked_at = world.clock.monotonic()
-    assert await world.view.check(KEY, BEGAN, listed=True) == asked_at + 5.0
-    world.clock.advance(1.0)
-    assert world.view.check_now(KEY, BEGAN, listed=True) == asked_at + 5.0
+async def test_until_half_the_bound_a_caller_need_not_check_again() -> None:
+    checked = Checked()
+    asked_at = checked.clock.monotonic()
+    assert await checked.checker.check(KEY, BEGAN, listed=True) == Standing(until=asked_at + 5.0)
+    checked.clock.advance(1.0)
+    assert checked.checker.cached(KEY, BEGAN, listed=True) == Standing(until=asked_at + 5.0)
 
 
-async def test_from_half_the_bound_on_it_is_checked_in_the_background_once() -> None:
-    world = World()
-    await world.ask()
-    world.clock.advance(5.0)
-    world.store.status[KEY] = REVOKED
-    assert [await world.ask() for _ in range(5)] == ["passes"] * 5  # no request waits
+async def test_from_half_the_bound_on_it_is_rechecked_in_the_background_once() -> None:
+    checked = Checked()
+    await checked.check()
+    checked.clock.advance(5.0)
+    checked.store.status[KEY] = REVOKED
+    assert [await checked.check() for _ in range(5)] == ["passes"] * 5  # no request waits
     await turns()
-    assert world.queries == 2
-    assert await world.ask() == Reason.SESSION_REVOKED
-    assert world.queries == 2
+    assert checked.queries == 2
+    assert await checked.check() == Reason.SESSION_REVOKED
+    assert checked.queries == 2
 
 
-async def test_an_answer_is_as_old_as_its_query() -> None:
-    world = World()
+async def test_a_status_is_as_old_as_its_query() -> None:
+    checked = Checked()
     gate = asyncio.Event()
-    world.store.gates = [gate]
-    asking = asyncio.create_task(world.ask())
+    checked.store.gates = [gate]
+    asking = asyncio.create_task(checked.check())
     await turns()
-    world.clock.advance(9.0)
+    checked.clock.advance(9.0)
     gate.set()
     assert await asking == "passes"
-    world.clock.advance(1.0)
-    await world.ask()
-    assert world.queries == 2
+    checked.clock.advance(1.0)
+    await checked.check()
+    assert checked.queries == 2
 
 
-async def test_a_bound_of_zero_asks_for_each_request() -> None:
-    world = World(staleness=0.0)
-    assert [await world.ask() for _ in range(3)] == ["passes"] * 3
-    assert world.queries == 3
+async def test_a_bound_of_zero_fetches_for_each_request() -> None:
+    checked = Checked(staleness=0.0)
+    assert [await checked.check() for _ in range(3)] == ["passes"] * 3
+    assert checked.queries == 3
 
 
 async def test_joining_a_query_that_left_before_the_bound_is_not_enough() -> None:
-    world = World(staleness=1.0)
-    world.store.joined_at = world.clock.monotonic() - 1.5
-    assert await world.ask() == "passes"
-    assert world.store.asked == [(KEY, False), (KEY, True)]
-    world.store.joined_at = world.clock.monotonic() - 0.5
-    assert await world.ask(SessionKey(session_id="t", user_id="7"), listed=False) == "passes"
-    assert world.queries == 3
+    checked = Checked(staleness=1.0)
+    checked.store.joined_at = checked.clock.monotonic() - 1.5
+    assert await checked.check() == "passes"
+    assert checked.store.queries == [(KEY, False), (KEY, True)]
+    checked.store.joined_at = checked.clock.monotonic() - 0.5
+    assert await checked.check(SessionKey(session_id="t", user_id="7"), listed=False) == "passes"
+    assert checked.queries == 3
 
 
 @pytest.mark.parametrize(
@@ -168,285 +174,283 @@ async def test_joining_a_query_that_left_before_the_bound_is_not_enough() -> Non
     ],
 )
 async def test_what_a_row_and_a_mark_say(status: SessionStatus | None, listed: bool, verdict: str) -> None:
-    world = World()
-    world.store.status = {} if status is None else {KEY: status}
-    assert await world.ask(listed=listed) == verdict
-    assert await world.ask(listed=listed) == verdict
-    assert world.queries == 1
+    checked = Checked()
+    checked.store.status = {} if status is None else {KEY: status}
+    assert await checked.check(listed=listed) == verdict
+    assert await checked.check(listed=listed) == verdict
+    assert checked.queries == 1
 
 
 async def test_without_a_beginning_any_mark_revokes() -> None:
-    world = World()
-    world.store.status[KEY] = SessionStatus(known=False, active=False, not_before=1.0)
-    assert await world.ask(began=float("-inf"), listed=False) == Reason.SESSION_REVOKED
+    checked = Checked()
+    checked.store.status[KEY] = SessionStatus(known=False, active=False, not_before=1.0)
+    assert await checked.check(began=None, listed=False) == Reason.SESSION_REVOKED
 
 
-async def test_while_the_store_is_down_the_last_answer_stands_within_the_bound_and_the_grace() -> None:
-    world = World(stale_if_error=timedelta(seconds=20))
-    await world.ask()
-    world.store.down = True
+async def test_in_an_outage_the_last_status_counts_within_bound_and_grace() -> None:
+    checked = Checked(stale_if_error=timedelta(seconds=20))
+    await checked.check()
+    checked.store.down = True
     for seconds, verdict in ((9.9, "passes"), (0.2, "passes"), (19.8, "passes"), (0.2, "sessions_unavailable")):
-        world.clock.advance(seconds)
-        assert await world.ask() == verdict
+        checked.clock.advance(seconds)
+        assert await checked.check() == verdict
         await turns()
-    assert world.stale == 2  # past the bound
-    world.store.down = False
-    assert await world.ask() == "passes"
+    assert checked.stale == 2  # past the bound
+    checked.store.down = False
+    assert await checked.check() == "passes"
 
 
-async def test_without_a_grace_a_store_that_is_down_refuses_past_the_bound() -> None:
-    world = World()
-    await world.ask()
-    world.store.down = True
-    world.clock.advance(9.0)
-    assert await world.ask() == "passes"
+async def test_without_a_grace_an_outage_refuses_past_the_bound() -> None:
+    checked = Checked()
+    await checked.check()
+    checked.store.down = True
+    checked.clock.advance(9.0)
+    assert await checked.check() == "passes"
     await turns()
-    world.clock.advance(1.0)
-    assert await world.ask() == Reason.SESSIONS_UNAVAILABLE
-    assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == Reason.SESSIONS_UNAVAILABLE
-    assert world.stale == 0
+    checked.clock.advance(1.0)
+    assert await checked.check() == Reason.SESSIONS_UNAVAILABLE
+    assert await checked.check(SessionKey(session_id="never seen", user_id="7")) == Reason.SESSIONS_UNAVAILABLE
+    assert checked.stale == 0
 
 
 async def test_allow_lets_pass_and_counts() -> None:
-    world = World(on_unavailable="allow")
-    await world.ask()
-    world.store.down = True
-    world.clock.advance(1_000.0)
-    assert await world.ask() == "passes"
-    assert await world.ask(SessionKey(session_id="never seen", user_id="7")) == "passes"
-    assert world.stale == 2
-    assert await world.view.check(KEY, BEGAN, listed=True) == STALE
+    checked = Checked(on_unavailable="allow")
+    await checked.check()
+    checked.store.down = True
+    checked.clock.advance(1_000.0)
+    assert await checked.check() == "passes"
+    assert await checked.check(SessionKey(session_id="never seen", user_id="7")) == "passes"
+    assert checked.stale == 2
+    assert await checked.checker.check(KEY, BEGAN, listed=True) == Standing(stale=True)
 
 
 @pytest.mark.parametrize("policy", ["refuse", "allow"])
 @pytest.mark.parametrize("status", [REVOKED, NO_ROW, SessionStatus(known=True, active=True, not_before=BEGAN)])
 async def test_what_was_revoked_stays_revoked_whatever_the_store_does(policy: str, status: SessionStatus) -> None:
-    world = World(on_unavailable=policy, stale_if_error=timedelta(days=1))
-    world.store.status[KEY] = status
-    verdict = await world.ask()
+    checked = Checked(on_unavailable=policy, stale_if_error=timedelta(days=1))
+    checked.store.status[KEY] = status
+    verdict = await checked.check()
     assert verdict in ("session_revoked", "session_unknown")
-    world.store.down = True
-    world.clock.advance(100_000.0)
-    assert await world.ask() == verdict
+    checked.store.down = True
+    checked.clock.advance(100_000.0)
+    assert await checked.check() == verdict
 
 
-@pytest.mark.parametrize(
-    "revoked", [{"session_id": "s"}, {"user_id": "7"}, {"user_id": "7", "keep": "another"}, {}], ids=str
-)
+@pytest.mark.parametrize("revoked", [{"session": "s"}, {"user": "7"}, {"user": "7", "keep": "another"}, {}], ids=str)
 @pytest.mark.parametrize("known", [True, False])
 async def test_what_was_revoked_here_is_not_revived_by_an_outage(revoked: dict[str, Any], known: bool) -> None:
-    world = World(on_unavailable="allow")
+    checked = Checked(on_unavailable="allow")
     if known:
-        await world.ask()
-    world.view.revoked_here(**revoked)
-    world.store.down = True
-    assert await world.ask() == Reason.SESSION_REVOKED
-    assert await world.ask(SessionKey(session_id="t", user_id="8")) == ("passes" if revoked else "session_revoked")
+        await checked.check()
+    checked.revoke(**revoked)
+    checked.store.down = True
+    assert await checked.check() == Reason.SESSION_REVOKED
+    assert await checked.check(SessionKey(session_id="t", user_id="8")) == ("passes" if revoked else "session_revoked")
 
 
-async def test_the_kept_one_and_a_login_after_the_mark_stand_during_an_outage() -> None:
-    world = World(on_unavailable="allow")
-    world.view.revoked_here(user_id="7", keep="s")
-    world.store.down = True
-    assert await world.ask() == "passes"
-    assert await world.ask(SessionKey(session_id="t", user_id="7"), began=world.clock.now() + 1.0) == "passes"
-    assert await world.ask(SessionKey(session_id="u", user_id="7")) == Reason.SESSION_REVOKED
+async def test_the_kept_session_and_a_later_log_in_pass_during_an_outage() -> None:
+    checked = Checked(on_unavailable="allow")
+    checked.revoke(user="7", keep="s")
+    checked.store.down = True
+    assert await checked.check() == "passes"
+    assert await checked.check(SessionKey(session_id="t", user_id="7"), began=checked.clock.now() + 1.0) == "passes"
+    assert await checked.check(SessionKey(session_id="u", user_id="7")) == Reason.SESSION_REVOKED
 
 
-async def test_an_answer_after_the_revocation_stands_in_an_outage() -> None:
-    world = World(stale_if_error=timedelta(seconds=20))
-    world.view.revoked_here(user_id="7")  # the store's clock knows better: this login was later
-    assert await world.ask() == "passes"
-    world.store.down = True
-    world.clock.advance(15.0)
-    assert await world.ask() == "passes"
+async def test_a_status_fetched_after_the_revocation_counts_in_an_outage() -> None:
+    checked = Checked(stale_if_error=timedelta(seconds=20))
+    checked.revoke(user="7")  # the store's clock knows better: this login was later
+    assert await checked.check() == "passes"
+    checked.store.down = True
+    checked.clock.advance(15.0)
+    assert await checked.check() == "passes"
 
 
-@pytest.mark.parametrize("revoked", [{"session_id": "s"}, {"user_id": "7"}, {}], ids=str)
+@pytest.mark.parametrize("revoked", [{"session": "s"}, {"user": "7"}, {}], ids=str)
 async def test_the_next_request_sees_what_was_revoked_here(revoked: dict[str, Any]) -> None:
-    world = World()
-    await world.ask()
-    world.store.status[KEY] = REVOKED
-    world.view.revoked_here(**revoked)
-    assert await world.ask() == Reason.SESSION_REVOKED
-    assert world.queries == 2
+    checked = Checked()
+    await checked.check()
+    checked.store.status[KEY] = REVOKED
+    checked.revoke(**revoked)
+    assert await checked.check() == Reason.SESSION_REVOKED
+    assert checked.queries == 2
 
 
-async def test_what_was_revoked_here_of_others_costs_nothing() -> None:
-    world = World()
-    await world.ask()
-    world.view.revoked_here(session_id="t")
-    world.view.revoked_here(user_id="8")
-    assert await world.ask() == "passes"
-    assert world.queries == 1
+async def test_a_revocation_of_others_costs_no_query() -> None:
+    checked = Checked()
+    await checked.check()
+    checked.revoke(session="t")
+    checked.revoke(user="8")
+    assert await checked.check() == "passes"
+    assert checked.queries == 1
 
 
-async def test_a_revocation_that_failed_is_asked_about() -> None:
-    world = World(on_unavailable="allow")
-    await world.ask()
-    reaches: list[dict[str, Any]] = [{"session_id": "s"}, {"user_id": "7"}, {}]
+async def test_a_revocation_that_failed_makes_the_status_doubtful() -> None:
+    checked = Checked(on_unavailable="allow")
+    await checked.check()
+    reaches: list[dict[str, Any]] = [{"session": "s"}, {"user": "7"}, {}]
     for reach in reaches:
-        world.view.revoked_here(**reach, done=False)
-    assert await world.ask() == "passes"
-    assert world.queries == 2
-    world.view.revoked_here(session_id="s", done=False)
-    world.store.down = True
-    assert await world.ask() == "passes"  # nothing was revoked, and "allow" is what they asked for
+        checked.revoke(**reach, done=False)
+    assert await checked.check() == "passes"
+    assert checked.queries == 2
+    checked.revoke(session="s", done=False)
+    checked.store.down = True
+    assert await checked.check() == "passes"  # nothing was revoked, and "allow" is what they asked for
 
 
-async def test_a_query_that_left_before_the_revocation_fills_nothing() -> None:
-    world = World()
+async def test_a_query_that_left_before_the_revocation_is_not_cached() -> None:
+    checked = Checked()
     gate = asyncio.Event()
-    world.store.gates = [gate]
-    asking = asyncio.create_task(world.ask())
+    checked.store.gates = [gate]
+    asking = asyncio.create_task(checked.check())
     await turns()  # the row was read: still active
-    world.store.status[KEY] = REVOKED
-    world.view.revoked_here(session_id="s")
+    checked.store.status[KEY] = REVOKED
+    checked.revoke(session="s")
     gate.set()
     assert await asking == "passes"  # that request came before
-    assert await world.ask() == Reason.SESSION_REVOKED
+    assert await checked.check() == Reason.SESSION_REVOKED
 
 
-async def test_a_request_after_the_revocation_does_not_rely_on_a_query_that_left_before() -> None:
-    world = World()
-    world.store.joined_at = world.clock.monotonic()
-    world.view.revoked_here(session_id="s")
-    world.store.status[KEY] = REVOKED
-    assert await world.ask() == Reason.SESSION_REVOKED
-    assert world.store.asked == [(KEY, False), (KEY, True)]
+async def test_a_request_after_the_revocation_joins_no_earlier_query() -> None:
+    checked = Checked()
+    checked.store.joined_at = checked.clock.monotonic()
+    checked.revoke(session="s")
+    checked.store.status[KEY] = REVOKED
+    assert await checked.check() == Reason.SESSION_REVOKED
+    assert checked.store.queries == [(KEY, False), (KEY, True)]
 
 
-async def test_an_older_query_that_is_answered_later_revives_nothing() -> None:
-    world = World()
+async def test_an_older_query_that_returns_later_revives_nothing() -> None:
+    checked = Checked()
     gate = asyncio.Event()
-    world.store.gates = [gate]
-    older = asyncio.create_task(world.ask(fresh=True))
+    checked.store.gates = [gate]
+    older = asyncio.create_task(checked.check(fresh=True))
     await turns()  # the row was read: still active
-    world.clock.advance(1.0)
-    world.store.status[KEY] = REVOKED
-    assert await world.ask(fresh=True) == Reason.SESSION_REVOKED
+    checked.clock.advance(1.0)
+    checked.store.status[KEY] = REVOKED
+    assert await checked.check(fresh=True) == Reason.SESSION_REVOKED
     gate.set()
     await older
-    assert await world.ask() == Reason.SESSION_REVOKED
+    assert await checked.check() == Reason.SESSION_REVOKED
 
 
-async def test_an_uncached_check_is_never_answered_from_memory() -> None:
-    world = World(on_unavailable="allow", stale_if_error=timedelta(days=1))
-    await world.ask()
-    assert await world.ask(fresh=True) == "passes"
-    assert world.store.asked[-1] == (KEY, True)
-    world.store.down = True
-    assert await world.ask(fresh=True) == Reason.SESSIONS_UNAVAILABLE
-    world.store.down = False
-    world.store.status[KEY] = REVOKED
-    assert await world.ask(fresh=True) == Reason.SESSION_REVOKED
+async def test_a_fresh_check_never_uses_the_cache() -> None:
+    checked = Checked(on_unavailable="allow", stale_if_error=timedelta(days=1))
+    await checked.check()
+    assert await checked.check(fresh=True) == "passes"
+    assert checked.store.queries[-1] == (KEY, True)
+    checked.store.down = True
+    assert await checked.check(fresh=True) == Reason.SESSIONS_UNAVAILABLE
+    checked.store.down = False
+    checked.store.status[KEY] = REVOKED
+    assert await checked.check(fresh=True) == Reason.SESSION_REVOKED
 
 
 @pytest.mark.parametrize("status", [ACTIVE, REVOKED])
-async def test_what_is_known_is_bounded(status: SessionStatus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_cache, "MOST_KNOWN", 10)
+async def test_the_status_cache_is_bounded(status: SessionStatus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status_cache, "MAX_STATUSES", 10)
 
-    world = World()
+    checked = Checked()
     keys = [SessionKey(session_id=str(number), user_id="7") for number in range(50)]
-    world.store.status = dict.fromkeys(keys, status)
+    checked.store.status = dict.fromkeys(keys, status)
     for key in keys:
-        await world.ask(key)
-        assert len(world.view) <= 10
+        await checked.check(key)
+        assert len(checked.checker) <= 10
     for key in keys[-6:]:
-        await world.ask(key)
-    assert world.queries == 50
+        await checked.check(key)
+    assert checked.queries == 50
 
 
-async def test_an_answer_is_forgotten_once_it_is_of_no_use_and_one_that_ended_a_session_never() -> None:
+async def test_a_useless_status_is_dropped_and_one_of_an_ended_session_kept() -> None:
     ended = SessionKey(session_id="ended", user_id="7")
 
-    world = World(stale_if_error=timedelta(seconds=20))
-    world.store.status[ended] = REVOKED
-    assert await world.ask(ended) == Reason.SESSION_REVOKED
+    checked = Checked(stale_if_error=timedelta(seconds=20))
+    checked.store.status[ended] = REVOKED
+    assert await checked.check(ended) == Reason.SESSION_REVOKED
     for number in range(100):
-        assert await world.ask(SessionKey(session_id=str(number), user_id="8"), listed=False) == "passes"
-        world.clock.advance(1.0)
-    assert 30 <= len(world.view) - 1 <= 60, "what is of use, and at most as much again"
-    world.clock.advance(3600.0)
-    world.store.down = True
-    assert await world.ask(ended) == Reason.SESSION_REVOKED
+        assert await checked.check(SessionKey(session_id=str(number), user_id="8"), listed=False) == "passes"
+        checked.clock.advance(1.0)
+    assert 30 <= len(checked.checker) - 1 <= 60, "what is of use, and at most as much again"
+    checked.clock.advance(3600.0)
+    checked.store.down = True
+    assert await checked.check(ended) == Reason.SESSION_REVOKED
 
 
-async def test_where_all_may_pass_in_an_outage_an_answer_is_of_use_for_good() -> None:
+async def test_where_an_outage_lets_all_pass_a_status_is_kept_for_good() -> None:
     """It may be newer than what this process revoked, and then it says that the session stands."""
 
-    world = World(on_unavailable="allow")
-    world.view.revoked_here(user_id="7")
-    world.clock.advance(0.1)
-    assert await world.ask(began=world.clock.wall - 1.0) == "passes"  # by the store's clock it is the later one
+    checked = Checked(on_unavailable="allow")
+    checked.revoke(user="7")
+    checked.clock.advance(0.1)
+    assert await checked.check(began=checked.clock.wall - 1.0) == "passes"  # by the store's clock it is the later one
     for _ in range(5):
-        world.clock.advance(100.0)
-        await world.ask(SessionKey(session_id="other", user_id="8"), listed=False)
-    world.store.down = True
-    assert await world.ask(began=world.clock.wall - 501.0) == "passes"
+        checked.clock.advance(100.0)
+        await checked.check(SessionKey(session_id="other", user_id="8"), listed=False)
+    checked.store.down = True
+    assert await checked.check(began=checked.clock.wall - 501.0) == "passes"
 
 
-async def test_a_session_that_is_asked_about_again_is_remembered_again() -> None:
-    world = World()
+async def test_the_newest_status_replaces_the_earlier_one() -> None:
+    checked = Checked()
     for status, verdict in ((REVOKED, Reason.SESSION_REVOKED), (ACTIVE, "passes"), (REVOKED, "session_revoked")):
-        world.store.status[KEY] = status
-        assert await world.ask(fresh=True) == verdict
-        assert len(world.view) == 1
+        checked.store.status[KEY] = status
+        assert await checked.check(fresh=True) == verdict
+        assert len(checked.checker) == 1
 
 
-async def test_an_answer_for_one_user_is_none_for_another() -> None:
-    world = World()
-    assert await world.ask() == "passes"
-    assert await world.ask(SessionKey(session_id="s", user_id="8")) == Reason.SESSION_UNKNOWN
-    assert world.queries == 2
+async def test_a_status_of_one_user_says_nothing_of_another() -> None:
+    checked = Checked()
+    assert await checked.check() == "passes"
+    assert await checked.check(SessionKey(session_id="s", user_id="8")) == Reason.SESSION_UNKNOWN
+    assert checked.queries == 2
 
 
-async def test_what_is_known_of_a_session_is_nothing_that_the_garbage_collector_follows() -> None:
-    world = World()
-    await world.ask()
-    answer = world.view._answers.of(KEY)
-    assert not gc.is_tracked(answer)
-    assert "7" not in repr(answer)
+async def test_the_garbage_collector_does_not_track_statuses() -> None:
+    checked = Checked()
+    await checked.check()
+    status = checked.checker._statuses.get(KEY)
+    assert not gc.is_tracked(status)
+    assert "7" not in repr(status)
 
 
-async def test_what_was_revoked_here_is_bounded_and_what_is_forgotten_is_asked_for(
+async def test_local_revocations_are_bounded_and_dropped_ones_are_fetched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(status_cache, "MOST_REVOKED", 10)
+    monkeypatch.setattr(status_cache, "MAX_REVOCATIONS", 10)
 
-    world = World()
-    await world.ask()
-    world.view.revoked_here(session_id="s")
-    world.store.status[KEY] = REVOKED
+    checked = Checked()
+    await checked.check()
+    checked.revoke(session="s")
+    checked.store.status[KEY] = REVOKED
     for number in range(20):
-        world.view.revoked_here(session_id=f"other {number}")
-    assert await world.ask() == Reason.SESSION_REVOKED
-    assert len(world.view._here._entries) == 10
+        checked.revoke(session=f"other {number}")
+    assert await checked.check() == Reason.SESSION_REVOKED
+    assert len(checked.checker._revocations._entries) == 10
 
 
 @pytest.mark.parametrize("failure", [True, ConfigError("another loop")])
-async def test_a_background_check_that_fails_harms_nobody_and_is_tried_again(failure: Any) -> None:
-    world = World()
-    await world.ask()
-    world.clock.advance(6.0)
-    world.store.down = failure
+async def test_a_background_check_that_fails_harms_no_request_and_is_repeated(failure: Any) -> None:
+    checked = Checked()
+    await checked.check()
+    checked.clock.advance(6.0)
+    checked.store.down = failure
     for expected in (2, 3):
-        assert await world.ask() == "passes"
+        assert await checked.check() == "passes"
         await turns()
-        assert world.queries == expected
-    await world.view.aclose()
+        assert checked.queries == expected
+    await checked.checker.aclose()
 
 
 def test_closing_ends_the_checks_in_the_background() -> None:
     async def main() -> None:
-        world = World()
-        await world.ask()
-        world.clock.advance(6.0)
-        world.store.gates = [asyncio.Event()]
-        await world.ask()
+        checked = Checked()
+        await checked.check()
+        checked.clock.advance(6.0)
+        checked.store.gates = [asyncio.Event()]
+        await checked.check()
         await turns()
         assert len(asyncio.all_tasks()) == 2
-        await world.view.aclose()
+        await checked.checker.aclose()
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(main())
@@ -462,7 +466,7 @@ def test_closing_ends_the_checks_in_the_background() -> None:
     ids=str,
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="Revocation"):
+    with pytest.raises(ConfigError, match="must"):
         Revocation(**settings)
 
 

@@ -1,4 +1,4 @@
-"""A token that was accepted before, once its session must be asked for again: what is spared, and what is said then."""
+"""Cached tokens: what a later request skips, when the session is checked again, and what a revocation drops."""
 
 from __future__ import annotations
 
@@ -10,104 +10,95 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, make_dataclass
 from datetime import timedelta
 from enum import Enum
+from hashlib import sha256
 from typing import Annotated, Any
 
 import pytest
 
-from jwt_middleware import Claim, MemorySessionStore, Outcome, Reason, Revocation, SessionKey, SessionStatus, names
-from tests.support.asgi import counts
+from jwt_middleware import Claim, MemorySessionStore, Outcome, Reason, Revocation, SessionKey, SessionStatus, TokenInfo
+from jwt_middleware.sessions.token_cache import CurrentEntry, Hit, TokenCache
+from jwt_middleware.tokens.jws import digest
 from tests.support.lookups import turns
-from tests.support.world import DAY, FakeClock, Recorder, Session, authority_of
+from tests.support.world import DAY, EPOCH, FakeClock, Session, World, authority_of, bearer, cookie
 
 ADA = Session(user_id="1")
 
 
 class Store(MemorySessionStore):
-    """Counts what it is asked, fails when it is told to, and lets a test act while it is asked."""
+    """Counts its queries, fails when told to, and lets a test act while one runs."""
 
     def __init__(self, clock: FakeClock) -> None:
         super().__init__(clock=clock)
-        self.asked, self.down = 0, False
+        self.queries, self.down = 0, False
         self.meanwhile: Any = None
 
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
-        self.asked += 1
+        self.queries += 1
         if self.down:
             raise OSError("gone")
-        found = await super().statuses(keys)
+        statuses = await super().statuses(keys)
         if self.meanwhile is not None:
             await self.meanwhile()
-        return found
+        return statuses
 
 
-class Known:
-    """An authority, and a token of today's payload that it accepted once."""
+class Cached(World):
+    """A world, and a token of today's payload that it accepted once."""
 
     def __init__(self, cls: type[Any] = Session, session: Any = ADA, **settings: Any) -> None:
-        self.clock, self.recorder = FakeClock(), Recorder()
-        self.store = Store(self.clock)
-        self.authority = authority_of(
-            cls, clock=self.clock, store=self.store, observers=[self.recorder], **{"schema": {"version": 2}, **settings}
-        )
+        clock = FakeClock()
+        super().__init__(cls, clock=clock, store=settings.pop("store", Store(clock)), **{"sources": (), **settings})
         self.session = session
 
     async def begin(self) -> None:
         self.issued = await self.authority.issue(self.session)
         assert (await self.ask()).result == "accepted"
         self.recorder.outcomes.clear()
-        self.store.asked = 0
+        if self.store is not None:
+            self.store.queries = 0
 
-    async def ask(self) -> Outcome[Any]:
-        token = f"{self.authority.cookie.name}={self.issued.token}"
-        outcome: Outcome[Any] = await self.authority.authenticate([(b"cookie", token.encode())])
+    async def ask(self, after: float = 0.0) -> Outcome[Any]:
+        """One request, so many seconds later."""
+        self.clock.advance(after)
+        outcome: Outcome[Any] = await self.authority.authenticate(cookie(self.issued.token, self.authority.cookie.name))
         return outcome
 
     async def last_activity(self) -> float:
         await self.authority.parts.activity.aclose()
-        (record,) = await self.store.sessions_of("1", limit=1)
-        return float(record.last_activity_at.timestamp())
-
-    @property
-    def stale(self) -> int:
-        counters = self.authority.parts.counters.series()
-        return sum(count for metric, _, count in counters if metric is names.REVOCATION_STALE)
+        return float((await self.row()).last_activity_at.timestamp())
 
 
-async def test_past_the_bound_the_store_is_asked_and_the_token_is_not_read_again(
+async def test_past_the_bound_the_session_is_checked_and_the_token_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    known = Known()
-    await known.begin()
-    monkeypatch.setattr(known.authority.parts.pipeline, "verify", None)
+    cached = Cached()
+    await cached.begin()
+    monkeypatch.setattr(cached.authority.parts.authenticator.tokens, "open", None)
     for times in (1, 2):
-        known.clock.advance(6.0)
-        outcome = await known.ask()
-        assert (outcome.result, outcome.session, known.store.asked) == ("accepted", ADA, times)
-    assert (await known.ask()).result == "accepted"
-    assert known.store.asked == 2
-    assert counts(known.authority, "requests") == {("2", "accepted"): 4}
-    assert known.recorder.outcomes == [], "nothing about it is new"
-    assert await known.last_activity() == known.clock.wall
+        outcome = await cached.ask(after=6.0)
+        assert (outcome.result, outcome.session, cached.store.queries) == ("accepted", ADA, times)
+    assert (await cached.ask()).result == "accepted"
+    assert cached.store.queries == 2
+    assert cached.counts("requests") == {("2", "accepted"): 4}
+    assert cached.recorder.outcomes == [], "nothing about it is new"
+    assert await cached.last_activity() == cached.clock.wall
 
 
-async def test_a_minute_after_it_was_read_it_is_read_again() -> None:
-    known = Known()
-    await known.begin()
+async def test_after_a_minute_the_token_is_read_again() -> None:
+    cached = Cached()
+    await cached.begin()
     for _ in range(9):
-        known.clock.advance(6.0)
-        await known.ask()
-    assert known.recorder.outcomes == []
-    known.clock.advance(6.0)
-    await known.ask()
-    assert [outcome.result for outcome in known.recorder.outcomes] == ["accepted"]
+        await cached.ask(after=6.0)
+    assert cached.recorder.outcomes == []
+    await cached.ask(after=6.0)
+    assert [outcome.result for outcome in cached.recorder.outcomes] == ["accepted"]
 
 
-async def test_a_session_that_ended_elsewhere_is_refused_with_all_that_its_token_says() -> None:
-    known = Known()
-    await known.begin()
-    await known.store.revoke(known.issued.session_id)
-    known.clock.advance(6.0)
-    outcome = await known.ask()
+async def test_a_session_revoked_elsewhere_is_refused_with_all_facts() -> None:
+    cached = Cached()
+    await cached.begin()
+    await cached.store.revoke(cached.issued.session_id)
+    outcome = await cached.ask(after=6.0)
     assert (outcome.reason, outcome.payload_version, outcome.key_id, outcome.subject, outcome.token_age) == (
         Reason.SESSION_REVOKED,
         "2",
@@ -115,45 +106,43 @@ async def test_a_session_that_ended_elsewhere_is_refused_with_all_that_its_token
         "1",
         6.0,
     )
-    assert (await known.ask()).reason is Reason.SESSION_REVOKED
-    assert known.store.asked == 1
-    assert known.recorder.reasons == ["session_revoked"] * 2
+    assert (await cached.ask()).reason is Reason.SESSION_REVOKED
+    assert cached.store.queries == 1
+    assert cached.recorder.reasons == ["session_revoked"] * 2
 
 
-async def test_a_store_that_is_down_is_asked_once_a_request() -> None:
-    known = Known()
-    await known.begin()
-    known.store.down = True
-    known.clock.advance(6.0)
-    outcome = await known.ask()
+async def test_a_store_that_is_down_gets_one_query_a_request() -> None:
+    cached = Cached()
+    await cached.begin()
+    cached.store.down = True
+    outcome = await cached.ask(after=6.0)
     assert (outcome.reason, outcome.payload_version) == (Reason.SESSIONS_UNAVAILABLE, "2")
-    assert known.store.asked == 1
-    known.store.down = False
-    assert (await known.ask()).result == "accepted"
+    assert cached.store.queries == 1
+    cached.store.down = False
+    assert (await cached.ask()).result == "accepted"
 
 
-async def test_what_passes_although_the_store_is_down_is_counted_once_and_said() -> None:
-    known = Known(revocation=Revocation(on_unavailable="allow"))
-    await known.begin()
-    known.store.down = True
-    known.clock.advance(6.0)
-    outcome = await known.ask()
-    assert (outcome.result, outcome.stale, known.stale, known.store.asked) == ("accepted", True, 1, 1)
-    assert [each.stale for each in known.recorder.outcomes] == [True]
+async def test_a_stale_pass_is_counted_once_and_reported() -> None:
+    cached = Cached(revocation=Revocation(on_unavailable="allow"))
+    await cached.begin()
+    cached.store.down = True
+    outcome = await cached.ask(after=6.0)
+    assert (outcome.result, outcome.stale, cached.store.queries) == ("accepted", True, 1)
+    assert cached.counts("revocation.stale") == {(): 1}
+    assert [each.stale for each in cached.recorder.outcomes] == [True]
 
 
-async def test_a_revocation_while_the_store_is_asked_lets_nothing_be_remembered() -> None:
-    known = Known()
-    await known.begin()
-    known.store.meanwhile = known.authority.revoke_all
-    known.clock.advance(6.0)
-    await known.ask()
-    known.store.meanwhile = None
-    assert len(known.authority.parts.known.seen) == 0
-    assert (await known.ask()).reason is Reason.SESSION_REVOKED
+async def test_nothing_is_cached_if_a_revocation_ran_meanwhile() -> None:
+    cached = Cached()
+    await cached.begin()
+    cached.store.meanwhile = cached.authority.revoke_all
+    await cached.ask(after=6.0)
+    cached.store.meanwhile = None
+    assert len(cached.authority.parts.token_cache) == 0
+    assert (await cached.ask()).reason is Reason.SESSION_REVOKED
 
 
-async def test_a_session_class_that_changes_its_mind_is_asked_on_the_path() -> None:
+async def test_a_session_class_that_begins_to_raise_is_refused() -> None:
     allowed = {"1"}
 
     @dataclass(kw_only=True)
@@ -164,29 +153,25 @@ async def test_a_session_class_that_changes_its_mind_is_asked_on_the_path() -> N
             if self.user_id not in allowed:
                 raise ValueError
 
-    known = Known(Picky, Picky(user_id="1"), schema={"version": 1})
-    await known.begin()
+    cached = Cached(Picky, Picky(user_id="1"), schema={"version": 1})
+    await cached.begin()
     allowed.clear()
-    known.clock.advance(6.0)
-    assert (await known.ask()).reason is Reason.PAYLOAD_INVALID
+    assert (await cached.ask(after=6.0)).reason is Reason.PAYLOAD_INVALID
 
 
-async def test_without_a_store_a_token_is_read_again_when_its_minute_is_over() -> None:
-    known = Known()
-    known.authority = authority_of(clock=known.clock, observers=[known.recorder])
-    await known.begin()
-    known.clock.advance(59.0)
-    await known.ask()
-    assert known.recorder.outcomes == []
-    known.clock.advance(1.0)
-    await known.ask()
-    assert len(known.recorder.outcomes) == 1
+async def test_without_a_store_a_token_is_read_again_after_a_minute() -> None:
+    cached = Cached(store=None)
+    await cached.begin()
+    await cached.ask(after=59.0)
+    assert cached.recorder.outcomes == []
+    await cached.ask(after=1.0)
+    assert len(cached.recorder.outcomes) == 1
 
 
-# Who it is asked for
+# Whose session is checked
 
 
-async def test_a_later_release_may_spell_the_subject_otherwise_and_nobody_is_logged_out() -> None:
+async def test_a_release_that_spells_the_subject_otherwise_logs_out_no_user() -> None:
     @dataclass(kw_only=True)
     class Today:
         user_id: Annotated[str, Claim("userId")]
@@ -198,14 +183,13 @@ async def test_a_later_release_may_spell_the_subject_otherwise_and_nobody_is_log
         def __post_init__(self) -> None:
             self.user_id = self.user_id.lower()
 
-    known = Known(Today, Today(user_id="Ada@X"), schema={"version": 1})
-    await known.begin()
-    known.authority = authority_of(
-        Tomorrow, clock=known.clock, store=known.store, observers=[known.recorder], schema={"version": 1}
+    cached = Cached(Today, Today(user_id="Ada@X"), schema={"version": 1})
+    await cached.begin()
+    cached.authority = authority_of(
+        Tomorrow, clock=cached.clock, store=cached.store, observers=[cached.recorder], schema={"version": 1}
     )
     for seconds in (0.0, 3.0, 3.0, 6.0, 6.0, 61.0):
-        known.clock.advance(seconds)
-        assert (await known.ask()).result == "accepted"
+        assert (await cached.ask(after=seconds)).result == "accepted"
 
 
 class Who(Enum):
@@ -213,15 +197,14 @@ class Who(Enum):
 
 
 @pytest.mark.parametrize(("kind", "subject"), [(Who, Who.ADA), (bytes, b"\x01\x02"), (int, 7)])
-async def test_a_subject_of_any_type_is_asked_for_as_its_token_spells_it(kind: Any, subject: Any) -> None:
+async def test_a_session_is_checked_by_the_subject_of_the_token(kind: Any, subject: Any) -> None:
     typed = make_dataclass("Typed", [("user_id", Annotated[kind, Claim("userId")])], kw_only=True)
 
-    known = Known(typed, typed(user_id=subject), schema={"version": 1})
-    await known.begin()
+    cached = Cached(typed, typed(user_id=subject), schema={"version": 1})
+    await cached.begin()
     for seconds in (3.0, 3.0, 6.0):
-        known.clock.advance(seconds)
-        assert (await known.ask()).result == "accepted"
-    assert known.recorder.outcomes == []
+        assert (await cached.ask(after=seconds)).result == "accepted"
+    assert cached.recorder.outcomes == []
 
 
 # What may change meanwhile
@@ -229,49 +212,46 @@ async def test_a_subject_of_any_type_is_asked_for_as_its_token_spells_it(kind: A
 
 @pytest.mark.parametrize("pause", [3.0, 6.0])
 @pytest.mark.parametrize(("jump", "reason"), [(8 * DAY, "token_expired"), (-3600.0, "token_not_yet_valid")])
-async def test_a_wall_clock_that_was_set_is_read_whenever_the_session_is_asked_for(
-    pause: float, jump: float, reason: str
-) -> None:
-    known = Known()
-    await known.begin()
-    known.clock.wall += jump
-    known.clock.ticks += pause
-    assert (await known.ask()).reason == reason
+async def test_each_check_reads_the_wall_clock(pause: float, jump: float, reason: str) -> None:
+    cached = Cached()
+    await cached.begin()
+    cached.clock.wall += jump
+    cached.clock.ticks += pause
+    assert (await cached.ask()).reason == reason
 
 
 def test_a_revocation_by_another_thread_is_seen_by_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        known = Known()
-        await known.begin()
-        known.clock.advance(2.6)
-        await known.ask()  # the answer is asked for beside it
+        cached = Cached()
+        await cached.begin()
+        await cached.ask(after=2.6)  # the status is fetched in the background
         await turns()
-        view = known.authority.parts.revocation
-        looked = view.check_now
+        checker = cached.authority.parts.checker
+        looked = checker.cached
 
         def racing(*args: Any, **settings: Any) -> Any:
             found = looked(*args, **settings)
-            monkeypatch.setattr(view, "check_now", looked)
-            other = threading.Thread(target=lambda: asyncio.run(known.authority.revoke_all()))
+            monkeypatch.setattr(checker, "cached", looked)
+            other = threading.Thread(target=lambda: asyncio.run(cached.authority.revoke_all()))
             other.start()
             other.join()
             return found
 
-        monkeypatch.setattr(view, "check_now", racing)
-        await known.ask()
-        assert (await known.ask()).reason is Reason.SESSION_REVOKED
+        monkeypatch.setattr(checker, "cached", racing)
+        await cached.ask()
+        assert (await cached.ask()).reason is Reason.SESSION_REVOKED
 
     asyncio.run(test())
 
 
-def test_threads_that_share_an_authority_do_not_trip_over_each_other() -> None:
-    known = Known(revocation=Revocation(max_staleness=timedelta(milliseconds=2)))
-    known.clock.monotonic = time.monotonic  # type: ignore[method-assign]  # real time passes
-    tokens = [asyncio.run(known.authority.issue(Session(user_id=str(n)))).token for n in range(500)]
+def test_threads_may_share_an_authority() -> None:
+    cached = Cached(revocation=Revocation(max_staleness=timedelta(milliseconds=2)))
+    cached.clock.monotonic = time.monotonic  # real time passes
+    tokens = [asyncio.run(cached.authority.issue(Session(user_id=str(n)))).token for n in range(500)]
     found: list[str] = []
 
     async def ask(token: str) -> None:
-        outcome = await known.authority.authenticate([(b"authorization", f"Bearer {token}".encode())])
+        outcome = await cached.authority.authenticate(bearer(token))
         found.append(outcome.result)
 
     async def asking(first: int) -> None:
@@ -289,3 +269,88 @@ def test_threads_that_share_an_authority_do_not_trip_over_each_other() -> None:
     finally:
         sys.setswitchinterval(before)
     assert found == ["accepted"] * sum(len(tokens) - first for first in range(4))
+
+
+# The table
+
+
+@pytest.mark.parametrize("name", ["revoke", "revoke_user", "revoke_all"])
+async def test_after_a_revocation_others_stay_cached_and_it_is_seen_at_once(name: str) -> None:
+    cached = Cached()
+    await cached.begin()
+    mine, other = cached.issued, await cached.authority.issue(Session(user_id="2"))
+    await cached.authority.authenticate(cookie(other.token))
+    cached.store.queries = 0
+    arguments = {"revoke": [mine.session_id], "revoke_user": ["1"], "revoke_all": []}[name]
+    await getattr(cached.authority, name)(*arguments)
+    cached.clock.advance(0.1)
+    assert (await cached.ask()).reason is Reason.SESSION_REVOKED
+    assert cached.store.queries == 1
+    outcome = await cached.authority.authenticate(cookie(other.token))
+    assert (outcome.reason, cached.store.queries) == (
+        (Reason.SESSION_REVOKED, 2) if name == "revoke_all" else (None, 1)
+    )
+
+
+async def test_the_kept_session_of_a_revoked_user_is_checked_once_and_cached() -> None:
+    cached = Cached()
+    await cached.begin()
+    await cached.authority.revoke_user("1", keep=cached.issued.session_id)
+    for _ in range(3):
+        assert (await cached.ask(after=0.1)).result == "accepted"
+    assert cached.store.queries == 1
+    assert cached.recorder.outcomes == []
+
+
+async def test_revoked_names_are_kept_no_longer_than_entries_live() -> None:
+    cached = Cached()
+    await cached.begin()
+    await cached.authority.revoke_user("2")
+    assert (await cached.ask(after=1.0)).result == "accepted"
+    assert cached.authority.parts.token_cache._ended == {"2"}
+    await cached.ask(after=60.0)  # read again: the entry is over too
+    await cached.ask()
+    assert cached.authority.parts.token_cache._ended == set()
+
+
+async def test_too_many_revoked_names_empty_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jwt_middleware.sessions.token_cache._MOST_ENDED", 2)
+    cached = Cached()
+    await cached.begin()
+    for user_id in ("2", "3"):
+        await cached.authority.revoke_user(user_id)
+    assert len(cached.authority.parts.token_cache) == 1
+    await cached.authority.revoke_user("4")
+    assert len(cached.authority.parts.token_cache) == 0
+    assert cached.authority.parts.token_cache._ended == {"4"}
+
+
+def test_the_key_is_a_digest_of_the_whole_token() -> None:
+    assert digest(b"a.b.c") == sha256(b"a.b.c").digest()
+    assert digest(b"a.b.c") != digest(b"a.b.d")
+
+
+def test_a_full_table_drops_its_oldest_entries() -> None:
+    cache = Cached(cache_entries=3).authority.parts.token_cache
+    for key in (b"a", b"b", b"c", b"a", b"d"):
+        cache.put(key, entry_of(cache), generation=0)
+    assert len(cache) == 3
+    assert [isinstance(cache.recall(key), Hit) for key in (b"a", b"b", b"c", b"d")] == [True, False, True, True]
+    cache.drop(b"d")
+    cache.drop(b"d")
+    assert len(cache) == 2
+
+
+def test_a_large_table_makes_room_for_many_at_once() -> None:
+    cache = Cached(cache_entries=1_000).authority.parts.token_cache
+    for number in range(5_000):
+        cache.put(number.to_bytes(2, "big"), entry_of(cache), generation=0)
+        assert min(number + 1, 980) <= len(cache) <= 1_000
+
+
+def entry_of(cache: TokenCache[Any]) -> CurrentEntry:
+    """An entry that holds for a minute."""
+    now = cache._monotonic()
+    info = TokenInfo(version=2, iat=EPOCH, exp=EPOCH + DAY, session_id="s")
+    claims = b'{"user_id":"1"}'
+    return CurrentEntry(claims, info, "1", EPOCH, 0, now + 60.0, now + 60.0)
