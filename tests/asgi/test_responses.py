@@ -98,7 +98,7 @@ async def test_a_navigation_is_sent_to_the_log_in_page(login: str | None, locati
 
 @pytest.mark.parametrize("login", ["", "login", "//evil.example", "/\\evil.example", "/lög in", "/a\r\nSet-Cookie: b"])
 def test_a_log_in_page_that_is_no_path_of_this_host_fails_at_once(login: str) -> None:
-    with pytest.raises(ConfigError, match="Location"):
+    with pytest.raises(ConfigError, match="login must be a local path"):
         Refusals(login)
 
 
