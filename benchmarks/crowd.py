@@ -20,7 +20,6 @@ import msgspec
 
 from jwt_middleware import SessionAuthority
 from jwt_middleware.lookup.batch import Found
-from jwt_middleware.sessions.token_cache import Entry
 from jwt_middleware.tokens.jws import digest
 
 from . import world
@@ -58,11 +57,12 @@ async def crowd(authority: SessionAuthority[Any], token: Token, keys: Iterable[b
     """Remember a session for each key."""
     cache = authority.parts.token_cache
     await remember(authority, [token(SHOWN)])
-    packed = msgspec.msgpack.encode(cache._entries[digest(token(SHOWN))])
-    copy, shown = msgspec.msgpack.Decoder(CurrentEntry).decode, user(SHOWN).encode()
+    entry = cache._entries[digest(token(SHOWN))]
+    packed = msgspec.msgpack.encode(entry)
+    copy, shown = msgspec.msgpack.Decoder(type(entry)).decode, user(SHOWN).encode()
     cache.forget_all()
     for number, key in enumerate(keys):
-        cache.put(key, copy(packed.replace(shown, user(number).encode())), generation=cache.generation)
+        cache._entries[key] = copy(packed.replace(shown, user(number).encode()))
 
 
 async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:

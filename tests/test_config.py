@@ -48,21 +48,21 @@ def gauges(authority: Any, metric: names.Metric) -> dict[tuple[str, ...], float 
             "put a secret or a private key first",
         ),
         ({"adoption": Adoption(sessions="marks")}, "give store="),
-        ({"sources": object()}, "sources is a list"),
+        ({"sources": object()}, "sources must be a list"),
         ({"sources": [lambda keys: {}]}, r"@source\("),
         ({"cookie": "session"}, r"SessionCookie\("),
         ({"adoption": {"iat_required": False}}, r"Adoption\("),
         ({"revocation": timedelta(seconds=5)}, r"Revocation\(max_staleness="),
         ({"lookups": {"timeout": 1}}, r"LookupLimits\(timeout="),
         ({"telemetry": None}, r"Telemetry\("),
-        ({"reissue": timedelta(days=1)}, "reissue is True or False"),
-        ({"cache_entries": "10"}, "cache_entries is a whole number"),
-        ({"secret_claims": "password"}, "secret_claims is a list of words"),
+        ({"reissue": timedelta(days=1)}, "reissue must be a bool, got timedelta"),
+        ({"cache_entries": "10"}, "cache_entries must be an int, got str"),
+        ({"secret_claims": "password"}, "secret_claims must be a list of words"),
         ({"observers": SilentObserver()}, r"\[MyObserver\(\)\]"),
-        ({"observers": [SilentObserver]}, "objects and no classes"),
+        ({"observers": [SilentObserver]}, "must be objects, got the class"),
         ({"effective_at": datetime(2026, 12, 1, tzinfo=UTC)}, r"\{2: datetime"),
-        ({"issuer": ["https://issuer.example"]}, "issuer is one name"),
-        ({"audience": 7}, "audience is a name, or a list"),
+        ({"issuer": ["https://issuer.example"]}, "issuer must be a str, got list"),
+        ({"audience": 7}, "audience must be a str or a list of str, got int"),
         ({"store": MemorySessionStore}, r"MemorySessionStore\(\)"),
         ({"store": "sqlite+aiosqlite:///app.db"}, r"SQLAlchemySessionStore\(engine\)"),
     ],
@@ -160,7 +160,7 @@ def test_without_a_store_there_is_no_lookup_of_sessions() -> None:
 
 def test_the_facts_of_the_configuration_hold_nothing_secret() -> None:
     at = World(keys=KeyRing([Key.hmac(SECRET, kid="2026")])).authority
-    facts = configuration(at.schema, at._settings)
+    facts = configuration(at.schema, at.parts.settings)
     assert facts == {
         "payload_version": 2,
         "payload_mints": 2,

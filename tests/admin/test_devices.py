@@ -80,10 +80,10 @@ async def test_another_users_session_stays_active_and_cached() -> None:
     """Its cached status stays too, so that no user makes another user's session depend on the database."""
     stage = Stage()
     here, theirs = await stage.visit("7"), await stage.visit("8")
-    generation = stage.authority.parts.known.generation
+    generation = stage.authority.parts.token_cache.generation
     body = {"session_id": theirs.session_id, "user_id": "8", "confirm": True}
     assert (await here.json(f"{DEVICES}revoke-session", body))[0] == 404
-    assert stage.authority.parts.known.generation == generation
+    assert stage.authority.parts.token_cache.generation == generation
     assert (await status_of(stage.store, theirs.session_id, "8")).active
 
 

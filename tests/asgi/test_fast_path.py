@@ -21,7 +21,7 @@ from jwt_middleware.tokens.jws import digest
 from tests.support.asgi import Sent, counts, nothing, scope_of
 from tests.support.lookups import turns
 from tests.support.signals import Signals
-from tests.support.world import FakeClock, World
+from tests.support.world import World
 
 MAX_CALLS = 7
 """Python functions of ours that one cache hit enters; two are for the two messages of the response."""
@@ -43,27 +43,25 @@ class Hits(World):
     """An app behind the middleware with everything on, and a token that was accepted before."""
 
     def __init__(self) -> None:
-        clock, self.signals = FakeClock(), Signals()
-        public = {"public": ["/login", "/static/*"]}
-        super().__init__(clock=clock, store=Store(clock=clock), telemetry=self.signals.telemetry(), middleware=public)
-        self.token, self.session_id = asyncio.run(self.log_in(email="a@example.com"))
+        self.signals = Signals()
+        super().__init__(store=Store, telemetry=self.signals.telemetry(), public=["/login", "/static/*"])
+        self.middleware: Any = self.app
+        self.presented, self.session_id = asyncio.run(self.log_in(email="a@example.com"))
         self.headers = [
             (b"accept", b"text/html"),
             (b"accept-language", b"en"),
-            (b"cookie", f"theme=dark; {self.authority.cookie.name}={self.token}; other=1".encode()),
+            (b"cookie", f"theme=dark; {self.authority.cookie.name}={self.presented}; other=1".encode()),
         ]
         asyncio.run(self.request())
 
     async def request(self, **scope: Any) -> list[Any]:
-        sent = Sent()
-        await self.app(scope_of(headers=self.headers, **scope), nothing, sent)
-        return sent.messages
+        return await self.send(scope_of(headers=self.headers, **scope))
 
     def step(self) -> None:
         """One request without an event loop: whatever suspends ends here."""
         self.echo.scopes.clear()
         with pytest.raises(StopIteration):
-            self.app(scope_of(headers=self.headers), nothing, _take).send(None)
+            self.middleware(scope_of(headers=self.headers), nothing, _take).send(None)
 
 
 async def _take(message: Any) -> None:
@@ -173,10 +171,10 @@ def test_a_refusal_of_the_app_is_answered_before_the_response_begins(begun: bool
             await hits.echo(scope, receive, send)
         raise Refusal(Reason.TOKEN_MISSING)
 
-    hits.app.app = picky  # type: ignore[misc]  # another app behind the same cached token
+    hits.middleware.app = picky  # another app behind the same cached token
     before = counts(hits.authority, ".requests")
     sent = Sent()
-    request = hits.app(scope_of(headers=hits.headers), nothing, sent)
+    request = hits.middleware(scope_of(headers=hits.headers), nothing, sent)
 
     if begun:
         with pytest.raises(Refusal):
@@ -294,7 +292,7 @@ def recalled(headers: list[tuple[bytes, bytes]], cookie: str) -> list[bytes]:
 )
 def test_the_fast_path_reads_a_cookie_as_the_transport_does(cookies: bytes) -> None:
     hits = Hits()
-    name, token = hits.authority.cookie.name.encode(), hits.token.encode()
+    name, token = hits.authority.cookie.name.encode(), hits.presented.encode()
     header = cookies.replace(b"{name}", name).replace(b"{token}", token)
     given = [(b"accept", b"*/*"), (b"cookie", header)]
 
@@ -336,7 +334,7 @@ def test_an_unsafe_method_meets_the_cross_site_guard(method: str) -> None:
 
 def test_a_request_decided_outside_or_public_is_not_a_hit() -> None:
     hits = Hits()
-    takes = hits.app._take
+    takes = hits.middleware._take
     assert SCOPE_KEY == "jwt_middleware"
 
     assert takes(scope_of(headers=hits.headers))

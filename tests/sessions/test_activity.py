@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from jwt_middleware import Adoption, MemorySessionStore, Revocation
-from jwt_middleware.counters import Counters
+from jwt_middleware import Adoption, MemorySessionStore, Revocation, SilentObserver
+from jwt_middleware.counters import Counters, Runtime
 from jwt_middleware.errors import Unavailable
 from jwt_middleware.protocols import SystemClock
 from jwt_middleware.sessions import activity as module
@@ -66,7 +66,8 @@ class Noted:
 
     def __init__(self, *, limit: int = 100_000, every: float = 3_600.0) -> None:
         self.store, self.counters, self.clock = Written(), Counters(), FakeClock()
-        self.activity = Activity(self.store, clock=self.clock, counters=self.counters, limit=limit, every=every)
+        runtime = Runtime(clock=self.clock, counters=self.counters, observer=SilentObserver())
+        self.activity = Activity(self.store, runtime=runtime, limit=limit, every=every)
         self.clock.ticks += every
 
     def lost(self, reason: str) -> int:

@@ -183,14 +183,14 @@ async def test_a_session_of_another_class_is_refused() -> None:
     ],
 )
 def test_a_name_with_a_denied_word_is_found_however_it_is_written(name: str) -> None:
-    assert secrets.named(name)
+    assert secrets.denies(name)
 
 
 @pytest.mark.parametrize(
     "name", ["", "userId", "email", "discard", "cardinality", "secretary", "assn", "keyApi", "api"]
 )
 def test_other_names_are_left_alone(name: str) -> None:
-    assert not secrets.named(name)
+    assert not secrets.denies(name)
 
 
 def test_names_within_are_found_at_any_depth() -> None:
@@ -200,7 +200,7 @@ def test_names_within_are_found_at_any_depth() -> None:
 
 def test_the_list_can_be_another_one() -> None:
     own = SecretClaims(["pin code", ""])
-    assert own.named("pinCode")
-    assert own.named("pincodes")
-    assert not own.named("password")
-    assert not SecretClaims([]).named("password")
+    assert own.denies("pinCode")
+    assert own.denies("pincodes")
+    assert not own.denies("password")
+    assert not SecretClaims([]).denies("password")

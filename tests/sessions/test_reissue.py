@@ -469,5 +469,5 @@ async def test_the_outcome_shows_no_claims_of_a_reissue_in_its_repr() -> None:
     world = World(reissue=True)
     old = await world.old()
     outcome = await world.authority.authenticate(cookie(old))
-    assert outcome.due is not None
+    assert outcome.renewal is not None
     assert "ada@example.com" not in repr(replace(outcome))

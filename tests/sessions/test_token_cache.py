@@ -46,18 +46,17 @@ class Cached(World):
     """A world, and a token of today's payload that it accepted once."""
 
     def __init__(self, cls: type[Any] = Session, session: Any = ADA, **settings: Any) -> None:
-        clock = FakeClock()
-        super().__init__(cls, clock=clock, store=settings.pop("store", Store(clock)), **{"sources": (), **settings})
+        super().__init__(cls, store=settings.pop("store", Store), **{"sources": (), **settings})
         self.session = session
 
     async def begin(self) -> None:
         self.issued = await self.authority.issue(self.session)
-        assert (await self.ask()).result == "accepted"
+        assert (await self.decide()).result == "accepted"
         self.recorder.outcomes.clear()
         if self.store is not None:
             self.store.queries = 0
 
-    async def ask(self, after: float = 0.0) -> Outcome[Any]:
+    async def decide(self, after: float = 0.0) -> Outcome[Any]:
         """One request, so many seconds later."""
         self.clock.advance(after)
         outcome: Outcome[Any] = await self.authority.authenticate(cookie(self.issued.token, self.authority.cookie.name))
@@ -75,9 +74,9 @@ async def test_past_the_bound_the_session_is_checked_and_the_token_not_read(
     await cached.begin()
     monkeypatch.setattr(cached.authority.parts.authenticator.tokens, "open", None)
     for times in (1, 2):
-        outcome = await cached.ask(after=6.0)
+        outcome = await cached.decide(after=6.0)
         assert (outcome.result, outcome.session, cached.store.queries) == ("accepted", ADA, times)
-    assert (await cached.ask()).result == "accepted"
+    assert (await cached.decide()).result == "accepted"
     assert cached.store.queries == 2
     assert cached.counts("requests") == {("2", "accepted"): 4}
     assert cached.recorder.outcomes == [], "nothing about it is new"
@@ -88,9 +87,9 @@ async def test_after_a_minute_the_token_is_read_again() -> None:
     cached = Cached()
     await cached.begin()
     for _ in range(9):
-        await cached.ask(after=6.0)
+        await cached.decide(after=6.0)
     assert cached.recorder.outcomes == []
-    await cached.ask(after=6.0)
+    await cached.decide(after=6.0)
     assert [outcome.result for outcome in cached.recorder.outcomes] == ["accepted"]
 
 
@@ -98,7 +97,7 @@ async def test_a_session_revoked_elsewhere_is_refused_with_all_facts() -> None:
     cached = Cached()
     await cached.begin()
     await cached.store.revoke(cached.issued.session_id)
-    outcome = await cached.ask(after=6.0)
+    outcome = await cached.decide(after=6.0)
     assert (outcome.reason, outcome.payload_version, outcome.key_id, outcome.subject, outcome.token_age) == (
         Reason.SESSION_REVOKED,
         "2",
@@ -106,7 +105,7 @@ async def test_a_session_revoked_elsewhere_is_refused_with_all_facts() -> None:
         "1",
         6.0,
     )
-    assert (await cached.ask()).reason is Reason.SESSION_REVOKED
+    assert (await cached.decide()).reason is Reason.SESSION_REVOKED
     assert cached.store.queries == 1
     assert cached.recorder.reasons == ["session_revoked"] * 2
 
@@ -115,18 +114,18 @@ async def test_a_store_that_is_down_gets_one_query_a_request() -> None:
     cached = Cached()
     await cached.begin()
     cached.store.down = True
-    outcome = await cached.ask(after=6.0)
+    outcome = await cached.decide(after=6.0)
     assert (outcome.reason, outcome.payload_version) == (Reason.SESSIONS_UNAVAILABLE, "2")
     assert cached.store.queries == 1
     cached.store.down = False
-    assert (await cached.ask()).result == "accepted"
+    assert (await cached.decide()).result == "accepted"
 
 
 async def test_a_stale_pass_is_counted_once_and_reported() -> None:
     cached = Cached(revocation=Revocation(on_unavailable="allow"))
     await cached.begin()
     cached.store.down = True
-    outcome = await cached.ask(after=6.0)
+    outcome = await cached.decide(after=6.0)
     assert (outcome.result, outcome.stale, cached.store.queries) == ("accepted", True, 1)
     assert cached.counts("revocation.stale") == {(): 1}
     assert [each.stale for each in cached.recorder.outcomes] == [True]
@@ -136,10 +135,10 @@ async def test_nothing_is_cached_if_a_revocation_ran_meanwhile() -> None:
     cached = Cached()
     await cached.begin()
     cached.store.meanwhile = cached.authority.revoke_all
-    await cached.ask(after=6.0)
+    await cached.decide(after=6.0)
     cached.store.meanwhile = None
     assert len(cached.authority.parts.token_cache) == 0
-    assert (await cached.ask()).reason is Reason.SESSION_REVOKED
+    assert (await cached.decide()).reason is Reason.SESSION_REVOKED
 
 
 async def test_a_session_class_that_begins_to_raise_is_refused() -> None:
@@ -156,15 +155,15 @@ async def test_a_session_class_that_begins_to_raise_is_refused() -> None:
     cached = Cached(Picky, Picky(user_id="1"), schema={"version": 1})
     await cached.begin()
     allowed.clear()
-    assert (await cached.ask(after=6.0)).reason is Reason.PAYLOAD_INVALID
+    assert (await cached.decide(after=6.0)).reason is Reason.PAYLOAD_INVALID
 
 
 async def test_without_a_store_a_token_is_read_again_after_a_minute() -> None:
     cached = Cached(store=None)
     await cached.begin()
-    await cached.ask(after=59.0)
+    await cached.decide(after=59.0)
     assert cached.recorder.outcomes == []
-    await cached.ask(after=1.0)
+    await cached.decide(after=1.0)
     assert len(cached.recorder.outcomes) == 1
 
 
@@ -189,7 +188,7 @@ async def test_a_release_that_spells_the_subject_otherwise_logs_out_no_user() ->
         Tomorrow, clock=cached.clock, store=cached.store, observers=[cached.recorder], schema={"version": 1}
     )
     for seconds in (0.0, 3.0, 3.0, 6.0, 6.0, 61.0):
-        assert (await cached.ask(after=seconds)).result == "accepted"
+        assert (await cached.decide(after=seconds)).result == "accepted"
 
 
 class Who(Enum):
@@ -203,7 +202,7 @@ async def test_a_session_is_checked_by_the_subject_of_the_token(kind: Any, subje
     cached = Cached(typed, typed(user_id=subject), schema={"version": 1})
     await cached.begin()
     for seconds in (3.0, 3.0, 6.0):
-        assert (await cached.ask(after=seconds)).result == "accepted"
+        assert (await cached.decide(after=seconds)).result == "accepted"
     assert cached.recorder.outcomes == []
 
 
@@ -217,14 +216,14 @@ async def test_each_check_reads_the_wall_clock(pause: float, jump: float, reason
     await cached.begin()
     cached.clock.wall += jump
     cached.clock.ticks += pause
-    assert (await cached.ask()).reason == reason
+    assert (await cached.decide()).reason == reason
 
 
 def test_a_revocation_by_another_thread_is_seen_by_the_next_request(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         cached = Cached()
         await cached.begin()
-        await cached.ask(after=2.6)  # the status is fetched in the background
+        await cached.decide(after=2.6)  # the status is fetched in the background
         await turns()
         checker = cached.authority.parts.checker
         looked = checker.cached
@@ -238,8 +237,8 @@ def test_a_revocation_by_another_thread_is_seen_by_the_next_request(monkeypatch:
             return found
 
         monkeypatch.setattr(checker, "cached", racing)
-        await cached.ask()
-        assert (await cached.ask()).reason is Reason.SESSION_REVOKED
+        await cached.decide()
+        assert (await cached.decide()).reason is Reason.SESSION_REVOKED
 
     asyncio.run(test())
 
@@ -284,7 +283,7 @@ async def test_after_a_revocation_others_stay_cached_and_it_is_seen_at_once(name
     arguments = {"revoke": [mine.session_id], "revoke_user": ["1"], "revoke_all": []}[name]
     await getattr(cached.authority, name)(*arguments)
     cached.clock.advance(0.1)
-    assert (await cached.ask()).reason is Reason.SESSION_REVOKED
+    assert (await cached.decide()).reason is Reason.SESSION_REVOKED
     assert cached.store.queries == 1
     outcome = await cached.authority.authenticate(cookie(other.token))
     assert (outcome.reason, cached.store.queries) == (
@@ -297,7 +296,7 @@ async def test_the_kept_session_of_a_revoked_user_is_checked_once_and_cached() -
     await cached.begin()
     await cached.authority.revoke_user("1", keep=cached.issued.session_id)
     for _ in range(3):
-        assert (await cached.ask(after=0.1)).result == "accepted"
+        assert (await cached.decide(after=0.1)).result == "accepted"
     assert cached.store.queries == 1
     assert cached.recorder.outcomes == []
 
@@ -306,10 +305,10 @@ async def test_revoked_names_are_kept_no_longer_than_entries_live() -> None:
     cached = Cached()
     await cached.begin()
     await cached.authority.revoke_user("2")
-    assert (await cached.ask(after=1.0)).result == "accepted"
+    assert (await cached.decide(after=1.0)).result == "accepted"
     assert cached.authority.parts.token_cache._ended == {"2"}
-    await cached.ask(after=60.0)  # read again: the entry is over too
-    await cached.ask()
+    await cached.decide(after=60.0)  # read again: the entry is over too
+    await cached.decide()
     assert cached.authority.parts.token_cache._ended == set()
 
 

@@ -114,7 +114,7 @@ async def test_a_filtered_level_costs_no_event() -> None:
     token = bearer(old_token(world.authority, {"userId": "1"}))
     await world.authority.authenticate(token)
     await world.authority.authenticate([])
-    world.authority.open()
+    world.authority.parts.open()
     broken = planned()
     broken.users.down = True
     await broken.authority.authenticate(token)
@@ -243,8 +243,8 @@ def test_failed_queries_are_limited_apart_from_other_events_and_counted() -> Non
 def test_a_start_is_reported_once() -> None:
     authority = planned().authority
     with capture_logs() as logs:
-        authority.open()
-        authority.open()
+        authority.parts.open()
+        authority.parts.open()
     assert logs == [
         {
             "event": "jwt_middleware.configured",
@@ -273,7 +273,7 @@ def test_a_start_is_reported_once() -> None:
 async def test_a_start_warns_if_it_will_log_out_adopted_sessions(settings: dict[str, Any], advised: bool) -> None:
     world = World(**{"store": MemorySessionStore(), **settings})
     with capture_logs() as logs:
-        world.authority.open()
+        world.authority.parts.open()
         outcome = await world.authority.authenticate(bearer(old_token(world.authority, {"userId": "1"}, sid=None)))
     assert logs[0]["event"] == "jwt_middleware.configured"
     assert logs[0]["log_level"] == ("warning" if advised else "info")
@@ -288,7 +288,7 @@ async def test_log_processors_that_raise_break_nothing_and_are_counted() -> None
     structlog.configure(processors=[broken])
     signals = Signals()
     world = planned(telemetry=signals.telemetry())
-    world.authority.open()
+    world.authority.parts.open()
     assert await world.reason(old_token(world.authority, {"userId": "1"})) is None
     assert signals.value("telemetry.dropped", event="configured", reason="failed") == 1
     assert signals.value("telemetry.dropped", event="request", reason="failed") == 1
