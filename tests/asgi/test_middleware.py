@@ -449,7 +449,7 @@ class Steps(World):
         super().__init__()
         self.happened: list[str] = []
         self.failing = failing
-        self.authority.open = lambda: self.happens("authority opened")
+        self.authority.parts.open = lambda: self.happens("authority opened")
         self.authority.aclose = self.close
         self.guard(self.live)
 

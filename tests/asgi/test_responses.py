@@ -9,10 +9,10 @@ import pytest
 from starlette.types import Message
 
 from jwt_middleware import ConfigError, Reason
-from jwt_middleware.asgi.responses import Refusals, ResponseCookie
+from jwt_middleware.asgi.responses import Refusals, RenewalResponse
 from tests.support.asgi import Sent, nothing, scope_of
 
-RESPONSE_COOKIE = ResponseCookie(["__Host-session", "token"])
+RESPONSE_COOKIE = RenewalResponse(["__Host-session", "token"])
 
 
 async def answered(refusals: Refusals, reason: Reason, *, vary: bytes | None = None, **scope: Any) -> list[Message]:
@@ -178,9 +178,9 @@ def test_a_response_that_clears_the_sites_data_carries_no_cookie() -> None:
 
 def test_the_cookie_comes_last_and_the_response_is_kept_from_caches() -> None:
     headers = [(b"set-cookie", b"a=1"), (b"set-cookie", b"b=2")]
-    assert RESPONSE_COOKIE.put(headers, "s=1") == [*headers, (b"set-cookie", b"s=1"), (b"cache-control", b"no-store")]
+    assert RESPONSE_COOKIE.add(headers, "s=1") == [*headers, (b"set-cookie", b"s=1"), (b"cache-control", b"no-store")]
 
 
 def test_what_the_response_says_of_caching_stays() -> None:
     headers = [(b"Cache-Control", b"private, max-age=5")]
-    assert RESPONSE_COOKIE.put(headers, "s=1") == [*headers, (b"set-cookie", b"s=1")]
+    assert RESPONSE_COOKIE.add(headers, "s=1") == [*headers, (b"set-cookie", b"s=1")]

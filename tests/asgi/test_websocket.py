@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from jwt_middleware import Reason, Refusal, Revocation
-from jwt_middleware.asgi.websocket import POLICY_VIOLATION, TRY_AGAIN_LATER, watched
+from jwt_middleware.asgi.websocket import POLICY_VIOLATION, TRY_AGAIN_LATER, WatchedWebSocket
 from tests.support.asgi import nothing, scope_of
 from tests.support.lookups import turns
 from tests.support.world import ADA, DAY, World, cookie
@@ -205,7 +205,7 @@ def watching(wire: Wire, ends: Reason | Exception | None, app: ASGIApp = accepti
         raise Refusal(ends) if isinstance(ends, Reason) else ends
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        await watched(app, check, scope, receive, send)
+        await WatchedWebSocket(check, receive, send).run(app, scope)
 
     return wire.run(guarded, handshake())
 
