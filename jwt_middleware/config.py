@@ -30,7 +30,7 @@ from .sessions.revocation import Revoker
 from .sessions.token_cache import TokenCache
 from .telemetry import Telemetry
 from .telemetry.fanout import ObserverFanout
-from .telemetry.logs import configured
+from .telemetry.logs import log_configured
 from .tokens.cookies import SessionCookie
 from .tokens.jwt import Adoption, Tokens
 from .tokens.keys import KeyRing
@@ -212,7 +212,7 @@ class Parts(Generic[S]):
         self._opened = True
         if self.settings.remote_keys is not None:
             self.settings.remote_keys.open()
-        configured(self.runtime.counters, configuration(self.schema, self.settings))
+        log_configured(self.runtime.counters, configuration(self.schema, self.settings))
 
     async def aclose(self) -> None:
         """End what runs in the background; counts stay, gauges go. The queries end before the engine does."""

@@ -23,7 +23,7 @@ _logger: Final[Any] = structlog.get_logger(names.SCOPE)
 """A lazy proxy: it follows the app's structlog configuration at any time."""
 
 
-def configured(counters: Counters, facts: dict[str, object]) -> None:
+def log_configured(counters: Counters, facts: dict[str, object]) -> None:
     """Report the start of an authority; at level WARNING if the facts contain advice."""
     try:
         log = _logger.warning if "advice" in facts else _logger.info
