@@ -52,7 +52,7 @@ class SessionCookie:
         domain: str | None = None,
         also_read: Sequence[str] = (),
     ) -> None:
-        host_bound = secure and path == "/" and domain is None
+        host_bound = secure and path == "/" and domain is None  # the rules of the prefix "__Host-"
         self.name: Final = name if name is not None else "__Host-session" if host_bound else "session"
         if isinstance(also_read, str):
             raise ConfigError(f"also_read must be a list of cookie names, got str; use also_read=[{also_read!r}]")

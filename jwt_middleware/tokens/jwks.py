@@ -140,7 +140,7 @@ class RemoteKeys:
             if usable:
                 self._unknown_kid_due = now + UNKNOWN_KID_INTERVAL
         if fetch is not None:
-            await asyncio.wait([asyncio.wrap_future(fetch)], timeout=self._timeout)
+            await asyncio.wait([asyncio.wrap_future(fetch)], timeout=self._timeout)  # wait_for would cancel it
             if all(key.kid != kid for key in self.keys):
                 self._unknown_kid_due = now + UNKNOWN_KID_INTERVAL
         return self._snapshot is not before
@@ -169,7 +169,7 @@ class RemoteKeys:
         """Stop fetching in the background; the next use of the keys starts it again."""
         self._timer = None
         task = self._task
-        if task is not None and task.get_loop() is asyncio.get_running_loop():
+        if task is not None and task.get_loop() is asyncio.get_running_loop():  # another loop's task cannot be awaited
             task.cancel()
             await asyncio.wait([task])
 
@@ -230,7 +230,7 @@ class RemoteKeys:
         if outcome == "ok":
             self._failures, self._fetch_due = 0, renewal
         else:
-            pause = min(2.0 ** min(self._failures, 10), _MAX_PAUSE)
+            pause = min(2.0 ** min(self._failures, 10), _MAX_PAUSE)  # a larger exponent would overflow some day
             self._failures, self._fetch_due = self._failures + 1, max(renewal, now + pause)
         self._set_timer(now)
 

@@ -89,7 +89,7 @@ def parse_object(raw: bytes, reason: Reason) -> dict[str, Any]:
             members = _count_members(value, 1)
             if not compact and _STRING.sub(b"", raw).count(b":") != members:
                 raise Refusal(reason)
-        if (b"\\" in raw and b"\\u0000" in raw) or _LONG in raw.translate(_DIGITS):
+        if (b"\\" in raw and b"\\u0000" in raw) or _LONG in raw.translate(_DIGITS):  # NUL has no other spelling
             _refuse_bad_values(value)
     except (ValueError, RecursionError, msgspec.MsgspecError):
         raise Refusal(reason) from None
@@ -106,7 +106,7 @@ def encode_object(value: dict[str, Any]) -> bytes:
         _refuse_bad_values(value)
         encoded = _encode(value)
         parse_object(encoded, Reason.CLAIMS_INVALID)
-    except (ValueError, TypeError, RecursionError, Refusal):
+    except (ValueError, TypeError, RecursionError, Refusal):  # RecursionError: a value that contains itself
         raise ValueError from None
     return encoded
 
@@ -180,7 +180,7 @@ def split(token: bytes) -> tuple[bytes, bytes, bytes]:
             is not canonical base64url. :func:`parse_header` checks the header.
     """
     if len(token) > MAX_TOKEN:
-        raise Refusal(Reason.TOKEN_OVERSIZE)
+        raise Refusal(Reason.TOKEN_OVERSIZE)  # before anything reads it
     header, _, rest = token.partition(b".")
     payload, dot, signature = rest.partition(b".")
     if not dot or not is_base64url(payload):
@@ -203,7 +203,7 @@ def parse_header(header: bytes, *, signed: bool = False) -> tuple[str, str | Non
     if len(octets.translate(None, _NOT_PUNCTUATION)) > MAX_PUNCTUATION:
         raise Refusal(Reason.TOKEN_MALFORMED)
     if signed or len(octets) <= SHORT_HEADER:
-        parse_object(octets, Reason.TOKEN_MALFORMED)
+        parse_object(octets, Reason.TOKEN_MALFORMED)  # the decoder below ignores duplicates and depth
     try:
         members = _decode_header(octets)
     except (ValueError, RecursionError, msgspec.MsgspecError):

@@ -162,7 +162,7 @@ class Tokens:
         except Refusal as refusal:
             raise Unsigned(refusal.reason, kid) from None
         if cached is None:
-            jws.parse_header(header, signed=True)
+            jws.parse_header(header, signed=True)  # now strictly, whatever its length
             if len(self._headers) < _MAX_HEADERS:
                 self._headers[header] = alg, kid
         self._counts[self._verified.get(key.id, self._verified_other)] += 1
@@ -186,7 +186,7 @@ class Tokens:
         self._refuse_incomplete(claims, signed.claims)
         self._refuse_times(claims, now)
         self._refuse_parties(claims)
-        lifetime = claims.exp - (now if claims.iat is UNSET else claims.iat)
+        lifetime = claims.exp - (now if claims.iat is UNSET else claims.iat)  # without iat: what remains
         if lifetime > (self._longest_adopted if adopted else self._longest):
             raise Refusal(Reason.LIFETIME_EXCEEDED)
         if adopted and self._session_required and self._adoption.sessions == "refuse":
@@ -268,7 +268,7 @@ class Tokens:
 
     def _refuse_times(self, claims: _RegisteredClaims, now: float) -> None:
         iat = now if claims.iat is UNSET else claims.iat
-        if max(iat, claims.nbf) > now + self._leeway:
+        if max(iat, claims.nbf) > now + self._leeway:  # -inf where there is no nbf
             raise Refusal(Reason.TOKEN_NOT_YET_VALID)
         if claims.auth_time is not UNSET and claims.auth_time > iat + self._leeway:
             raise Refusal(Reason.CLAIMS_INVALID)

@@ -117,13 +117,13 @@ def attempt(load: Callable[[], T]) -> T | None:
 def _material(loaded: object, alg: str | None, *, allow_short: bool = False, may_sign: bool = True) -> Material:
     supported = _algorithms_of(loaded)
     if alg is None and supported and supported[0] in _INFERRED:
-        alg = supported[0]
+        alg = supported[0]  # the only one that a key of this kind can mean
     if alg is None or alg not in supported:
         problem = "this key needs alg=" if alg is None and supported else "this key does not support that alg"
         choices = "alg=" + " or ".join(map(repr, supported))
         raise ConfigError(f"{problem}; use {choices if supported else 'an HMAC, RSA, EC P-256/384/521 or Ed key'}")
     _refuse_weak(loaded, alg, allow_short=allow_short)
-    algorithm = OKPAlgorithm() if alg in _OKP else get_default_algorithms()[alg]
+    algorithm = OKPAlgorithm() if alg in _OKP else get_default_algorithms()[alg]  # PyJWT registers EdDSA alone
     prepared = attempt(lambda: algorithm.prepare_key(loaded))
     if prepared is None:
         raise ConfigError("this secret is the text of another kind of key; use Key.pem or Key.jwk")

@@ -147,7 +147,7 @@ class Key:
 
     @classmethod
     def _from_text(cls, octets: bytes, options: _KeyOptions) -> Key:
-        text = octets.strip()
+        text = octets.strip()  # to recognise a PEM or JWK: white space may belong to a secret
         if text.startswith(b"-----BEGIN"):
             if options.pop("allow_short", False):
                 raise ConfigError("allow_short is for HMAC secrets only; remove it")
@@ -174,7 +174,7 @@ class Key:
             raise ConfigError("allow_short needs until=, the moment when the last valid token of that secret expires")
         can_sign = material.signing is not None and not verify_only
         return cls(
-            id=kid or "key",
+            id=kid or "key",  # the ring replaces it by the key's place
             kid=kid,
             until=None if until is None else until.timestamp(),
             can_sign=can_sign,

@@ -49,7 +49,7 @@ class Transport:
         """
         headers = headers if isinstance(headers, list) else list(headers)
         values = dict(headers)
-        if len(values) != len(headers):
+        if len(values) != len(headers):  # a header repeats, and the dictionary kept only its last value
             values = _merged(headers)
         authorization, cookies = values.get(b"authorization"), values.get(b"cookie")
         if authorization is not None and authorization[:6].lower() == b"bearer" and authorization[6:7] in _SCHEME_ENDS:
@@ -63,7 +63,7 @@ class Transport:
             if name in header and (value := cookie_value(name, header)) is not None:
                 if len(value) > MAX_TOKEN:
                     raise Unreadable(Reason.TOKEN_OVERSIZE, Carrier.COOKIE)
-                return RawToken(value, Carrier.COOKIE, name is not self._names[0])
+                return RawToken(value, Carrier.COOKIE, name is not self._names[0])  # an older name is adopted
         return None
 
 
@@ -78,7 +78,7 @@ def _merged(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 
 
 def _bearer(authorization: bytes) -> RawToken:
-    token = authorization[7:].strip(b" ")
+    token = authorization[7:].strip(b" ")  # spaces only: a tab is a syntax error
     if len(token) > MAX_TOKEN:
         raise Unreadable(Reason.TOKEN_OVERSIZE, Carrier.BEARER)
     if authorization[6:7] == b"\t" or not _B64TOKEN.fullmatch(token):
