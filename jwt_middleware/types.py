@@ -18,7 +18,7 @@ import msgspec
 
 from .errors import ConfigError, Reason, refuse_numbers
 
-_HIDDEN: Final = frozenset({"session_id", "user_id", "subject", "session", "token"})
+_HIDDEN: Final = frozenset({"session_id", "user_id", "subject", "session", "token", "value"})
 """Fields that come out of a token, as every mapping does: reprs end in logs."""
 
 

@@ -7,8 +7,9 @@ Nothing here runs a query: :class:`~jwt_middleware.lookup.lookup.Lookup` makes t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from ..errors import ConfigError
@@ -35,9 +36,6 @@ class Found(Value, Generic[V], frozen=True, kw_only=True, gc=False):
     """The observer's handle of the query."""
     sent_at: float = 0.0
     """The monotonic moment at which the query was sent: the value may be as old as that."""
-
-    def __rich_repr__(self) -> list[tuple[str, object]]:
-        return [("origin", self.origin)]  # the value comes out of a table
 
 
 class LookupFailed(Exception):
@@ -75,10 +73,6 @@ class Batch(Generic[K, V]):
     """An open breaker let the query through."""
     settled: bool = False
     timer: asyncio.TimerHandle = field(init=False)
-
-    def living(self) -> list[Waiter[V]]:
-        """The waiters that were not cancelled."""
-        return list(_living(self.waiters))
 
 
 class Batcher(Generic[K, V]):
@@ -136,26 +130,19 @@ class Batcher(Generic[K, V]):
     @property
     def has_waiters(self) -> bool:
         """A request, and not only a cancelled one, waits for a key that is not in flight."""
-        return next(_living(self._waiting), None) is not None
+        return any(living([waiters]) for waiters in self._waiting.values())
 
     def request_slot(self, slot: Slot) -> None:
         self._slots.add(slot)
 
     def flush(self, slot: Slot, now: float) -> Batch[K, V] | None:
         """Put the oldest keys in flight, without those whose waiters were all cancelled; None if no key is left."""
-        waiters: dict[K, list[Waiter[V]]] = {}
-        while self._waiting and len(waiters) < MAX_KEYS:
-            key = next(iter(self._waiting))
-            joined = self._waiting.pop(key)
-            if any(not waiter.future.done() for waiter in joined):
-                waiters[key] = joined
+        oldest = {key: self._waiting.pop(key) for key in list(islice(self._waiting, MAX_KEYS))}
+        batch = Batch({key: waiters for key, waiters in oldest.items() if living([waiters])}, slot, now)
+        self._in_flight.update(dict.fromkeys(batch.waiters, batch))
         if self._waiting:
             self._restart_patience()
-        if not waiters:
-            return None
-        batch = Batch(waiters, slot, now)
-        self._in_flight.update(dict.fromkeys(waiters, batch))
-        return batch
+        return batch if batch.waiters else None
 
     def mark_slow(self, batch: Batch[K, V]) -> None:
         """The query is slow: keys that wait behind it may have the second slot."""
@@ -167,18 +154,16 @@ class Batcher(Generic[K, V]):
             return False
         for key, waiters in batch.waiters.items():
             row = rows.get(key)
-            for waiter in waiters:
-                if not waiter.future.done():
-                    waiter.future.set_result(
-                        Found(value=row, origin=waiter.origin, handle=batch.handle, sent_at=batch.sent_at)
-                    )
+            for waiter in living([waiters]):
+                found = Found(value=row, origin=waiter.origin, handle=batch.handle, sent_at=batch.sent_at)
+                waiter.future.set_result(found)
         return True
 
     def fail(self, batch: Batch[K, V], outcome: FillOutcome, mistake: ConfigError | None = None) -> bool:
         """Raise in each waiter: the mistake of configuration, if it was one; False if the batch was settled before."""
         if not self._land(batch):
             return False
-        for waiter in batch.living():
+        for waiter in living(batch.waiters.values()):
             waiter.future.set_exception(mistake or LookupFailed(outcome, batch.handle))
         return True
 
@@ -211,10 +196,10 @@ class Batcher(Generic[K, V]):
             loop.call_at(self._patient_until, self._lose_patience)
             return
         waiting, self._waiting = self._waiting, {}
-        for waiter in _living(waiting):
+        for waiter in living(waiting.values()):
             waiter.future.set_exception(LookupFailed(FillOutcome.TIMEOUT))
 
 
-def _living(waiting: Mapping[K, list[Waiter[V]]]) -> Iterator[Waiter[V]]:
+def living(waiters: Iterable[list[Waiter[V]]]) -> list[Waiter[V]]:
     """The waiters that were not cancelled."""
-    return (waiter for waiters in waiting.values() for waiter in waiters if not waiter.future.done())
+    return [waiter for some in waiters for waiter in some if not waiter.future.done()]

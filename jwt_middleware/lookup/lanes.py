@@ -15,6 +15,7 @@ WIDTH: Final = 2
 """Slots of one resource."""
 DRAIN: Final = 6.0
 """Seconds: more than SQLite waits for a lock by default, and than a connection of PostgreSQL takes to close."""
+Loop = asyncio.AbstractEventLoop
 
 
 class Lane:
@@ -24,14 +25,15 @@ class Lane:
         self.busy = 0
         """Slots in use."""
         self._requests: Final[deque[asyncio.Future[None]]] = deque()
-        self._idle: Final = asyncio.Event()
-        self._idle.set()
+        self.idle: Final = asyncio.Event()
+        """Set while no slot is in use."""
+        self.idle.set()
 
     async def request_slot(self) -> None:
         """Wait for a slot. Each slot that is granted needs one :meth:`release_slot`."""
         if self.busy < WIDTH:  # then no request waits: a slot that is released goes to the next one directly
             self.busy += 1
-            self._idle.clear()
+            self.idle.clear()
             return
         request = asyncio.get_running_loop().create_future()
         self._requests.append(request)
@@ -51,20 +53,14 @@ class Lane:
                 return
         self.busy -= 1
         if not self.busy:
-            self._idle.set()
-
-    async def idle(self) -> None:
-        """Wait until no slot is in use."""
-        await self._idle.wait()
+            self.idle.set()
 
 
 class Lanes:
     """The lanes of one authority, by event loop and by resource."""
 
     def __init__(self) -> None:
-        self._by_loop: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, tuple[object, Lane]]]] = (
-            WeakKeyDictionary()
-        )
+        self._by_loop: Final[WeakKeyDictionary[Loop, dict[int, tuple[object, Lane]]]] = WeakKeyDictionary()
 
     def of(self, resource: object) -> Lane:
         """The lane of a resource in the running loop."""
@@ -78,4 +74,4 @@ class Lanes:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
                 for _, lane in list(lanes.values()):
-                    await lane.idle()
+                    await lane.idle.wait()

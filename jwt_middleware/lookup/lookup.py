@@ -20,7 +20,7 @@ from .. import names
 from ..counters import Runtime
 from ..errors import ConfigError, class_of, refuse_numbers
 from ..types import FillOutcome, LookupFacts
-from .batch import Batch, Batcher, Found, LookupFailed, Slot
+from .batch import Batch, Batcher, Found, LookupFailed, Slot, living
 from .breaker import Breaker
 from .cache import Cache
 from .lanes import Lanes
@@ -193,11 +193,10 @@ class Lookup(Generic[K, V]):
             batch.timer.cancel()
 
     async def _query(self, batch: Batch[K, V]) -> Mapping[K, V]:
-        living = batch.living()
-        batch.requests = len(living)
+        handles = [waiter.handle for waiter in living(batch.waiters.values())]
+        batch.requests = len(handles)
+        batch.handle = self._observer.looking_up(self._name, handles[:MAX_LINKS], len(handles))
         self._counts[self._keys_at] += len(batch.waiters)
-        handles = [waiter.handle for waiter in living[:MAX_LINKS]]
-        batch.handle = self._observer.looking_up(self._name, handles, len(living))
         rows = await self._fetch(list(batch.waiters))
         return {key: rows[key] for key in batch.waiters if key in rows}  # nothing that was not requested
 
@@ -215,10 +214,10 @@ class Lookup(Generic[K, V]):
 
     def _fail(self, batcher: Batcher[K, V], batch: Batch[K, V], ending: Ending, error: Exception | None = None) -> None:
         if batcher.fail(batch, FillOutcome(ending), error if isinstance(error, ConfigError) else None):
-            self._record(batch, ending, error_type=None if error is None else class_of(error))
+            self._record(batch, ending, error=error)
 
     def _record(
-        self, batch: Batch[K, V], ending: Ending, rows: Mapping[K, V] | None = None, error_type: str | None = None
+        self, batch: Batch[K, V], ending: Ending, rows: Mapping[K, V] | None = None, error: Exception | None = None
     ) -> None:
         """Note how a query ended: counter, breaker, cache, observer."""
         now = self._monotonic()
@@ -227,20 +226,16 @@ class Lookup(Generic[K, V]):
             self.breaker.failed(now, probe=batch.is_probe)
         else:
             self.breaker.succeeded()
-            self._cache_rows(batch, rows, now)
+            for key in batch.waiters:
+                row = rows.get(key)
+                if ttl := self._negative_ttl if row is None else self._ttl:
+                    self.cache.put(key, Found(value=row, origin="cache"), until=now + ttl)
         facts = LookupFacts(
             lookup=self._name,
             outcome=ending,
             keys=len(batch.waiters),
             waiters=batch.requests,
             duration=now - batch.sent_at,
-            error_type=error_type,
+            error_type=None if error is None else class_of(error),
         )
         self._observer.looked_up(batch.handle, facts)
-
-    def _cache_rows(self, batch: Batch[K, V], rows: Mapping[K, V], now: float) -> None:
-        for key in batch.waiters:
-            row = rows.get(key)
-            ttl = self._negative_ttl if row is None else self._ttl
-            if ttl > 0:
-                self.cache.put(key, Found(value=row, origin="cache"), until=now + ttl)

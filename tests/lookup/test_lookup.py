@@ -395,7 +395,7 @@ async def test_a_query_runs_in_the_context_of_no_request() -> None:
 
 
 def test_reprs_and_errors_hold_no_value() -> None:
-    assert repr(Found(value="secret", origin="database")) == "Found(origin='database')"
+    assert "secret" not in repr(Found(value="secret", origin="database"))
     assert str(LookupFailed(FillOutcome.SHED)) == "shed"
 
 
