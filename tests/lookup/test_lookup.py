@@ -277,6 +277,13 @@ class TestFailures:
         lookup = lookup_over(fetch)
         assert [await outcome_of(lookup) for _ in range(2)] == ["error"] * 2
 
+    async def test_a_slot_that_is_cancelled_from_outside_is_requested_again(self) -> None:
+        lookup, others = lookup_over(Database()), asyncio.all_tasks()
+        (get,) = await started(lookup.get("a"), turn=1)
+        (request,) = asyncio.all_tasks() - others - {get}
+        request.cancel()
+        assert (await get).value == "row of a"
+
     async def test_requests_past_the_limit_are_shed_and_the_others_served(self) -> None:
         lookup = lookup_over(Database(), max_waiting=10)
         outcomes = await asyncio.gather(*(outcome_of(lookup, key) for key in range(15)))
