@@ -1,4 +1,4 @@
-"""Counts: declared is zero, one cell a series, exact whoever reads."""
+"""Counters: one per series, zero once declared, and exact in every thread."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def test_values_of_attributes_are_strings_in_a_fixed_order() -> None:
     ]
 
 
-def test_counts_are_exact_whatever_threads_do() -> None:
+def test_counts_are_exact_while_threads_increment_and_read() -> None:
     counters = Counters()
-    cell = counters.counter(names.REVOCATION_STALE)
+    index, counts = counters.counter(names.REVOCATION_STALE), counters.counts
 
     def work() -> None:
-        cells = counters.counts
         for _ in range(50_000):
-            cells[cell] += 1
-            list(counters.series()) if cells[cell] % 10_000 == 0 else None
+            counts[index] += 1
+            if counts[index] % 10_000 == 0:
+                list(counters.series())
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert counters.counts[cell] == 200_000
+    assert counts[index] == 200_000
 
 
-def test_a_gauge_is_read_when_somebody_asks_and_until_it_is_withdrawn() -> None:
+def test_a_gauge_is_read_on_demand_until_it_is_withdrawn() -> None:
     counters, readings = Counters(), [1.0]
     counters.gauge(names.LOOKUP_WAITING, lambda: readings[-1], {names.LOOKUP: "claims"})
     readings.append(2.0)
@@ -54,17 +54,17 @@ def test_a_gauge_is_read_when_somebody_asks_and_until_it_is_withdrawn() -> None:
     ]
     counters.gauge(names.LOOKUP_WAITING, lambda: 5.0, {names.LOOKUP: "claims"})
     assert [read() for *_, read in counters.gauges()] == [5.0]
-    cell = counters.counter(names.REVOCATION_STALE)
-    counters.counts[cell] += 1
+    index = counters.counter(names.REVOCATION_STALE)
+    counters.counts[index] += 1
     counters.withdraw_gauges()
     assert list(counters.gauges()) == []
-    assert counters.counts[cell] == 1
+    assert counters.counts[index] == 1
 
 
-def test_a_forked_child_counts_for_itself_in_the_same_cells() -> None:
+def test_a_forked_child_counts_from_zero_in_the_same_list() -> None:
     counters = Counters()
-    cells, cell = counters.counts, counters.counter(names.REVOCATION_STALE)
-    cells[cell] += 7
+    counts, index = counters.counts, counters.counter(names.REVOCATION_STALE)
+    counts[index] += 7
     counters.reset()
-    assert counters.counts is cells
+    assert counters.counts is counts
     assert list(counters.series()) == [(names.REVOCATION_STALE, (), 0)]

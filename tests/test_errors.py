@@ -43,7 +43,7 @@ def test_a_length_of_time_is_a_timedelta_and_the_error_says_so(name: str, config
     assert configure(timedelta(days=6)) is not None
 
 
-async def test_so_are_those_of_a_purge_and_of_a_fetch() -> None:
+async def test_a_purge_and_a_fetch_take_timedeltas_too() -> None:
     with pytest.raises(ConfigError, match="expired is a length of time"):
         await authority_of(store=STORE).purge(expired=30)
     with pytest.raises(ConfigError, match="timeout is a length of time"):
@@ -59,7 +59,7 @@ def test_an_exceptions_class_is_spelled_in_full_and_its_text_left_out() -> None:
     assert class_of(Theirs("canary")) == "tests.test_errors.Theirs"
 
 
-def test_what_stands_for_a_vendors_error_is_called_by_that() -> None:
+def test_the_error_in_place_of_a_vendors_keeps_its_class() -> None:
     def translated() -> None:
         try:
             raise Theirs("canary")

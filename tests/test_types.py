@@ -18,7 +18,7 @@ def test_a_value_cannot_be_changed() -> None:
         SignedClaims(claims={}, key_id="k").key_id = "other"  # type: ignore[misc]  # that is the point
 
 
-def test_a_repr_says_nothing_that_came_out_of_a_token() -> None:
+def test_a_repr_shows_nothing_that_a_token_contains() -> None:
     info = Info(version=2, iat=None, exp=0.0, session_id="5e551011")
 
     assert "5e551011" not in repr(info)
@@ -41,7 +41,7 @@ def test_a_repr_shows_the_facts_of_a_fallback() -> None:
     assert "claim='email', source='cache'" in repr(fallback)
 
 
-def test_the_garbage_collector_does_not_follow_one() -> None:
+def test_the_garbage_collector_does_not_track_a_value() -> None:
     assert not gc.is_tracked(Info(version=1, iat=None, exp=0.0))
 
 

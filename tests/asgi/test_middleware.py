@@ -131,7 +131,7 @@ async def test_a_valid_token_on_an_optional_path_is_a_session() -> None:
     assert world.echo.session == ADA
 
 
-async def test_a_cross_site_post_with_the_cookie_is_refused_and_reports_its_carrier() -> None:
+async def test_a_cross_site_post_with_the_cookie_is_refused_and_reported() -> None:
     world = World(trusted_origins=["https://friend.example"])
     token, evil = await world.token(), {"origin": "https://evil.example"}
     assert (await world.get(token, method="POST", headers=evil)).status_code == 403
@@ -376,7 +376,7 @@ async def test_a_nested_middleware_authenticates_where_the_outer_path_is_public(
     assert world.recorder.reasons == ["token_missing", None]
 
 
-async def test_a_nested_public_path_has_no_session_whatever_the_outer_one_found() -> None:
+async def test_a_nested_public_path_has_no_session_of_the_outer_middleware() -> None:
     world = nested(inner={"public": ["/"]})
     assert (await world.get(await world.token())).status_code == 200
     assert world.echo.session is None
@@ -482,7 +482,7 @@ class Steps(World):
         await self.app({"type": "lifespan", "state": {}}, receive, send)
 
 
-async def test_the_authority_opens_after_the_apps_startup_and_closes_before_its_end() -> None:
+async def test_the_authority_opens_after_the_app_starts_and_closes_before_it_ends() -> None:
     steps = Steps()
     await steps.run()
     assert steps.happened == [
@@ -495,7 +495,7 @@ async def test_the_authority_opens_after_the_apps_startup_and_closes_before_its_
     ]
 
 
-async def test_an_authority_that_cannot_open_or_close_breaks_no_boot_and_no_shutdown() -> None:
+async def test_an_authority_that_fails_to_open_or_close_does_not_stop_the_app() -> None:
     steps = Steps("authority opened", "authority closed")
     await steps.run()
     assert [step for step in steps.happened if step.startswith("lifespan")] == [
@@ -511,7 +511,7 @@ async def test_an_app_that_fails_to_start_fails_as_it_would_alone() -> None:
     assert steps.happened == ["app starts"]
 
 
-async def test_where_the_apps_startup_fails_the_server_hears_it_and_nothing_opens() -> None:
+async def test_where_the_apps_startup_fails_the_authority_does_not_open() -> None:
     async def fails(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "lifespan.startup.failed", "message": "no database"})

@@ -83,7 +83,7 @@ def test_nothing_is_public_by_default() -> None:
     assert not PublicPaths([]).match({"path": "/"})
 
 
-def test_everything_is_public_where_that_was_asked_for() -> None:
+def test_everything_is_public_where_that_is_configured() -> None:
     everything = PublicPaths(["/*"])
     assert everything.match({"path": "/me"})
     assert not everything.match({"path": "/../me"})

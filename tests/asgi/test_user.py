@@ -1,4 +1,4 @@
-"""What a request carries for the app: session, token and user, set whatever stood there before."""
+"""What a request carries for the app: session, token and user, set in place of what an outer app left there."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_starlettes_requires_works() -> None:
     assert (await world.get(token, "/admins")).status_code == 403
 
 
-async def test_request_state_is_set_first_whatever_stood_there() -> None:
+async def test_the_state_of_an_outer_app_is_replaced_first() -> None:
     stale = {"session": "of another user", "token": "theirs", "app": "kept"}
     scope = scope_of(state=stale, user="another user", auth="everything")
     await World(public=["/"]).send(scope)

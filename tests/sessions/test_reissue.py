@@ -75,7 +75,7 @@ async def test_a_session_pays_the_fallback_once() -> None:
     assert world.echo.token.filled == ()
 
 
-async def test_nothing_is_reissued_unless_it_is_asked_for() -> None:
+async def test_nothing_is_reissued_by_default() -> None:
     world = World()
     assert cookie_of(await world.get(await world.old())) is None
 

@@ -127,7 +127,7 @@ async def test_nothing_is_renewed_from_a_default(rows: dict[str, Any] | None) ->
     assert (await world.row()).session_token == digest(token)
 
 
-async def test_every_source_is_asked_once_for_a_renewal() -> None:
+async def test_a_renewal_queries_every_source_once() -> None:
     class Asked(SilentObserver):
         def __init__(self) -> None:
             self.claims = 0
@@ -176,7 +176,7 @@ async def test_a_bearer_token_is_not_renewed() -> None:
     assert (response.status_code, cookie_of(response)) == (200, None)
 
 
-async def test_a_version_that_is_not_minted_yet_waits_for_a_process_that_mints_it() -> None:
+async def test_a_version_that_this_process_does_not_mint_yet_is_not_renewed() -> None:
     world = renewing(schema={"mints": 1})
     old = await world.old({"email": "a@example.com"}, version=2, exp=int(EPOCH) + DAY)
     assert cookie_of(await world.get(old)) is None

@@ -1,4 +1,4 @@
-"""Ending sessions: the store is told, and the next request of this process sees it."""
+"""Ending sessions: the store records it, and the next request of this process sees it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_logging_out_with_a_token_that_is_refused_revokes_nothing() -> Non
     assert world.counts("sessions.revocations") == {}
 
 
-async def test_after_a_revocation_that_failed_the_store_is_asked_again() -> None:
+async def test_after_a_revocation_that_failed_the_store_is_queried_again() -> None:
     world = World(store=FakeStore, adoption=Adoption(sessions="marks"))
     token, session_id = await world.log_in()
     world.store.writes_fail, at = "before", world.authority
@@ -117,7 +117,7 @@ async def test_after_a_revocation_that_failed_the_store_is_asked_again() -> None
     assert world.counts("sessions.revocations") == {}
 
 
-async def test_a_revocation_that_fails_after_it_was_written_is_seen_by_the_next_request() -> None:
+async def test_a_revocation_that_fails_after_its_write_is_seen_by_the_next_request() -> None:
     world = World(store=FakeStore)
     token, session_id = await world.log_in()
     assert await world.reason(token) is None
@@ -128,7 +128,7 @@ async def test_a_revocation_that_fails_after_it_was_written_is_seen_by_the_next_
     assert world.counts("sessions.revocations") == {}
 
 
-async def test_without_a_store_revoking_is_an_error_and_logging_out_clears_the_cookie() -> None:
+async def test_without_a_store_revoking_is_an_error_and_logging_out_is_not() -> None:
     world = World(store=None)
     token, session_id = await world.log_in()
     at = world.authority

@@ -84,7 +84,7 @@ class Sent:
 
 
 async def nothing() -> Message:
-    """A ``receive`` that nobody may call."""
+    """A ``receive`` that must not be called."""
     raise AssertionError("received")
 
 

@@ -92,7 +92,7 @@ ADA = Session(user_id="1", email="ada@example.com")
 
 
 def authority_of(cls: type[Any] = Session, *, schema: dict[str, Any] | None = None, **settings: Any) -> Any:
-    """An authority of version 2 with one HMAC key and whatever else is given."""
+    """An authority of version 2 with one HMAC key; ``settings`` override and add."""
     versions = {"version": 2, "subject": "userId", **(schema or {})}
     return SessionAuthority(SessionSchema(cls, **versions), **{"keys": KeyRing([Key.hmac(SECRET)]), **settings})
 
