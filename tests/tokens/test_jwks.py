@@ -93,6 +93,8 @@ async def test_a_new_key_is_found_by_its_first_token() -> None:
         issuer.rotate("k1", "k2")
         tokens = [await issuer.token("k2") for _ in range(20)]
         assert await asyncio.gather(*(reason(authority, token) for token in tokens)) == [None] * 20
+        issuer.rotate("k1", "k2", "k3")
+        assert await reason(authority, await issuer.token("k3")) == "key_unknown"  # 30 s are not over
         assert len(issuer.requests) == 2
         await authority.aclose()
 
@@ -446,6 +448,7 @@ async def test_after_closing_nothing_is_fetched_in_the_background() -> None:
         before = len(issuer.requests)
         await asyncio.sleep(5 * SOON.total_seconds())
         assert len(issuer.requests) == before
+        assert [task for task in asyncio.all_tasks() if "RemoteKeys" in repr(task)] == []
 
 
 async def test_a_timer_keeps_no_keys_alive() -> None:

@@ -144,6 +144,7 @@ def test_32_levels_are_read_and_33_are_not(opening: bytes, innermost: bytes, clo
         return b'{"a":' + opening * (levels - 1) + innermost + closing * (levels - 1) + b"}"
 
     assert parse_object(nested(MAX_DEPTH), Reason.CLAIMS_INVALID)
+    assert parse_object(nested(MAX_DEPTH) + b" ", Reason.CLAIMS_INVALID)
     assert reason_of(parse_object, nested(MAX_DEPTH + 1), Reason.CLAIMS_INVALID) is Reason.CLAIMS_INVALID
 
 
@@ -230,8 +231,8 @@ def test_three_canonical_parts_are_split() -> None:
 
 
 def test_a_token_over_8_kib_is_oversize_whatever_it_holds() -> None:
-    token = b"YQ.YQ." + b"A" * (MAX_TOKEN - 6 - 2)
-    assert split(token)[2] == bytes((MAX_TOKEN - 8) // 4 * 3)
+    token = b"YQ.YQ." + b"A" * (MAX_TOKEN - 6)
+    assert split(token)[2] == bytes((MAX_TOKEN - 6) * 3 // 4)
     assert reason_of(split, b"." * (MAX_TOKEN + 1)) is Reason.TOKEN_OVERSIZE
 
 
@@ -323,3 +324,9 @@ def test_what_chooses_the_key_is_checked_before_the_signature(header: bytes, lon
 def test_a_header_may_carry_certificates(signed: bool) -> None:
     header = b'{"alg":"HS256","kid":"a","x5c":["' + b"A" * 4000 + b'","","",{"a":[]}]}'
     assert parse_header(to_base64url(header), signed=signed) == ("HS256", "a")
+
+
+def test_a_header_may_have_256_marks() -> None:
+    header = b'{"alg":"HS256","a":[' + b"0," * 253 + b"0]}"
+    assert parse_header(to_base64url(header)) == ("HS256", None)
+    assert reason_of(parse_header, to_base64url(header.replace(b"[", b"[0,"))) is Reason.TOKEN_MALFORMED

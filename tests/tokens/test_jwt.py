@@ -118,6 +118,22 @@ def test_a_payload_is_parsed_only_after_its_signature_is_verified() -> None:
     assert reason_of(opened, tokens_of(), '{"alg":"HS256"}', "no json") is Reason.CLAIMS_INVALID
 
 
+def test_a_long_header_is_parsed_strictly_after_the_signature() -> None:
+    header = '{"alg":"HS256","a":1,"a":2,"long":"%s"}' % ("A" * 256)
+    assert reason_of(opened, tokens_of(), header, key=None, signature=bytes(32)) is Reason.SIGNATURE_INVALID
+    assert reason_of(opened, tokens_of(), header) is Reason.TOKEN_MALFORMED
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_a_key_kept_for_older_tokens_is_adopted_also_with_sid_if_it_is_short(short: bool) -> None:
+    old = Key.hmac(
+        "short" if short else SECRET, allow_short=short, verify_only=True, until=datetime.fromtimestamp(9e9, UTC)
+    )
+    tokens = tokens_of(keys=KeyRing([Key.hmac(SECRET + "new"), old]))
+    assert opened(tokens, '{"alg":"HS256"}', "{}", key=old).key_adopted
+    assert opened(tokens, '{"alg":"HS256"}', '{"sid":"s1"}', key=old).key_adopted is short
+
+
 def test_a_key_that_has_ended_counts_as_unknown() -> None:
     clock = FakeClock()
     until = datetime.fromtimestamp(EPOCH + 60, UTC)
