@@ -442,11 +442,11 @@ def test_closing_twice_or_from_another_event_loop_is_no_error() -> None:
 
 async def test_after_closing_nothing_is_fetched_in_the_background() -> None:
     async with Issuer("k1").serving() as issuer:
-        keys = remote(issuer, refresh_every=SOON)
+        keys = remote(issuer, refresh_every=20 * SOON)
         assert await keys.refresh("k1")
         await keys.aclose()
         before = len(issuer.requests)
-        await asyncio.sleep(5 * SOON.total_seconds())
+        await asyncio.sleep(25 * SOON.total_seconds())
         assert len(issuer.requests) == before
         assert [task for task in asyncio.all_tasks() if "RemoteKeys" in repr(task)] == []
 
