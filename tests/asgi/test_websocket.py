@@ -20,19 +20,19 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from jwt_middleware import Reason, Refusal, Revocation
 from jwt_middleware.asgi.websocket import POLICY_VIOLATION, TRY_AGAIN_LATER, WatchedWebSocket
-from tests.support.asgi import nothing, scope_of
+from tests.support.asgi import Sent, nothing, scope_of
 from tests.support.lookups import turns
 from tests.support.world import ADA, DAY, World, cookie
 
 CLOSED = {"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""}
 
 
-class Wire:
-    """The server's side of one websocket: what the client says, what it was sent."""
+class Wire(Sent):
+    """The server's side of one websocket: what the client says, and what it is sent."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.said: asyncio.Queue[Message] = asyncio.Queue()
-        self.sent: list[Message] = []
         self.accepted, self.closed = asyncio.Event(), asyncio.Event()
         self.say({"type": "websocket.connect"})
 
@@ -42,21 +42,17 @@ class Wire:
     async def receive(self) -> Message:
         return await self.said.get()
 
-    async def send(self, message: Message) -> None:
-        self.sent.append(message)
+    async def __call__(self, message: Message) -> None:
+        await super().__call__(message)
         if message["type"] == "websocket.accept":
             self.accepted.set()
-        if message["type"] == "websocket.close":
+        elif message["type"] == "websocket.close":
             self.closed.set()
-
-    @property
-    def types(self) -> list[str]:
-        return [message["type"] for message in self.sent]
 
     async def run(self, app: ASGIApp, scope: Scope) -> None:
         """One websocket from its handshake to its end; one that never ends fails."""
         async with asyncio.timeout(60):
-            await app(scope, self.receive, self.send)
+            await app(scope, self.receive, self)
 
     async def open(self, app: ASGIApp, scope: Scope) -> asyncio.Task[None]:
         """The same beside the test, from when it is accepted."""
@@ -143,7 +139,7 @@ async def test_an_open_websocket_is_an_ordinary_one_until_its_session_ends() -> 
     wire.say({"type": "websocket.receive", "text": "hello"})
     wire.say({"type": "websocket.disconnect", "code": 1001})
     await wire.run(world.app, scope)
-    assert wire.sent == [{"type": "websocket.accept"}, {"type": "websocket.send", "text": "hello"}]
+    assert wire.messages == [{"type": "websocket.accept"}, {"type": "websocket.send", "text": "hello"}]
     assert scope["end"] == 1001
     assert scope["state"]["session"] == ADA
     assert len(world.recorder.outcomes) == 1
@@ -155,7 +151,7 @@ async def test_a_revoked_session_ends_its_websocket_with_1008() -> None:
     running = await wire.open(world.app, scope)
     await world.authority.revoke_user("1")
     await running
-    assert wire.sent[-1] == CLOSED
+    assert wire.messages[-1] == CLOSED
     assert scope["end"] == POLICY_VIOLATION
     assert world.counts("requests") == {("2", "accepted"): 1}
 
@@ -168,7 +164,7 @@ async def test_an_expired_session_ends_its_websocket_with_1008() -> None:
     running = await wire.open(world.app, scope)
     world.clock.advance(0.1)
     await running
-    assert wire.sent[-1] == CLOSED
+    assert wire.messages[-1] == CLOSED
     assert scope["end"] == POLICY_VIOLATION
 
 
@@ -213,7 +209,7 @@ def watching(wire: Wire, ends: Reason | Exception | None, app: ASGIApp = accepti
 async def test_a_websocket_whose_store_cannot_say_is_closed_with_1013() -> None:
     wire = Wire()
     await watching(wire, Reason.SESSIONS_UNAVAILABLE)
-    assert wire.sent[-1]["code"] == TRY_AGAIN_LATER
+    assert wire.messages[-1]["code"] == TRY_AGAIN_LATER
 
 
 async def test_sending_after_the_end_fails_and_a_close_is_dropped() -> None:
@@ -233,12 +229,12 @@ async def test_a_check_that_breaks_closes_the_websocket_and_is_raised() -> None:
     wire = Wire()
     with pytest.raises(ZeroDivisionError):
         await watching(wire, ZeroDivisionError())
-    assert wire.sent[-1]["code"] == TRY_AGAIN_LATER
+    assert wire.messages[-1]["code"] == TRY_AGAIN_LATER
 
 
 async def test_a_client_that_is_gone_already_does_not_matter() -> None:
     class Gone(Wire):
-        async def send(self, message: Message) -> None:
+        async def __call__(self, message: Message) -> None:
             if message["type"] == "websocket.close":
                 raise ConnectionResetError
 

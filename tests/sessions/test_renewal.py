@@ -188,11 +188,8 @@ async def test_a_version_that_this_process_does_not_mint_yet_is_not_renewed() ->
 
 async def test_a_renewed_iat_is_never_earlier_than_before() -> None:
     world = renewing(window=timedelta(seconds=60), renew_within=timedelta(seconds=59))
-    times: dict[str, Any] = {
-        "iat": EPOCH + 20,
-        "exp": EPOCH + 50,
-        "auth_time": EPOCH + 40,
-    }  # the database's clock is ahead
+    # auth_time is by the database's clock, which is ahead of this machine's.
+    times: dict[str, Any] = {"iat": EPOCH + 20, "exp": EPOCH + 50, "auth_time": EPOCH + 40}
     without_row = old_token(world.authority, {"userId": "1"}, version=2, **times)
     assert await world.reason(without_row) == "session_unknown"
     token = await world.old({"email": "ada@example.com"}, version=2, **times)

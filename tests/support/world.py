@@ -1,6 +1,14 @@
 """The one world of the tests: a clock that stands still, a session class, users to look up, an authority, an app.
 
-``World()`` is a whole small deployment. A test that needs less takes ``authority_of()``, or ``bearer(token)`` alone.
+``World()`` is a whole small deployment; its settings are those of the authority and of the middleware::
+
+    world = World(reissue=True, optional=["/"])
+    old = await world.old({"role": "admin"})     # as an earlier release minted it two days ago
+    response = await world.get(old)              # what the middleware answered
+    world.echo.session.email                     # what the app saw
+    world.counts("fallbacks")                    # what was counted
+
+A test that needs less takes ``authority_of()``, or ``bearer(token)`` alone.
 """
 
 from __future__ import annotations
@@ -40,7 +48,7 @@ EPOCH = 1_795_600_000.0
 DAY = 86_400
 WEEK = 7 * DAY
 PATIENT = LookupLimits(timeout=timedelta(seconds=30))
-"""No result of a test depends on how fast the machine is."""
+"""Long enough for any machine: no result of a test depends on how fast it is."""
 MIDDLEWARE = {"public", "optional", "login", "on_refused", "trusted_origins", "trusted_proxy"}
 """Settings that a :class:`World` hands to the middleware, not to the authority."""
 
