@@ -1,13 +1,13 @@
-"""ASGI middleware that lets a team change the payload of its JWT sessions without logging anybody out.
+"""ASGI middleware that lets a team change the payload of its JWT sessions and logs no user out.
 
 The path of one request::
 
-    raw header bytes ─ transport ─▶ token ─ tokens ─▶ verified claims ─ revocation ─▶ still active
+    raw header bytes ─ transport ─▶ token ─ tokens ─▶ verified claims ─ checker ─▶ session is active
        ─ schema.upgrade ─▶ today's claims + missing ─ fallback ─▶ complete claims ─ schema.build ─▶ session
        ─▶ request.state.session, request.state.token ─▶ the app ─▶ response
 
-``SessionSchema`` says what a payload looks like and how it came to, ``SessionAuthority`` mints, reads and revokes
-sessions, ``JWTSessionMiddleware`` puts them on requests.
+``SessionSchema`` describes the payload and its earlier versions, ``SessionAuthority`` mints, reads and revokes
+sessions, ``JWTSessionMiddleware`` puts them on requests. ``docs/architecture.md`` is the way through the rooms.
 """
 
 from importlib import import_module
@@ -104,11 +104,11 @@ _EXTRAS = {
     "SQLAlchemyClaims": (".sqlalchemy", "sqlalchemy"),
     "SQLAlchemySessionStore": (".sqlalchemy", "sqlalchemy"),
 }
-"""Public names that need an extra: their module, and the extra."""
+"""Public names that need an extra: the module and the extra of each."""
 
 
 def __getattr__(name: str) -> Any:
-    """What needs SQLAlchemy or httpx, imported when it is asked for: who has none installed does without it."""
+    """Import what needs SQLAlchemy or httpx on first use, so that the package works without them."""
     if name not in _EXTRAS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, extra = _EXTRAS[name]

@@ -30,7 +30,7 @@ class Counters:
         self._gauges: Final[dict[tuple[Metric, Attributes], Gauge]] = {}
 
     def counter(self, metric: Metric, attributes: Mapping[str, object] | None = None) -> int:
-        """The index in ``cells`` of one series; the same one for the same attributes. Values become strings."""
+        """Declare a series and return its index in ``counts``; equal attributes share one. Values become strings."""
         series = (metric, _sorted(attributes))
         index = self._series.get(series)
         if index is None:

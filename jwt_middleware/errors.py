@@ -1,6 +1,6 @@
-"""One tree of errors, and the closed set of reasons for which a request is turned away.
+"""One tree of errors, and the closed set of reasons for which a request is refused.
 
-A message never holds a token, a claim value or the text of somebody else's exception: errors end in logs.
+A message never holds a token, a claim value or the text of a vendor's exception, because errors end in logs.
 """
 
 from __future__ import annotations
@@ -12,34 +12,36 @@ from typing import Final
 
 
 class JWTMiddlewareError(Exception):
-    """The root: catch it to catch everything this package raises on purpose."""
+    """The root of all errors that this package raises on purpose."""
 
 
 class ConfigError(JWTMiddlewareError, ValueError):
-    """A setting that cannot work, found when it is constructed; the message says how to mend it."""
+    """A setting that cannot work, found at construction; the message says what is wrong, what it got, and the fix."""
 
 
 def refuse_numbers(**lengths: object) -> None:
-    """Find lengths of time that are given as something else: a number would not say of what.
+    """Find lengths of time that are not a timedelta: a number does not say its unit.
 
     Raises:
-        ConfigError: One is no timedelta.
+        ConfigError: It names the first one.
     """
     for name, length in lengths.items():
         if not isinstance(length, timedelta):
-            raise ConfigError(f"{name} is a length of time: write timedelta(days=…) or timedelta(seconds=…)")
+            raise ConfigError(
+                f"{name} must be a timedelta, got {type(length).__name__}; use timedelta(seconds=…), timedelta(days=…)"
+            )
 
 
 class MintError(JWTMiddlewareError, ValueError):
-    """A session that must not become a token: an empty claim without default, a secret, a cookie too large."""
+    """A session that cannot become a token: an empty claim without default, a secret, a cookie that is too large."""
 
 
 class Unavailable(JWTMiddlewareError):
-    """A source, a store or a key endpoint could not answer; the vendor's exception is kept out of it."""
+    """A source, a store or a key endpoint could not answer; the text of the vendor's exception is left out."""
 
 
 def class_of(error: BaseException) -> str:
-    """The full name of an exception's class, as OpenTelemetry spells it; of what an ``Unavailable`` stands for."""
+    """The full name of an exception's class (OpenTelemetry ``error.type``); of the cause of an ``Unavailable``."""
     if isinstance(error, Unavailable) and error.__context__ is not None:
         error = error.__context__
     kind = type(error)
@@ -52,7 +54,7 @@ class SessionNotEnded(Unavailable):
     def __init__(self, set_cookie: Sequence[str]) -> None:
         super().__init__("the session store could not revoke the session")
         self.set_cookie: Final = tuple(set_cookie)
-        """The Set-Cookie values that clear the cookies, for who calls :meth:`SessionAuthority.end_token`."""
+        """The Set-Cookie values that clear the cookies, for callers of :meth:`SessionAuthority.end_token`."""
 
 
 class Reason(StrEnum):
@@ -99,14 +101,14 @@ class Reason(StrEnum):
 
 
 RETRY_AFTER: Final = 1
-"""Seconds a client is told to wait after a 503 (RFC 9110 section 10.2.3)."""
+"""The ``Retry-After`` of a 503, in seconds (RFC 9110 section 10.2.3)."""
 
 
 class Refusal(JWTMiddlewareError):
-    """A request turned away, for one :class:`Reason`; raised ``from None`` and without any text of its own."""
+    """A refused request, for one :class:`Reason`; raised ``from None`` and without any other text."""
 
     def __init__(self, reason: Reason, *, claim: str | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.claim = claim
-        """Wire name of the claim it is about, where one is known; never its value."""
+        """Wire name of the claim it is about, if there is one; never its value."""

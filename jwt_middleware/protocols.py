@@ -1,4 +1,4 @@
-"""The small Protocols at the edges: what an adapter, or an app, implements."""
+"""The small Protocols at the edges, which adapters and apps implement; and the clock."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clocks, as bare built-in functions: the hot path reads one of them on every request."""
+    """The machine's clocks, as bare built-in functions: every request reads one of them."""
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
@@ -74,7 +74,7 @@ class ClaimsSource(Protocol):
     async def fetch(self, keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
         """Return a row (wire name to value) for each key that has one; a key it cannot read has none.
 
-        Any exception means the source could not answer: nobody is told its text, and nothing of it is cached.
+        Any exception means that the source could not answer: its text goes nowhere, and nothing is cached.
         """
 
 
@@ -100,10 +100,10 @@ class SessionStore(Protocol):
         """The user's active, unexpired sessions, the latest activity first (then the higher id); at most ``limit``."""
 
     async def active_users(self, *, limit: int, after: str | None = None) -> Sequence[UserSessions]:
-        """Who has active, unexpired sessions and how many, by user id in the store's order, after that id."""
+        """The users with active, unexpired sessions and how many, by user id in the store's order, after that id."""
 
     async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
-        """Revoke one session; False where no active one has that id, or it is not that user's."""
+        """Revoke one session; False if no active one has that id, or it is another user's."""
 
     async def replace_token(
         self, session_id: str, *, user_id: str, session_token: str, expires_at: datetime | None = None
@@ -127,7 +127,7 @@ class SessionStore(Protocol):
         """Move the last activity of at most 1,000 sessions forward: of active rows, and nothing else of them."""
 
     async def purge(self, retention: Retention = Retention()) -> Purged:
-        """Delete what need not be kept any more, in many small transactions."""
+        """Delete what need not be kept, in many small transactions."""
 
 
 class VerificationKey(Protocol):
@@ -147,11 +147,11 @@ class VerificationKey(Protocol):
 
     @property
     def adopted(self) -> bool:
-        """Kept only for tokens minted before the package came."""
+        """Kept only for tokens that are older than this package."""
 
     @property
     def short(self) -> bool:
-        """Allowed to be shorter than its hash: nothing it signed is ever reissued."""
+        """Allowed to be shorter than its hash: what it signed is never reissued."""
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool: ...
 
@@ -161,7 +161,7 @@ class KeySource(Protocol):
 
     @property
     def usable_until(self) -> float:
-        """The monotonic moment until which what :meth:`find` says now holds; infinite where nothing changes."""
+        """The monotonic moment until which the result of :meth:`find` holds; infinite if the keys never change."""
 
     def find(self, kid: str | None, alg: str) -> Sequence[VerificationKey]:
         """The candidate keys, from a snapshot; never blocks.
@@ -171,11 +171,11 @@ class KeySource(Protocol):
         """
 
     async def refresh(self, kid: str | None) -> bool:
-        """Fetch anew, for a ``kid`` that is unknown or a snapshot too old; True where it is worth looking again."""
+        """Fetch the keys, for an unknown ``kid`` or an old snapshot; True if it is worth calling ``find`` again."""
 
 
 class Observer(Protocol):
-    """Sees what happened; synchronous, never on a plain hit. One that raises is counted and changes nothing.
+    """Sees what happened; synchronous, and never on a cache hit. If it raises, that is counted and changes nothing.
 
     The handles are opaque: they link a query to the requests that waited for it without this package knowing spans.
     """

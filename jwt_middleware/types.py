@@ -1,7 +1,7 @@
 """The values that cross module borders: frozen, slotted, keyword-only, and silent about what they hold.
 
-Times are seconds since the epoch (RFC 7519 ``NumericDate``) unless a name or a docstring says otherwise. Whatever
-comes out of a token or a table is kept out of ``repr``: reprs end in logs.
+Times are seconds since the epoch (RFC 7519 ``NumericDate``) unless a name or a docstring says otherwise. What
+comes out of a token or a table is kept out of ``repr``, because reprs end in logs.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import msgspec
 from .errors import ConfigError, Reason, refuse_numbers
 
 _HIDDEN: Final = frozenset({"session_id", "user_id", "subject", "session", "token", "value"})
-"""Fields that come out of a token, as every mapping does: reprs end in logs."""
+"""Fields that come out of a token or hold such values; mappings are hidden too."""
 
 
 class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Holds no reference back to itself, so that the garbage collector need not follow it."""
+    """Holds no reference back to itself, so that the garbage collector need not track it."""
 
     def __repr__(self) -> str:
         shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        """The fields to show; rich asks for them, and msgspec would show it all."""
+        """The fields to show, also to rich; msgspec would show them all."""
         fields = [(name, getattr(self, name)) for name in self.__struct_fields__ if name not in _HIDDEN]
         return [(name, value) for name, value in fields if not isinstance(value, Mapping)]
 
@@ -40,7 +40,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Untracked(msgspec.Struct, gc=False):
-    """A value that may change; it holds no reference back to itself, as :class:`Value`."""
+    """As :class:`Value`, but it may change."""
 
 
 FOREVER: Final = timedelta(days=36_500)
@@ -65,7 +65,7 @@ class Retention:
     """How long a session's row stays after it expired."""
     longest_token: timedelta | None = None
     """How long a token lives at most. A mark stays that long after it was set, and a revoked row that long after it
-    expired: a token without ``sid`` may outlive its row. None: nobody knows, and marks stay for good."""
+    expired: a token without ``sid`` may outlive its row. None if it is unknown: then marks stay for good."""
     chunk: int = 1_000
     """Rows that one transaction deletes."""
 
@@ -73,9 +73,9 @@ class Retention:
         longest = timedelta(0) if self.longest_token is None else self.longest_token
         refuse_numbers(expired=self.expired, longest_token=longest)
         if not all(timedelta(0) <= time <= FOREVER for time in (self.expired, longest)):
-            raise ConfigError("Retention: times must not be negative, and at most 36,500 days")
+            raise ConfigError(f"Retention times must lie between 0 and 36,500 days, got {self.expired} and {longest}")
         if not 1 <= self.chunk <= 10_000:
-            raise ConfigError("Retention: a chunk has 1 to 10,000 rows")
+            raise ConfigError(f"Retention(chunk=…) must lie between 1 and 10,000 rows, got {self.chunk}")
 
     def expired_before(self, now: datetime) -> datetime:
         """Rows that expired before this may go."""
@@ -102,31 +102,31 @@ class Carrier(StrEnum):
 
 
 class RawToken(NamedTuple):
-    """A token as it arrived, unverified; one is made on every request, and a tuple is the cheapest value there is."""
+    """A token as it arrived, unverified; a tuple, since many requests make one."""
 
     value: bytes
     carrier: Carrier
     adopted: bool = False
-    """True where it came in a cookie of ``also_read``."""
+    """True if it came in a cookie of ``also_read``."""
 
     def __repr__(self) -> str:
         return f"RawToken(carrier={self.carrier!r}, adopted={self.adopted!r})"
 
 
 class SignedClaims(Value, frozen=True, kw_only=True, gc=False):
-    """A payload whose signature holds and whose claims have not been looked at yet."""
+    """A payload whose signature holds and whose claims are not checked yet."""
 
     claims: Mapping[str, Any]
     key_id: str
     """The name of the key in metrics and logs: its ``kid`` or a placeholder."""
     key_until: float | None = None
-    """When the key stops verifying, where it has an end."""
+    """When the key stops verifying, if it does."""
     key_adopted: bool = False
     """True for a key kept for older tokens only (``verify_only`` with ``until``, or ``allow_short``)."""
 
 
 class VerifiedToken(Value, frozen=True, kw_only=True, gc=False):
-    """A token that passed every rule of RFC 7519 and of this package; its payload may still be of an older version."""
+    """A token that passed every rule of RFC 7519 and of this package; its payload may be of an older version."""
 
     claims: Mapping[str, Any]
     key_id: str
@@ -166,7 +166,7 @@ class FilledClaim(Value, frozen=True, kw_only=True, gc=False):
 class FillOutcome(StrEnum):
     """How the search for one missing claim ended, from best to worst."""
 
-    __hash__ = str.__hash__  # Enum's own is a Python function, asked for each count
+    __hash__ = str.__hash__  # that of Enum is a Python function, called for each count
     RESOLVED = "resolved"
     NULL = "null"
     NOT_FOUND = "not_found"
@@ -190,7 +190,7 @@ class TokenInfo(Value, frozen=True, kw_only=True, gc=False):
 
     @property
     def issued_at(self) -> datetime | None:
-        """``iat`` as an aware UTC datetime; None where the token has none."""
+        """``iat`` as an aware UTC datetime; None if the token has none."""
         return None if self.iat is None else moment(self.iat)
 
     @property
@@ -203,12 +203,13 @@ class Fallback(Value, frozen=True, kw_only=True, gc=False):
     """The fallback of one request: which claims, from where, how long it took."""
 
     claims: tuple[FilledClaim, ...]
-    outcome: FillOutcome  # the worst of its claims
+    outcome: FillOutcome
+    """The worst of its claims."""
     started_at: int
     ended_at: int
     """Wall clock, nanoseconds, both."""
     lookups: tuple[object, ...] = ()
-    """ObserverFanout' handles of the queries it waited for; never looked into here."""
+    """Handles of observers for the queries it waited for; opaque here."""
 
 
 Minted = Literal["before_change", "after_change", "unknown"]
@@ -222,18 +223,18 @@ class Outcome(Value, Generic[S], frozen=True, kw_only=True, gc=False):
     reason: Reason | None = None
     """Why it was refused, or why it is anonymous."""
     claim: str | None = None
-    """Wire name of the claim the reason is about, where one is known."""
+    """Wire name of the claim that the reason is about, if there is one."""
     session: S | None = None
     token: TokenInfo | None = None
     subject: str | None = None
     carrier: Carrier | None = None
     key_id: str | None = None
     payload_version: str | None = None
-    """The label of metrics: a number, ``newer`` or ``unknown``; None where nothing was verified."""
+    """As metrics label it: a number, ``newer`` or ``unknown``; None if nothing was verified."""
     payload_expected: int = 1
     """The version this process reads."""
     minted: Minted | None = None
-    """Where an older payload was accepted: minted before or after the planned change."""
+    """If an older payload was accepted: whether it was minted before or after the planned change."""
     token_age: float | None = None
     """Seconds since ``iat``."""
     fallback: Fallback | None = None
@@ -302,7 +303,7 @@ class UserSessions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionKey:
-    """What a store is asked about: one session (None: a token that never had a row) of one user."""
+    """The key of a status: one session of one user. ``session_id`` is None for a token that never had a row."""
 
     session_id: str | None = field(repr=False)
     user_id: str = field(repr=False)
@@ -310,10 +311,10 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStatus:
-    """What a store knows of a :class:`SessionKey`."""
+    """What a store says of a :class:`SessionKey`."""
 
     known: bool
-    """There is a row of that id and of that very user."""
+    """There is a row with that id, and it is that user's."""
     active: bool
     not_before: float | None = None
     """The later of the user's and the global mark, or None: a session whose ``auth_time`` is not later is revoked."""

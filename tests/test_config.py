@@ -39,8 +39,8 @@ def gauges(authority: Any, metric: names.Metric) -> dict[tuple[str, ...], float 
         ({"renew_within": timedelta(days=7), "store": STORE}, "positive and shorter than window"),
         ({"renew_within": timedelta(1), "max_session_age": timedelta(7), "store": STORE}, "longer than window"),
         ({"max_session_age": timedelta(0)}, "max_session_age must be positive"),
-        ({"window": 7}, r"window is a length of time: write timedelta"),
-        ({"max_session_age": "30d"}, "max_session_age is a length of time"),
+        ({"window": 7}, r"window must be a timedelta"),
+        ({"max_session_age": "30d"}, "max_session_age must be a timedelta"),
         ({"keys": "a secret of at least thirty-two bytes"}, r"KeyRing\(\["),
         ({"keys": [Key.hmac(SECRET)]}, r"KeyRing\(\["),
         (

@@ -1,4 +1,4 @@
-"""Access control: the store confirms the session of each request, then the app's own ``allow`` decides."""
+"""Access control: the visitor, whose session the store confirmed, and the app's own ``allow``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from typing import Any, Final, Generic
 
 from starlette.requests import Request
 
-from ..authority import SessionAuthority
-from ..errors import Reason, Refusal
-from ..names import SCOPE_KEY
 from ..tokens.jws import adopted_session_id, digest
 from ..types import RawToken, S, TokenInfo
 
@@ -34,23 +31,6 @@ class Visitor(Generic[S]):
     def session_id(self) -> str:
         """The id of the session's row, also for an adopted token without ``sid``."""
         return self.token.session_id or adopted_session_id(digest(self.raw.value))
-
-
-async def visitor_of(authority: SessionAuthority[S], request: Request) -> Visitor[S]:
-    """Check the request's session against the store, past every cache.
-
-    Raises:
-        Refusal: There is no session, another authority read it, it ended, or the store is down.
-    """
-    if request.scope.get(SCOPE_KEY, (None,))[0] is not authority:
-        raise Refusal(Reason.TOKEN_MISSING)
-    session = authority.session(request)
-    raw = authority.transport.read(request.scope["headers"]).raw
-    if raw is None:  # something between the middleware and this app removed the headers
-        raise Refusal(Reason.TOKEN_MISSING)
-    await authority.parts.authenticator.check(raw, fresh=True)
-    user_id = str(getattr(session, authority.schema.subject_attribute))
-    return Visitor(session=session, token=request.scope["state"]["token"], raw=raw, user_id=user_id)
 
 
 async def is_allowed(allow: Allow[S], request: Request, visitor: Visitor[Any]) -> bool:

@@ -14,9 +14,10 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ..authority import SessionAuthority
-from ..errors import ConfigError, Refusal, Unavailable
+from ..errors import ConfigError, Reason, Refusal, Unavailable
+from ..names import SCOPE_KEY
 from ..types import S
-from .access import Visitor, visitor_of
+from .access import Visitor
 from .forms import FORM_TOKEN, form_token
 from .html import STYLE, button, document, join, tag
 from .pagination import SessionPage, cursor_after, cursor_of, limit_of, split
@@ -104,3 +105,20 @@ class Mountable(Generic[S]):
 
 async def _style(request: Request) -> Response:
     return Response(STYLE, media_type="text/css")
+
+
+async def visitor_of(authority: SessionAuthority[S], request: Request) -> Visitor[S]:
+    """Check the request's session against the store, past every cache.
+
+    Raises:
+        Refusal: There is no session, another authority read it, it ended, or the store is down.
+    """
+    if request.scope.get(SCOPE_KEY, (None,))[0] is not authority:
+        raise Refusal(Reason.TOKEN_MISSING)
+    session = authority.session(request)
+    raw = authority.transport.read(request.scope["headers"]).raw
+    if raw is None:  # something between the middleware and this app removed the headers
+        raise Refusal(Reason.TOKEN_MISSING)
+    await authority.parts.authenticator.check(raw, fresh=True)
+    user_id = str(getattr(session, authority.schema.subject_attribute))
+    return Visitor(session=session, token=request.scope["state"]["token"], raw=raw, user_id=user_id)

@@ -272,7 +272,7 @@ def _struct_fields(cls: type[msgspec.Struct]) -> tuple[_Field, ...]:
 
 
 def _field(field: Any, key: str, hint: Any, absent: object) -> _Field:
-    """Dataclasses and Structs declare fields alike; ``absent`` is how they spell that there is no default."""
+    """Dataclasses and Structs declare fields alike; ``absent`` is their sign for no default."""
     default = NO_DEFAULT if field.default is absent else field.default
     return _Field(
         attribute=field.name,

@@ -72,7 +72,7 @@ class SessionSchema(Generic[S]):
             mints=self.mints,
             upgrades=upgrades or {},
             downgrades=downgrades or {},
-            claims=self.claims,
+            since={spec.name: spec.since for spec in self.claims},
         )
 
     @property

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..errors import ConfigError, MintError, Reason, Refusal
-from .fields import ClaimSpec
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 """A pure function from the claims of one version to those of the next or the previous one."""
@@ -14,6 +13,12 @@ Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 class Versions:
     """The steps of a schema: ``upgrades={1: step}`` leads from 1 to 2, ``downgrades={2: step}`` back.
+
+    Args:
+        current: Today's version.
+        mints: The version that is minted.
+        upgrades, downgrades: The steps.
+        since: By wire name, the version that added each claim.
 
     Raises:
         ConfigError: The steps, the versions and the claims contradict each other.
@@ -26,13 +31,13 @@ class Versions:
         mints: int,
         upgrades: Mapping[int, Step],
         downgrades: Mapping[int, Step],
-        claims: tuple[ClaimSpec, ...],
+        since: Mapping[str, int],
     ) -> None:
         self._current: Final = current
         self._mints: Final = mints
         self._upgrades: Final = dict(upgrades)
         self._downgrades: Final = dict(downgrades)
-        self._claims: Final = claims
+        self._since: Final = since
         self._refuse_wrong_versions()
         self._refuse_wrong_steps()
 
@@ -66,9 +71,9 @@ class Versions:
                     claims = dict(self._downgrades[version](dict(claims)))
                 except Exception:  # from None: its text may quote a claim
                     raise MintError(f"the downgrade from payload version {version} failed") from None
-            for claim in self._claims:
-                if claim.since == version:
-                    claims.pop(claim.name, None)
+            for name, since in self._since.items():
+                if since == version:
+                    claims.pop(name, None)
         return claims
 
     def has_step_from(self, version: int) -> bool:
@@ -80,10 +85,10 @@ class Versions:
             raise ConfigError(f"version must be an integer of at least 1, got {self._current!r}")
         if not is_version(self._mints) or self._mints > self._current:
             raise ConfigError(f"mints must be an integer from 1 to version ({self._current}), got {self._mints!r}")
-        for claim in self._claims:
-            if not is_version(claim.since) or claim.since > self._current:
+        for name, since in self._since.items():
+            if not is_version(since) or since > self._current:
                 raise ConfigError(
-                    f"claim {claim.name!r} has since={claim.since!r}: use an integer from 1 to version "
+                    f"claim {name!r} has since={since!r}: use an integer from 1 to version "
                     f"({self._current}), or raise version="
                 )
 

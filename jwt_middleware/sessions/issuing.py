@@ -27,7 +27,7 @@ _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 class SecretClaims:
-    """Finds claims, at any depth, whose names look like secrets: who holds a token reads it (RFC 7519 section 12)."""
+    """Finds claims, at any depth, whose names look like secrets: a token's bearer can read it (RFC 7519 section 12)."""
 
     def __init__(self, denied: Iterable[str]) -> None:
         self._denied: Final = tuple(tuple(phrase.lower().split()) for phrase in denied)
@@ -85,7 +85,7 @@ class Minter(Generic[S]):
         self._issued("start")  # declared, so that the counter is zero from the start
         if denied := [spec.name for spec in self.schema.claims if self.secrets.denies(spec.name)]:
             raise ConfigError(
-                f"claim {denied[0]!r} looks like a secret, and a token can be read by whoever holds it: leave it out "
+                f"claim {denied[0]!r} looks like a secret, and the bearer of a token can read it: leave it out "
                 "of the session class, or allow the name with secret_claims=(…)"
             )
 

@@ -92,7 +92,7 @@ Recalled = Hit[Any] | Unchecked[Any] | Revoked | Verified | Unknown
 
 
 class TokenCache(Generic[S]):
-    """The table, and what may be said of a token without reading it again.
+    """The table, and what is known of a token without reading it again.
 
     Args:
         schema: Builds the sessions.
