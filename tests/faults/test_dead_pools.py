@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from jwt_middleware import LookupLimits, Revocation, SessionKey, Unavailable
 from jwt_middleware.lookup.lanes import WIDTH
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, pool_probe, sessions
-from tests.support.databases import LIMIT, Deployed, checked_out, deployed, engine_on, until
+from tests.support.databases import LIMIT, Deployed, backends, checked_out, deployed, engine_on, until
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.stores import record
 from tests.support.world import Session
@@ -39,11 +39,7 @@ class App:
         return await self.world.email(self.token) == "7@x.y"
 
     async def backends(self) -> set[int]:
-        """Fill the pool; the server's processes behind all its connections."""
-        async with AsyncExitStack() as stack:
-            connections = [await stack.enter_async_context(self.world.engine.connect()) for _ in range(POOL)]
-            pid = sa.text("SELECT pg_backend_pid()")
-            return {(await connection.execute(pid)).scalar_one() for connection in connections}
+        return await backends(self.world.engine, POOL)
 
     async def until_normal(self) -> None:
         """Until each connection of the pool has served some requests since the last failure."""

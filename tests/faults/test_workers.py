@@ -34,7 +34,7 @@ class Two:
     session_id: str = ""
 
     async def log_in(self, user: int) -> str:
-        self.token, self.session_id = (await self.here.post(f"/login?user={user}")).text.split()
+        self.token, self.session_id = (await self.here.post(f"/log_in?user={user}")).text.split()
         return self.token
 
     async def revoke(self, query: str = "") -> None:
@@ -89,7 +89,7 @@ async def two(postgres_url: str) -> AsyncIterator[Two]:
             httpx.AsyncClient(base_url=here_url, timeout=LIMIT) as here,
             httpx.AsyncClient(base_url=there_url, timeout=LIMIT) as there,
         ):
-            assert len({(await client.get("/ready")).text for client in (here, there)}) == 2
+            assert len({(await client.post("/ready")).text for client in (here, there)}) == 2
             yield Two(here, there, database)
     await database.close()
 

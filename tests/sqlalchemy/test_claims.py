@@ -121,21 +121,20 @@ async def test_a_join_is_a_table(database_url: str) -> None:
         assert await source.fetch(["1", "2"]) == {"1": {"company": "ACME"}}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    user_id: Annotated[str, Claim("userId")]
-    company: Annotated[str, Claim(since=2)]
-    number: Annotated[str, Claim(since=2)]
-    plan: Annotated[str, Claim(since=2)]
-    plan_too: Annotated[Plan, Claim(since=2)]
-    company_too: Annotated[UUID, Claim(since=2)]
-    joined: Annotated[datetime, Claim(since=2)]
-    size: Annotated[int, Claim(since=2)]
-    absent: Annotated[str | None, Claim(since=2)]
-    tags: Annotated[list[str], Claim(since=2)]
-
-
 async def test_values_of_every_type_become_those_of_the_claims(database_url: str) -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Session:
+        user_id: Annotated[str, Claim("userId")]
+        company: Annotated[str, Claim(since=2)]
+        number: Annotated[str, Claim(since=2)]
+        plan: Annotated[str, Claim(since=2)]
+        plan_too: Annotated[Plan, Claim(since=2)]
+        company_too: Annotated[UUID, Claim(since=2)]
+        joined: Annotated[datetime, Claim(since=2)]
+        size: Annotated[int, Claim(since=2)]
+        absent: Annotated[str | None, Claim(since=2)]
+        tags: Annotated[list[str], Claim(since=2)]
+
     table = sa.Table(
         "users",
         sa.MetaData(),

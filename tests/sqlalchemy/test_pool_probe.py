@@ -23,7 +23,7 @@ from jwt_middleware.errors import Unavailable
 from jwt_middleware.sqlalchemy import pool_probe
 from jwt_middleware.sqlalchemy.database import Database
 from jwt_middleware.sqlalchemy.pool_probe import PoolProbe
-from tests.support.databases import LIMIT, engine_on, until
+from tests.support.databases import LIMIT, backends, engine_on, until
 from tests.support.proxy import Proxy, proxied
 
 ROOT = Path(__file__).parents[2]
@@ -56,11 +56,7 @@ class Pooled:
     opened: list[object] = field(default_factory=list)
 
     async def warm(self) -> set[int]:
-        """Fill the pool; the server's processes behind all its connections."""
-        async with AsyncExitStack() as stack:
-            connections = [await stack.enter_async_context(self.engine.connect()) for _ in range(POOL)]
-            pid = sa.text("SELECT pg_backend_pid()")
-            pids = {(await connection.execute(pid)).scalar_one() for connection in connections}
+        pids = await backends(self.engine, POOL)
         self.taken.clear()
         self.opened.clear()
         return pids

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from jwt_middleware.protocols import SystemClock
 from jwt_middleware.sqlalchemy import SQLAlchemyClaims, SQLAlchemySessionStore
 from jwt_middleware.testing import old_token
-from tests.support.asgi import Sent, nothing, scope_of
-from tests.support.world import World, bearer
+from tests.support.asgi import scope_of
+from tests.support.world import Session, World, bearer
 
 LIMIT = 120
 """Seconds after which a test fails because something hangs; no result depends on it."""
@@ -61,6 +61,14 @@ async def database(
         yield made
 
 
+async def backends(engine: AsyncEngine, pool: int) -> set[int]:
+    """Fill the pool; the server's processes behind all its connections."""
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(engine.connect()) for _ in range(pool)]
+        pid = sa.text("SELECT pg_backend_pid()")
+        return {(await connection.execute(pid)).scalar_one() for connection in connections}
+
+
 def checked_out(engine: Any) -> int:
     """Connections that are not back in the pool; before SQLAlchemy 2.1 SQLite's had none."""
     return int(getattr(engine.pool, "checkedout", lambda: 0)())
@@ -95,13 +103,9 @@ def queries_of(engine: AsyncEngine) -> Counter[str]:
 class Deployed(World):
     """A world on the machine's clock, with its users and sessions in the database of an engine."""
 
-    def __init__(self, engine: AsyncEngine, cls: Any = None, **settings: Any) -> None:
-        defaults = {
-            "clock": SystemClock(),
-            "store": SQLAlchemySessionStore(engine),
-            "sources": [emails(engine)],
-        }
-        super().__init__(*([cls] if cls else []), **{**defaults, **settings})
+    def __init__(self, engine: AsyncEngine, cls: type[Any] = Session, **settings: Any) -> None:
+        defaults = {"clock": SystemClock(), "store": SQLAlchemySessionStore(engine), "sources": [emails(engine)]}
+        super().__init__(cls, **{**defaults, **settings})
         self.engine = engine
 
     async def old(self, claims: Mapping[str, Any] | None = None, *, version: int | None = 1, **envelope: Any) -> str:
@@ -113,9 +117,7 @@ class Deployed(World):
 
     async def status(self, token: str | bytes) -> int:
         """The status of one request."""
-        sent = Sent()
-        await self.app(scope_of(headers=bearer(token)), nothing, sent)
-        return int(sent.messages[0]["status"])
+        return int((await self.send(scope_of(headers=bearer(token))))[0]["status"])
 
     async def email(self, token: str) -> str:
         """The email of the session that the token shows, or the reason of its refusal."""
