@@ -18,7 +18,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jwt_middleware import SessionAuthority, SQLAlchemyClaims, Telemetry
+from jwt_middleware import SessionAuthority, Telemetry
+from jwt_middleware.sqlalchemy import SQLAlchemyClaims
 from jwt_middleware.testing import old_token
 
 from . import world

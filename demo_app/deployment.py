@@ -26,10 +26,9 @@ from jwt_middleware import (
     SessionAuthority,
     SessionCookie,
     SessionSchema,
-    SQLAlchemyClaims,
-    SQLAlchemySessionStore,
     Telemetry,
 )
+from jwt_middleware.sqlalchemy import SQLAlchemyClaims, SQLAlchemySessionStore
 
 from .database import Database, users
 from .session import Session

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from ..errors import ConfigError, Unavailable
-from ..sqlalchemy.sessions import SQLAlchemySessionStore
+from ..sqlalchemy import SQLAlchemySessionStore
 
 TIMEOUT = 10
 """Seconds to connect, or to wait for SQLite's lock."""

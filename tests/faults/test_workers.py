@@ -60,23 +60,18 @@ def worker(url: str) -> Iterator[str]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port, number = listener.getsockname()[1], listener.fileno()
-        command = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--fd", str(number)]
-        process = subprocess.Popen(
-            [*command, "tests.support.service:app"],
-            cwd=ROOT,
-            pass_fds=[number],
-            env={**os.environ, "DATABASE_URL": url},
-            stdin=subprocess.DEVNULL,
-        )
+        uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--fd", str(number)]
+        settings: dict[str, Any] = {
+            "cwd": ROOT,
+            "env": {**os.environ, "DATABASE_URL": url},
+            "stdin": subprocess.DEVNULL,
+        }
+        process = subprocess.Popen([*uvicorn, "tests.support.service:app"], pass_fds=[number], **settings)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.wait(LIMIT)
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from jwt_middleware import Claim, LookupLimits, Reason, SQLAlchemyClaims, names
+from jwt_middleware import Claim, LookupLimits, Reason, names
+from jwt_middleware.sqlalchemy import SQLAlchemyClaims
 from tests.support.asgi import scope_of
 from tests.support.databases import database, emails, queries_of
 from tests.support.signals import Signals, delta, short

@@ -15,7 +15,8 @@ from hypothesis import event, find, given
 from hypothesis import strategies as st
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from jwt_middleware import Adoption, Key, Reason, Refusal, SessionCookie, SQLAlchemySessionStore, source
+from jwt_middleware import Adoption, Key, Reason, Refusal, SessionCookie, source
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
 from jwt_middleware.tokens.jws import parse_object
 from jwt_middleware.tokens.transport import Transport
 from jwt_middleware.types import Carrier, RawToken

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from jwt_middleware import ConfigError, Unavailable
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
 from jwt_middleware.sqlalchemy.database import Database
-from tests.support.databases import checked_out, engine_on
+from tests.support.databases import checked_out, engine_on, until
 from tests.support.world import Session, authority_of, bearer
 
 
@@ -79,46 +79,40 @@ async def test_a_cancelled_block_returns_its_connection(database_url: str) -> No
             assert checked_out(engine) == 0
 
 
-async def cancel(database: Database, *, again: bool) -> tuple[bool, str]:
-    """Cancel the caller of a query: whether the caller ended first, and how the query ended."""
-    begun, go, ended = asyncio.Event(), asyncio.Event(), list[str]()
+@pytest.mark.parametrize(
+    ("url", "times", "expected"),
+    [
+        ("sqlite+aiosqlite://", 1, ["query completed", "caller ended"]),
+        ("sqlite+aiosqlite://", 2, ["caller ended", "query completed"]),
+        ("postgresql+asyncpg://nowhere/nothing", 1, ["query cancelled", "caller ended"]),
+    ],
+)
+async def test_a_query_on_sqlite_completes_although_its_caller_is_cancelled(
+    url: str, times: int, expected: list[str]
+) -> None:
+    """The driver hangs if a connection that is closing is cancelled again, as the end of an event loop does."""
+    begun, go, events = asyncio.Event(), asyncio.Event(), list[str]()
 
     async def query() -> None:
         begun.set()
         try:
             await go.wait()
-            ended.append("completed")
+            events.append("query completed")
         except asyncio.CancelledError:
-            ended.append("cancelled")
+            events.append("query cancelled")
             raise
 
-    task = asyncio.create_task(database.run_to_completion(query()))
+    task = asyncio.create_task(Database(create_async_engine(url)).run_to_completion(query()))
+    task.add_done_callback(lambda _: events.append("caller ended"))
     await begun.wait()
-    task.cancel()
-    await asyncio.sleep(0)
-    if again:
+    for _ in range(times):
         task.cancel()
-    for _ in range(5):
-        await asyncio.sleep(0)
-    early = task.done() and not ended
+        for _ in range(5):
+            await asyncio.sleep(0)
     go.set()
-    await asyncio.gather(task, return_exceptions=True)
-    while not ended:
-        await asyncio.sleep(0)
+    await until(lambda: len(events) == 2)
     assert task.cancelled()
-    return early, ended[0]
-
-
-async def test_a_query_on_sqlite_completes_although_its_caller_is_cancelled(sqlite_url: str) -> None:
-    """The driver hangs if a connection that is closing is cancelled again, as the end of an event loop does."""
-    database = Database(create_async_engine(sqlite_url))
-    assert await cancel(database, again=False) == (False, "completed")
-    assert await cancel(database, again=True) == (True, "completed")
-
-
-async def test_a_query_on_postgresql_is_cancelled_with_its_caller() -> None:
-    database = Database(create_async_engine("postgresql+asyncpg://nowhere/nothing"))
-    assert await cancel(database, again=False) == (False, "cancelled")
+    assert events == expected
 
 
 async def test_a_query_that_completes_returns_or_raises(sqlite_url: str) -> None:
