@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """The URL (`postgresql://`) of a server for the whole run; fails, and never skips, where there is none."""
+    """The URL (`postgresql://`) of a server for the whole run; an error, and not a skip, if there is none."""
     with cluster() as url:
         yield url
 

@@ -122,15 +122,10 @@ class MemorySessionStore:
                     self._rows[session_id] = replace(row, last_activity_at=at)
 
     async def purge(self, retention: Retention = Retention()) -> Purged:
-        now = moment(self._clock.now())
-        marks_before = retention.marks_before(now)
+        before = retention.marks_before(moment(self._clock.now()))
         with self._lock:
             sessions = self._delete_expired(len(self._rows), retention)
-            old = [
-                user_id
-                for user_id, mark in self._marks.items()
-                if marks_before is not None and mark.not_before < marks_before
-            ]
+            old = [user_id for user_id, mark in self._marks.items() if before is not None and mark.not_before < before]
             for user_id in old:
                 del self._marks[user_id]
         return Purged(sessions, len(old))

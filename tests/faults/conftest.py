@@ -1,4 +1,4 @@
-"""An event for each fallback and each refusal is not what these tests are about."""
+"""Fault tests do not log an event for each fallback and each refusal."""
 
 from __future__ import annotations
 

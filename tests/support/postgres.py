@@ -1,6 +1,6 @@
-"""A PostgreSQL of the tests' own: a cluster of Debian's binaries in a temporary directory, ended by whoever started it.
+"""A PostgreSQL server for the tests: a cluster in a temporary directory, stopped at the end of the run.
 
-`TEST_POSTGRES_URL` takes its place where a server is there already; its user must be allowed to create databases.
+If `TEST_POSTGRES_URL` is set, its server is used instead; its user must be allowed to create databases.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ ABSENT = (
 def binaries() -> Path | None:
     """The directory of the newest `initdb` of this machine, Debian's or that of the PATH."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[4]))
-    found = str(debian[-1]) if debian else shutil.which("initdb")
-    return Path(found).parent if found else None
+    initdb = str(debian[-1]) if debian else shutil.which("initdb")
+    return Path(initdb).parent if initdb else None
 
 
 def _run(*command: str | Path) -> None:
-    """Run as `postgres` where we are root, whom PostgreSQL refuses; what it said is in the error."""
+    """Run a command, as `postgres` if we are root, because PostgreSQL refuses root; its output is in the error."""
     words = [str(word) for word in command]
     if os.geteuid() == 0:
         words = ["runuser", "-u", "postgres", "--", *words]
-    # Not a pipe: the server inherits it, and we would wait for its end.
-    with tempfile.TemporaryFile() as said:
-        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, cwd="/", check=False)
+    # not a pipe: the server would inherit it, and we would wait for the server to end
+    with tempfile.TemporaryFile() as output:
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", check=False)
         if done.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{words} failed:\n{said.read().decode(errors='replace')}")
+            output.seek(0)
+            raise RuntimeError(f"{words} failed:\n{output.read().decode(errors='replace')}")
 
 
 def _free_port() -> int:
@@ -53,10 +53,10 @@ def _free_port() -> int:
 
 @contextmanager
 def cluster() -> Iterator[str]:
-    """The URL of a running server (database `postgres`), stopped and removed at the end whatever happened."""
-    given = os.environ.get("TEST_POSTGRES_URL")
-    if given:
-        yield given.replace("postgresql+asyncpg://", "postgresql://")
+    """The URL of a running server (database `postgres`), stopped and removed at the end in any case."""
+    configured = os.environ.get("TEST_POSTGRES_URL")
+    if configured:
+        yield configured.replace("postgresql+asyncpg://", "postgresql://")
         return
     bin_dir = binaries()
     if bin_dir is None:
@@ -82,7 +82,7 @@ def cluster() -> Iterator[str]:
 
 @contextmanager
 def fresh_database(server: str) -> Iterator[str]:
-    """The asyncpg URL of a new, empty database; dropped at the end, with whoever is still connected."""
+    """The asyncpg URL of a new, empty database; dropped at the end, with its open connections."""
     name = f"test_{uuid.uuid4().hex}"
     _execute(server, f"CREATE DATABASE {name}")
     try:

@@ -8,19 +8,19 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from sqlalchemy.engine import make_url
 
 Fault = Literal["cut", "reset", "delay", "half-open"]
-FAULTS: tuple[Fault, ...] = ("cut", "reset", "delay", "half-open")
+FAULTS: tuple[Fault, ...] = get_args(Fault)
 DELAY = 5.0
 """Seconds that each piece of data is late while the fault is `delay`."""
 
 
 @dataclass(eq=False)
 class Link:
-    """One connection of a client, and the one to the server where there is one."""
+    """One connection of a client, and its connection to the server, if there is one."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter | None = None
