@@ -55,13 +55,13 @@ async def test_an_id_has_one_spelling(store: SessionStore) -> None:
 async def test_each_of_many_keys_has_its_status(store: SessionStore) -> None:
     sessions = [await log_in(store, str(user)) for user in range(5)]
     keys = [SessionKey(session_id=id_, user_id=str(user)) for user, (id_, _) in enumerate(sessions)]
-    nobody = SessionKey(session_id=str(uuid4()), user_id="0")
+    unknown = SessionKey(session_id=str(uuid4()), user_id="0")
     await store.revoke(sessions[2][0])
     await store.revoke_user("3")
-    statuses = await store.statuses([*keys, nobody])
+    statuses = await store.statuses([*keys, unknown])
     assert [statuses[key].active for key in keys] == [True, True, False, True, True]
     assert [statuses[key].not_before is None for key in keys] == [True, True, True, False, True]
-    assert not statuses[nobody].known
+    assert not statuses[unknown].known
     assert len(statuses) == 6
 
 
@@ -201,7 +201,7 @@ async def test_expired_revoked_and_marked_sessions_are_not_listed(store: Session
     assert len(await store.sessions_of("7")) == 1
     await store.revoke_user("7")
     assert await store.sessions_of("7") == []
-    assert await store.sessions_of("nobody") == []
+    assert await store.sessions_of("unknown") == []
 
 
 async def test_a_token_that_never_had_a_row_is_revoked_by_one(store: SessionStore) -> None:
@@ -415,8 +415,8 @@ async def test_activity_never_moves_back(store: SessionStore) -> None:
 async def test_many_sessions_are_touched_at_once_each_with_its_time(store: SessionStore) -> None:
     sessions = [await log_in(store) for _ in range(5)]
     moments = {id_: moment(began) + n * LATER for n, (id_, began) in enumerate(sessions)}
-    nobody = {str(uuid4()): datetime.now(UTC) for _ in range(994)} | {"no uuid": datetime.now(UTC)}
-    await store.touch(moments | nobody)
+    unknown = {str(uuid4()): datetime.now(UTC) for _ in range(994)} | {"no uuid": datetime.now(UTC)}
+    await store.touch(moments | unknown)
     assert {row.id: row.last_activity_at for row in await store.sessions_of("7")} == moments
 
 
