@@ -1,4 +1,4 @@
-"""Fetches one key at a time from what answers many: with a cache, load shedding and a circuit breaker around batches.
+"""Looks up one key at a time and fetches many at once, with a cache, load shedding and a circuit breaker.
 
 Self-clocked, in each event loop: the first key waits ``TURNS`` turns of the loop for others, then its query is sent.
 Further keys wait until a query ends, and leave together. A second query is sent meanwhile only if many keys wait, or

@@ -7,7 +7,7 @@ of the query; a claim that has none refuses the request. ``require_row`` of a so
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -216,22 +216,25 @@ class Filler:
         return _Result(FillOutcome.RESOLVED, found.value, found.origin, found.handle)
 
     def _plan(self, spec: ClaimSpec, place: int | None, counters: Counters) -> _Plan:
-        """The plan of a claim, with every ending it can have: so each series starts at zero."""
-        if place is None:
-            facts = {"default": FilledClaim(claim=spec.name, source="default", outcome=FillOutcome.RESOLVED)}
-        else:
-            facts = {
-                origin: FilledClaim(claim=spec.name, source=origin, outcome=FillOutcome.RESOLVED) for origin in _ORIGINS
-            }
-            require_row = self._sources[place][0].require_row
-            for outcome in _REASONS:
-                takes_default = spec.has_default and not (require_row and outcome is FillOutcome.NOT_FOUND)
-                source: Literal["default", "none"] = "default" if takes_default else "none"
-                facts[outcome] = FilledClaim(claim=spec.name, source=source, outcome=outcome)
-        endings = {
-            ending: (fact, counters.counter(names.FALLBACK_CLAIMS, _attributes(fact))) for ending, fact in facts.items()
-        }
+        """The plan of a claim; every ending is declared, so that its series starts at zero."""
+        endings: dict[str, tuple[FilledClaim, int]] = {}
+        for fact in _endings(spec, None if place is None else self._sources[place][0]):
+            attributes = {names.CLAIM: fact.claim, names.SOURCE: fact.source, names.OUTCOME: fact.outcome}
+            ending = fact.source if fact.outcome is FillOutcome.RESOLVED else fact.outcome
+            endings[ending] = fact, counters.counter(names.FALLBACK_CLAIMS, attributes)
         return _Plan(spec, place, endings)
+
+
+def _endings(spec: ClaimSpec, source: ClaimsSource | None) -> Iterator[FilledClaim]:
+    """Every way in which the fallback can end for a claim."""
+    if source is None:
+        yield FilledClaim(claim=spec.name, source="default", outcome=FillOutcome.RESOLVED)
+        return
+    for origin in _ORIGINS:
+        yield FilledClaim(claim=spec.name, source=origin, outcome=FillOutcome.RESOLVED)
+    for outcome in _REASONS:
+        has_default = spec.has_default and not (source.require_row and outcome is FillOutcome.NOT_FOUND)
+        yield FilledClaim(claim=spec.name, source="default" if has_default else "none", outcome=outcome)
 
 
 def _sources_of(schema: SessionSchema[Any], sources: Sequence[ClaimsSource]) -> dict[str, int]:
@@ -249,7 +252,3 @@ def _sources_of(schema: SessionSchema[Any], sources: Sequence[ClaimsSource]) -> 
             raise ConfigError(f"by={source.by!r} of a source must be another claim of the session class: a wire name")
     schema.refuse_unfillable(frozenset(source_of))
     return source_of
-
-
-def _attributes(fact: FilledClaim) -> dict[str, str]:
-    return {names.CLAIM: fact.claim, names.SOURCE: fact.source, names.OUTCOME: fact.outcome}

@@ -143,5 +143,5 @@ class TestVerdict:
 
     def test_the_page_names_every_verdict_in_its_order(self) -> None:
         page = (Path(__file__).parents[2] / "docs" / "evolution.md").read_text()
-        told = re.findall(r"^\| `([^`]+)` \|", page[page.index("| verdict |") :], re.MULTILINE)
-        assert told == [verdict.value for verdict in Verdict]
+        documented = re.findall(r"^\| `([^`]+)` \|", page[page.index("| verdict |") :], re.MULTILINE)
+        assert documented == [verdict.value for verdict in Verdict]

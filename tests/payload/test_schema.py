@@ -18,15 +18,7 @@ from hypothesis import strategies as st
 from jwt_middleware.errors import ConfigError, MintError, Reason, Refusal
 from jwt_middleware.payload.fields import Claim
 from jwt_middleware.payload.schema import SessionSchema
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AsDataclass:
-    user_id: Annotated[str, Claim("userId")]
-    company_id: Annotated[str, Claim("companyId")]
-    role: str = "user"
-    email: Annotated[str, Claim(since=2)] = "Unknown"
-    permissions: list[str] = field(default_factory=lambda: ["read"])
+from tests.support.world import Session
 
 
 class AsStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -45,11 +37,11 @@ class AsModel(pydantic.BaseModel):
     permissions: list[str] = pydantic.Field(default_factory=lambda: ["read"])
 
 
-CLASSES: list[type[Any]] = [AsDataclass, AsStruct, AsModel]
+CLASSES: list[type[Any]] = [Session, AsStruct, AsModel]
 PAYLOAD = {"userId": "7", "companyId": "c1", "role": "admin", "email": "a@b.c", "permissions": ["x"], "version": 2}
 
 
-def schema_of(cls: type[Any] = AsDataclass, **settings: Any) -> SessionSchema[Any]:
+def schema_of(cls: type[Any] = Session, **settings: Any) -> SessionSchema[Any]:
     return SessionSchema(cls, **{"version": 2, "subject": "userId", **settings})
 
 
@@ -278,26 +270,26 @@ class TestSteps:
 
 class TestMinting:
     def test_an_empty_value_becomes_the_default(self) -> None:
-        _, claims = schema_of().mint(AsDataclass(user_id="1", company_id="c", email="", role=""))
+        _, claims = schema_of().mint(Session(user_id="1", company_id="c", email="", role=""))
         assert (claims["email"], claims["role"]) == ("Unknown", "user")
 
     def test_an_empty_value_without_default_is_an_error(self) -> None:
         with pytest.raises(MintError, match="'companyId' is empty"):
-            schema_of().mint(AsDataclass(user_id="1", company_id=""))
+            schema_of(AsStruct).mint(AsStruct(user_id="1", company_id=""))
 
     def test_a_value_of_another_type_is_an_error_that_does_not_quote_it(self) -> None:
         with pytest.raises(MintError, match="'permissions' does not fit") as error:
-            schema_of().mint(AsDataclass(user_id="1", company_id="c", permissions="canary"))  # type: ignore[arg-type]
+            schema_of().mint(Session(user_id="1", company_id="c", permissions="canary"))  # type: ignore[arg-type]
         assert "canary" not in str(error.value)
         assert error.value.__cause__ is None
 
     def test_another_class_is_an_error(self) -> None:
-        with pytest.raises(MintError, match="expected a AsDataclass, got a dict"):
+        with pytest.raises(MintError, match="expected a Session, got a dict"):
             schema_of().mint({"userId": "1"})
 
     def test_an_invalid_subject_is_an_error(self) -> None:
         with pytest.raises(MintError, match="claim 'userId' must be an integer, or 1 to 255 characters"):
-            schema_of().mint(AsDataclass(user_id="a\x00", company_id="c"))
+            schema_of().mint(Session(user_id="a\x00", company_id="c"))
 
     def test_a_value_that_json_cannot_carry_is_an_error(self) -> None:
         @dataclass
@@ -311,7 +303,7 @@ class TestMinting:
             SessionSchema(Loose, version=1, subject="userId").mint(Loose("1", thing="\ud800"))
 
     def test_minting_an_older_version_leaves_later_claims_out(self) -> None:
-        _, claims = schema_of(mints=1).mint(AsDataclass(user_id="1", company_id="c", email="a@b.c"))
+        _, claims = schema_of(mints=1).mint(Session(user_id="1", company_id="c", email="a@b.c"))
         assert claims == {"userId": "1", "companyId": "c", "role": "user", "permissions": ["read"], "version": 1}
 
     def test_minting_below_an_upgrade_runs_the_downgrades(self) -> None:
@@ -321,7 +313,7 @@ class TestMinting:
             upgrades={1: lambda claims: {"companyId": claims.pop("company"), **claims}},
             downgrades={2: lambda claims: {"company": claims.pop("companyId"), **claims}},
         )
-        subject, claims = schema.mint(AsDataclass(user_id="1", company_id="c"))
+        subject, claims = schema.mint(Session(user_id="1", company_id="c"))
         assert (subject, claims["company"], claims["version"]) == ("1", "c", 1)
         assert "companyId" not in claims
         assert "email" not in claims
@@ -329,7 +321,7 @@ class TestMinting:
     def test_a_failing_downgrade_is_an_error_that_quotes_nothing(self) -> None:
         schema = schema_of(mints=1, upgrades={1: lambda c: c}, downgrades={2: lambda claims: claims["canary"]})
         with pytest.raises(MintError, match="downgrade from payload version 2 failed") as error:
-            schema.mint(AsDataclass(user_id="1", company_id="c"))
+            schema.mint(Session(user_id="1", company_id="c"))
         assert error.value.__cause__ is None
 
 
@@ -420,7 +412,7 @@ class TestConfiguration:
             ({"upgrades": {2: dict}}, r"upgrades=\{2: …\} starts at no older version"),
             ({"downgrades": {1: dict}}, r"downgrades=\{1: …\} starts at no newer version"),
             ({"upgrades": {1: dict}, "mints": 1}, r"mints=1 requires downgrades=\{2: …\}"),
-            ({"subject": "user_id"}, "subject='user_id' is not a claim of AsDataclass"),
+            ({"subject": "user_id"}, "subject='user_id' is not a claim of Session"),
             ({"subject": "role"}, "the subject claim 'role' must not have a default"),
             ({"newer": "ignore"}, "newer must be"),
             ({"upgrades": [dict]}, r"steps by version: \{1: step\}"),
@@ -460,7 +452,7 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match="the default of 'n' does not fit"):
             SessionSchema(Odd, version=1, subject="userId")
 
-    @pytest.mark.parametrize("cls", [dict, int, "str", object, AsDataclass(user_id="canary", company_id="c")])
+    @pytest.mark.parametrize("cls", [dict, int, "str", object, Session(user_id="canary", company_id="c")])
     def test_any_other_class_is_refused_without_quoting_it(self, cls: Any) -> None:
         with pytest.raises(ConfigError, match="the session class must be a dataclass") as raised:
             SessionSchema(cls, version=1, subject="userId")
@@ -513,7 +505,7 @@ class TestConfiguration:
         SessionSchema(Demanding, version=2, subject="userId", upgrades={1: dict}).refuse_unfillable(frozenset())
 
     def test_a_source_for_an_unknown_claim_or_the_subject_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="a source provides 'mail', but AsDataclass has no such claim"):
+        with pytest.raises(ConfigError, match="a source provides 'mail', but Session has no such claim"):
             schema_of().refuse_unfillable(frozenset({"mail"}))
         with pytest.raises(ConfigError, match="must not come from a source"):
             schema_of().refuse_unfillable(frozenset({"userId"}))
