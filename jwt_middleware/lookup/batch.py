@@ -74,12 +74,26 @@ class Batch(Generic[K, V]):
     settled: bool = False
     timer: asyncio.TimerHandle = field(init=False)
 
+    def resolve(self, rows: Mapping[K, V]) -> None:
+        """Give each waiter the row of its key."""
+        for key, waiters in self.waiters.items():
+            row = rows.get(key)
+            for waiter in living([waiters]):
+                found = Found(value=row, origin=waiter.origin, handle=self.handle, sent_at=self.sent_at)
+                waiter.future.set_result(found)
+
+    def fail(self, outcome: FillOutcome, error: Exception | None = None) -> None:
+        """Raise in each waiter: a mistake of configuration as such, so that it does not look like an outage."""
+        for waiter in living(self.waiters.values()):
+            mistake = error if isinstance(error, ConfigError) else None
+            waiter.future.set_exception(mistake or LookupFailed(outcome, self.handle))
+
 
 class Batcher(Generic[K, V]):
     """The keys of one lookup in one event loop, and its slots::
 
-        a key:    join ──▶ waiting ──flush──▶ in flight ──settle, fail──▶ settled
-                              └────── no slot within the patience ───────────▲
+        a key:    join ──▶ waiting ──flush──▶ in flight ──settle──▶ settled
+                              └──── no slot within the patience ───────▲
 
         a slot:   request_slot ──▶ requested ──flush──▶ in use ──release_slot──▶ free
 
@@ -116,11 +130,6 @@ class Batcher(Generic[K, V]):
         return future
 
     @property
-    def has_slot(self) -> bool:
-        """A slot is requested or in use."""
-        return bool(self._slots)
-
-    @property
     def needs_slot(self) -> bool:
         """Keys wait for a first slot, or for a second one because many wait or the first query is slow."""
         if not self._waiting or len(self._slots) == WIDTH:
@@ -148,31 +157,8 @@ class Batcher(Generic[K, V]):
         """The query is slow: keys that wait behind it may have the second slot."""
         self._slow.add(batch.slot)
 
-    def settle(self, batch: Batch[K, V], rows: Mapping[K, V]) -> bool:
-        """Give each waiter the row of its key; False if the batch was settled before."""
-        if not self._land(batch):
-            return False
-        for key, waiters in batch.waiters.items():
-            row = rows.get(key)
-            for waiter in living([waiters]):
-                found = Found(value=row, origin=waiter.origin, handle=batch.handle, sent_at=batch.sent_at)
-                waiter.future.set_result(found)
-        return True
-
-    def fail(self, batch: Batch[K, V], outcome: FillOutcome, mistake: ConfigError | None = None) -> bool:
-        """Raise in each waiter: the mistake of configuration, if it was one; False if the batch was settled before."""
-        if not self._land(batch):
-            return False
-        for waiter in living(batch.waiters.values()):
-            waiter.future.set_exception(mistake or LookupFailed(outcome, batch.handle))
-        return True
-
-    def release_slot(self, slot: Slot) -> None:
-        self._slots.discard(slot)
-        self._slow.discard(slot)
-
-    def _land(self, batch: Batch[K, V]) -> bool:
-        """Take the keys out of flight, once."""
+    def settle(self, batch: Batch[K, V]) -> bool:
+        """Take the keys out of flight, before their waiters get a result; False if the batch was settled before."""
         if batch.settled:
             return False
         batch.settled = True
@@ -180,6 +166,10 @@ class Batcher(Generic[K, V]):
             if self._in_flight.get(key) is batch:  # else a fresh query for the key is in flight
                 del self._in_flight[key]
         return True
+
+    def release_slot(self, slot: Slot) -> None:
+        self._slots.discard(slot)
+        self._slow.discard(slot)
 
     def _restart_patience(self) -> None:
         """One timer restarts itself: to cancel one for each query costs more."""

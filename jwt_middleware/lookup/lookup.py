@@ -135,7 +135,7 @@ class Lookup(Generic[K, V]):
         batcher = self._batcher()
         future = batcher.join(key, self._observer.waiting(), fresh=fresh)
         if batcher.needs_slot:
-            self._request_slot(batcher, turns=0 if batcher.has_slot else TURNS)
+            self._request_slot(batcher, turns=TURNS)
         self.waiting += 1
         try:
             return await future
@@ -175,7 +175,8 @@ class Lookup(Generic[K, V]):
         """Run the query of a batch and settle the batch."""
         batch.is_probe = self.breaker.is_open
         if not self.breaker.try_acquire(batch.sent_at):
-            batcher.fail(batch, FillOutcome.BREAKER_OPEN)
+            batcher.settle(batch)
+            batch.fail(FillOutcome.BREAKER_OPEN)
             return
         loop = asyncio.get_running_loop()
         batch.timer = loop.call_later(min(SLOW, self._timeout), self._pass_slow, batcher, batch)
@@ -187,7 +188,8 @@ class Lookup(Generic[K, V]):
         except Exception as error:  # whatever the source raises, it could not answer; the text goes nowhere
             self._fail(batcher, batch, "error", error)
         else:
-            if batcher.settle(batch, rows):
+            if batcher.settle(batch):
+                batch.resolve(rows)
                 self._record(batch, "ok", rows)
         finally:
             batch.timer.cancel()
@@ -213,7 +215,8 @@ class Lookup(Generic[K, V]):
         batch.slot.cancel()
 
     def _fail(self, batcher: Batcher[K, V], batch: Batch[K, V], ending: Ending, error: Exception | None = None) -> None:
-        if batcher.fail(batch, FillOutcome(ending), error if isinstance(error, ConfigError) else None):
+        if batcher.settle(batch):
+            batch.fail(FillOutcome(ending), error)
             self._record(batch, ending, error=error)
 
     def _record(

@@ -22,6 +22,7 @@ from .schema import SessionSchema, Upgraded
 
 Row = Mapping[str, tuple[FillOutcome, object]]
 """A converted row. By claim: ``resolved`` and a JSON value, or ``null`` or ``invalid`` and None."""
+Fetch = Callable[[Collection[str]], Coroutine[Any, Any, Mapping[str, Row]]]
 _ORIGINS: Final[tuple[Literal["database", "cache", "coalesced"], ...]] = ("database", "cache", "coalesced")
 _SEVERITY: Final = {outcome: place for place, outcome in enumerate(FillOutcome)}
 _REASONS: Final = {
@@ -43,9 +44,11 @@ class ClaimsLookup(Protocol):
     async def get(self, key: str, *, fresh: bool = False) -> Found[Row]: ...
 
 
-def converted(
-    schema: SessionSchema[Any], source: ClaimsSource
-) -> Callable[[Collection[str]], Coroutine[Any, Any, Mapping[str, Row]]]:
+Sourced = tuple[ClaimsSource, ClaimsLookup]
+"""A source, and the lookup over its :func:`converted` fetch."""
+
+
+def converted(schema: SessionSchema[Any], source: ClaimsSource) -> Fetch:
     """The source's fetch with converted rows: once for each fetch, not for each request that the cache serves."""
     specs = {spec.name: spec for spec in schema.claims}
 
@@ -114,24 +117,19 @@ class Filler:
     """Fills the claims that a payload lacks.
 
     Args:
-        sources: Each with the lookup over its :func:`converted` fetch.
+        sources: The sources with their lookups.
 
     Raises:
         ConfigError: Two sources provide one claim, a source is keyed by one of its own claims, or older tokens can
             never get a claim.
     """
 
-    def __init__(
-        self,
-        schema: SessionSchema[Any],
-        sources: Sequence[tuple[ClaimsSource, ClaimsLookup]],
-        *,
-        runtime: Runtime,
-    ) -> None:
+    def __init__(self, schema: SessionSchema[Any], sources: Sequence[Sourced], *, runtime: Runtime) -> None:
         self._sources: Final = tuple(sources)
         source_of = _sources_of(schema, [source for source, _ in sources])
         self._now: Final = runtime.clock.now
         self._counts: Final = runtime.counters.counts
+        counter = runtime.counters.counter
         self._plans: Final = {
             spec.name: self._plan(spec, source_of.get(spec.name), runtime.counters)
             for spec in schema.claims
@@ -139,9 +137,7 @@ class Filler:
         }
         self._sourced: Final = [plan for plan in self._plans.values() if plan.source is not None]
         self._fallbacks_at: Final = {
-            (label, outcome): runtime.counters.counter(
-                names.FALLBACKS, {names.PAYLOAD_VERSION: label, names.OUTCOME: outcome}
-            )
+            (label, outcome): counter(names.FALLBACKS, {names.PAYLOAD_VERSION: label, names.OUTCOME: outcome})
             for label in [*map(str, range(1, schema.version + 1)), "newer"]
             for outcome in (FillOutcome if source_of else [FillOutcome.RESOLVED])
         }

@@ -68,9 +68,7 @@ class Migration:
                     f"effective_at={{{planned!r}: …}} is not a version after the first: use 2 to {version}"
                 )
             if not isinstance(at, datetime) or at.tzinfo is None:
-                raise ConfigError(
-                    f"effective_at[{planned}] must be an aware datetime, got {at!r}: use datetime(…, tzinfo=UTC)"
-                )
+                raise ConfigError(f"effective_at[{planned}] must be an aware datetime, got {at!r}: add tzinfo=UTC")
         self.version: Final = version
         self.leeway: Final = leeway.total_seconds()
         self.max_lifetime: Final = max_lifetime.total_seconds()

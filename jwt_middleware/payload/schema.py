@@ -170,9 +170,7 @@ class SessionSchema(Generic[S]):
         try:
             subject = subject_key(claims[self.subject])
         except Refusal:
-            raise MintError(
-                f"claim {self.subject!r} must be an integer, or 1 to 255 characters without control characters"
-            ) from None
+            raise MintError(f"claim {self.subject!r} must be an integer, or 1 to 255 printable characters") from None
         claims = self._versions.down(claims)
         claims[self.version_claim] = self.mints
         return subject, claims

@@ -16,9 +16,7 @@ class FunctionSource:
 
     def __init__(self, fetch: Fetch, claims: tuple[str, ...], *, by: str | None, require_row: bool) -> None:
         if not inspect.iscoroutinefunction(fetch) and not inspect.iscoroutinefunction(getattr(fetch, "__call__", None)):  # noqa: B004 - is its call asynchronous?
-            raise ConfigError(
-                f"a source must be an async function of a collection of keys, got {fetch!r}: use `async def`"
-            )
+            raise ConfigError(f"a source must be an async function of keys, got {fetch!r}: use `async def`")
         if not claims:
             raise ConfigError('a source must name the claims it provides: @source("email")')
         if len(set(claims)) != len(claims):

@@ -8,6 +8,7 @@ import pytest
 
 from jwt_middleware.lookup.batch import Batcher, LookupFailed, Slot
 from jwt_middleware.lookup.lanes import Lane
+from jwt_middleware.types import FillOutcome
 
 PATIENCE = 0.02
 
@@ -35,6 +36,8 @@ async def test_a_batch_is_settled_once() -> None:
     future = batcher.join("a", None, fresh=False)
     batch = batcher.flush(slot(), 0.0)
     assert batch is not None
-    assert batcher.settle(batch, {"a": "row"})
-    assert not batcher.settle(batch, {"a": "another row"})
+    assert batcher.settle(batch)
+    assert not batcher.settle(batch)
+    batch.resolve({"a": "row"})
+    batch.fail(FillOutcome.ERROR)  # its waiters have a result
     assert (await future).value == "row"

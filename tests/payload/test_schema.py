@@ -288,7 +288,7 @@ class TestMinting:
             schema_of().mint({"userId": "1"})
 
     def test_an_invalid_subject_is_an_error(self) -> None:
-        with pytest.raises(MintError, match="claim 'userId' must be an integer, or 1 to 255 characters"):
+        with pytest.raises(MintError, match="claim 'userId' must be an integer, or 1 to 255 printable"):
             schema_of().mint(Session(user_id="a\x00", company_id="c"))
 
     def test_a_value_that_json_cannot_carry_is_an_error(self) -> None:
