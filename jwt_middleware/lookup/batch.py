@@ -56,6 +56,10 @@ class Waiter(Generic[V]):
     """The observer's handle of the request."""
     origin: Literal["database", "coalesced"]
 
+    def fail(self, error: Exception) -> None:
+        self.future.set_exception(error)
+        self.future.exception()  # else asyncio logs it, if the request is cancelled in the same turn of the loop
+
 
 @dataclass(slots=True, eq=False)
 class Batch(Generic[K, V]):
@@ -86,7 +90,7 @@ class Batch(Generic[K, V]):
         """Raise in each waiter: a mistake of configuration as such, so that it does not look like an outage."""
         for waiter in living(self.waiters.values()):
             mistake = error if isinstance(error, ConfigError) else None
-            waiter.future.set_exception(mistake or LookupFailed(outcome, self.handle))
+            waiter.fail(mistake or LookupFailed(outcome, self.handle))
 
 
 class Batcher(Generic[K, V]):
@@ -187,7 +191,7 @@ class Batcher(Generic[K, V]):
             return
         waiting, self._waiting = self._waiting, {}
         for waiter in living(waiting.values()):
-            waiter.future.set_exception(LookupFailed(FillOutcome.TIMEOUT))
+            waiter.fail(LookupFailed(FillOutcome.TIMEOUT))
 
 
 def living(waiters: Iterable[list[Waiter[V]]]) -> list[Waiter[V]]:

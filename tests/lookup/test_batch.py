@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -41,3 +42,14 @@ async def test_a_batch_is_settled_once() -> None:
     batch.resolve({"a": "row"})
     batch.fail(FillOutcome.ERROR)  # its waiters have a result
     assert (await future).value == "row"
+
+
+async def test_a_failure_that_no_request_awaits_any_more_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    batcher = Batcher[str, str](Lane(), PATIENCE)
+    batcher.join("a", None, fresh=False)
+    batch = batcher.flush(slot(), 0.0)
+    assert batch is not None
+    batch.fail(FillOutcome.ERROR)
+    del batch, batcher
+    gc.collect()
+    assert caplog.records == []
