@@ -181,6 +181,23 @@ async def test_an_anonymous_websocket_of_an_optional_path_stays_open() -> None:
 
 
 async def test_a_nested_middleware_does_not_watch_a_second_time() -> None:
+    async def tasks_of(world: World) -> int:
+        """How many tasks one open websocket takes."""
+        wire, before = Wire(), len(asyncio.all_tasks())
+        running = await wire.open(world.app, handshake(await world.token()))
+        await turns()
+        taken = len(asyncio.all_tasks()) - before
+        wire.say({"type": "websocket.disconnect", "code": 1001})
+        await running
+        return taken
+
+    alone, nested = World(), World()
+    alone.guard(accepting)
+    nested.guard(nested.guard(accepting))
+    assert await tasks_of(nested) == await tasks_of(alone)
+
+
+async def test_a_nested_middleware_closes_the_websocket_once() -> None:
     world, wire = checking(), Wire()
     world.guard(world.app)
     running = await wire.open(world.app, handshake(await world.token()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import Adoption
+from jwt_middleware import Adoption, Revocation
 from jwt_middleware.errors import ConfigError, SessionNotEnded, Unavailable
 from jwt_middleware.testing import old_token
 from tests.support.stores import FakeStore
@@ -50,6 +50,14 @@ async def test_revoking_a_user_or_all_is_seen_by_the_next_request() -> None:
     assert await reasons(world, here, other) == ["session_revoked"] * 2
     assert await reasons(world, (await world.log_in("7"))[0]) == [None]
     assert world.counts("sessions.revocations") == {("user",): 1, ("all",): 1}
+
+
+async def test_in_an_outage_only_the_session_that_was_kept_goes_on() -> None:
+    world = World(store=FakeStore, sources=[], revocation=Revocation(on_unavailable="allow"))
+    (here, session_id), (there, _) = await world.log_in("7"), await world.log_in("7")
+    await world.authority.revoke_user("7", keep=session_id)
+    world.store.down = True
+    assert await reasons(world, here, there) == [None, "session_revoked"]
 
 
 async def test_sessions_are_listed() -> None:
