@@ -41,7 +41,7 @@ def main(wanted: list[str]) -> int:
         )
         if done.returncode:
             return done.returncode
-        sections[name] = json.loads(done.stdout.splitlines()[-1])  # logs may come before it
+        sections[name] = json.loads(done.stdout.splitlines()[-1])  # log lines may precede it
     report |= {"seconds": round(perf_counter() - started), "sections": sections}
     (HERE / "results.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     (HERE / "results.md").write_text(markdown(report))
@@ -50,9 +50,9 @@ def main(wanted: list[str]) -> int:
 
 
 def section(name: str) -> None:
-    """Run one section; what it finds is the last thing on stdout."""
-    found = importlib.import_module(f"benchmarks.{name}").run()
-    print(json.dumps(asdict(found), ensure_ascii=False))
+    """Run one section; its result is the last line of stdout."""
+    result = importlib.import_module(f"benchmarks.{name}").run()
+    print(json.dumps(asdict(result), ensure_ascii=False))
 
 
 def _machine() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The app every contender stands before, bare and wrapped, and one request of it as a contender."""
+"""The app behind every contender, bare and wrapped, and requests to it as a contender."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .measure import Timed
 from .world import Headers
 
 Coming = Callable[[int], list[Headers]]
-"""The headers of so many requests, made before the clock starts."""
+"""The headers of a number of requests, made before the clock starts."""
 
 
 def said(session: object) -> str:
-    """What every handler answers: none can say "ok" that has not read a session."""
+    """The body of every handler: only a handler that has read a session can return "ok"."""
     return "hi" if session is None else "ok"
 
 
 async def home(request: Request) -> PlainTextResponse:
-    """The bare app's handler looks for a session too: what reading one costs is in the base of everybody."""
+    """The bare app's handler looks for a session too, so the cost of reading one is in every base."""
     return PlainTextResponse(said(request.scope["state"].get("session")))
 
 
@@ -37,7 +37,7 @@ def bare(*middleware: Middleware, handler: Callable[[Request], Any] = home) -> S
 
 
 class PassThrough:
-    """The cheapest middleware there can be."""
+    """The cheapest possible middleware."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -47,7 +47,7 @@ class PassThrough:
 
 
 def requests(loop: asyncio.AbstractEventLoop, app: Any, coming: Coming) -> Timed:
-    """Requests of one app, each with a scope of its own."""
+    """Requests to one app, each with its own scope."""
 
     async def many(given: list[Headers]) -> float:
         started = process_time()
@@ -64,6 +64,6 @@ def always(given: Headers) -> Coming:
 
 
 def at_random(tokens: list[bytes]) -> Coming:
-    """Any of them, in an order that is the same for everybody."""
+    """Requests with random tokens of these, in the same order for every contender."""
     chosen = Random(7)
     return lambda number: [world.cookie(token.decode()) for token in chosen.choices(tokens, k=number)]

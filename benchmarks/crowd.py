@@ -1,8 +1,8 @@
-"""Sessions by the million, each remembered in an entry of its own, and requests of one of them picked at random.
+"""Millions of cached sessions, each in an entry of its own, and requests with a random one of them.
 
-To show a million tokens to an authority would take minutes. One is shown; what is remembered of it is copied for every
-other number, with that user's name in place of the first one's, under the digest of that user's own token. Copies are
-deep, so that a request finds its session where it would lie: anywhere in a gigabyte.
+Verifying a million tokens would take minutes. One token is verified; its cache entry is copied for every other user,
+with that user's name, under the digest of that user's token. The copies are deep, so that the entries are spread over
+memory as in production.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .apps import Coming
 from .tokens import remember
 
 SHOWN = 0xFEEDFACECAFE
-"""The number whose token is shown."""
+"""The number of the user whose token is verified."""
 Token = Callable[[int], bytes]
-"""The token of the user of a number, the same each time: so a million of them need not be kept."""
+"""Makes the token of a user from its number, always the same, so that no token has to be kept."""
 
 
 def user(number: int) -> str:
-    """How the user of a number is called: all names are as long, and nothing else is spelled as the one shown."""
+    """The name of a user; all names have one length, and no other text contains the name of SHOWN."""
     return f"{number:012x}"
 
 
 def numbered(claims: Mapping[str, Any]) -> Token:
-    """Tokens of these claims, which are those of the number shown."""
+    """Tokens with these claims, which contain the name of SHOWN."""
     header, payload = _base64url(b'{"alg":"HS256","typ":"JWT"}'), json.dumps(claims, separators=(",", ":")).encode()
     secret, shown = world.SECRET.encode(), user(SHOWN).encode()
 
@@ -54,7 +54,7 @@ def digests(token: Token, count: int) -> list[bytes]:
 
 
 async def crowd(authority: SessionAuthority[Any], token: Token, keys: Iterable[bytes]) -> None:
-    """Remember a session for each key."""
+    """Cache a session under each key."""
     cache = authority.parts.token_cache
     await remember(authority, [token(SHOWN)])
     entry = cache._entries[digest(token(SHOWN))]
@@ -66,7 +66,7 @@ async def crowd(authority: SessionAuthority[Any], token: Token, keys: Iterable[b
 
 
 async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:
-    """Put what the source says of so many users where an answer of it is put."""
+    """Fill the cache of the claims source for a number of users."""
     lookup: Any = authority.parts.authenticator.filler._sources[0][1]
     for first in range(0, count, 1_000):
         rows = await lookup._fetch([user(number) for number in range(first, min(count, first + 1_000))])
@@ -75,7 +75,7 @@ async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:
 
 
 def anyone(token: Token, count: int) -> Coming:
-    """Requests of one of so many users, each picked at random."""
+    """Requests of random users."""
     picked = random.Random(7)
     return lambda number: [world.cookie(token(picked.randrange(count)).decode()) for _ in range(number)]
 

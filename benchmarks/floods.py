@@ -1,4 +1,4 @@
-"""Many requests at once on one database: how fast, how late, and what the database and the app had to do for it."""
+"""Many requests at once on one database: throughput, latency, and the CPU of the database and of the app."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ AT_ONCE = 256
 Handle = Callable[[str], Awaitable[Session]]
 """One request, from its token to its session."""
 CLAIMS = "FROM users"
-"""What every query for claims says, and no other."""
+"""The text that all queries for claims contain, and no others."""
 
 
 async def flood(handle: Handle, tokens: list[str], server: int | None = None) -> dict[str, float]:
-    """All of them, so many at once; the database's CPU is of the server of that process id."""
+    """Send all tokens, AT_ONCE at a time; ``server`` is the process id of the database server, to read its CPU."""
     took: list[float] = []
     coming = iter(tokens)
 
@@ -38,7 +38,7 @@ async def flood(handle: Handle, tokens: list[str], server: int | None = None) ->
             await _answered(handle, token)
             took.append((perf_counter() - started) * 1e3)
 
-    gc.collect()  # what the one before left behind
+    gc.collect()  # garbage of the previous contender
     theirs, ours, started = _cpu_of(server), time.process_time(), perf_counter()
     await asyncio.gather(*(client() for _ in range(AT_ONCE)))
     seconds, ours, theirs = perf_counter() - started, time.process_time() - ours, _cpu_of(server) - theirs
@@ -54,11 +54,11 @@ async def flood(handle: Handle, tokens: list[str], server: int | None = None) ->
 async def _answered(handle: Handle, token: str) -> None:
     session = await handle(token)
     if session.email != f"user{session.user_id}@example.com":
-        raise SystemExit(f"the fallback did not answer: {session}")
+        raise SystemExit(f"the fallback did not fill the email: {session}")
 
 
 async def server_of(engine: AsyncEngine) -> int | None:
-    """The process that PostgreSQL's others are children of; None on another machine, and for SQLite, which has none."""
+    """The process id of PostgreSQL's postmaster; None if it runs on another machine, and for SQLite."""
     if engine.dialect.name == "sqlite":
         return None
     async with engine.connect() as connection:
@@ -67,13 +67,13 @@ async def server_of(engine: AsyncEngine) -> int | None:
 
 
 def _cpu_of(server: int | None) -> float:
-    """Seconds of CPU of a process, its children, and those that ended."""
+    """CPU seconds of a process, its children, and its ended children."""
     ticks = 0
     for path in Path("/proc").glob("[0-9]*/stat") if server else ():
         try:
             fields = _stat(path)
         except OSError:
-            continue  # it ended meanwhile
+            continue  # the process ended meanwhile
         if str(server) in (path.parent.name, fields[1]):
             ticks += sum(int(field) for field in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -86,12 +86,12 @@ def _stat(path: Path) -> list[str]:
 
 @dataclass(slots=True)
 class Watch:
-    """The claims queries that a driver was given."""
+    """Counts the claims queries that a driver gets."""
 
     sent: int = 0
     now: int = 0
     most: int = 0
-    """In flight at once."""
+    """The maximum in flight at once."""
 
     def before(self, connection: Any, cursor: Any, statement: str, *_: object) -> None:
         if CLAIMS in statement:
@@ -104,7 +104,7 @@ class Watch:
             self.now -= 1
 
     async def of(self, connection: Any) -> None:
-        """A connection of asyncpg's own, which says when a query has ended."""
+        """Count the queries of a connection of asyncpg."""
         connection.add_query_logger(self._ended)
 
     def _ended(self, record: Any) -> None:
@@ -126,12 +126,12 @@ def watching(engine: AsyncEngine, watch: Watch) -> Iterator[Watch]:
 
 @asynccontextmanager
 async def flooding(handle: Handle, tokens: list[str]) -> AsyncIterator[None]:
-    """As many at once as in a flood, for as long as it takes; each waits for nothing but its own answer."""
+    """Send AT_ONCE requests at a time, without pause, while the block runs."""
 
     async def client(first: int) -> None:
         for n in count(first, AT_ONCE):
             await _answered(handle, tokens[n % len(tokens)])
-            await asyncio.sleep(0)  # what is answered from memory does not suspend
+            await asyncio.sleep(0)  # a response from memory does not suspend
 
     running = [asyncio.ensure_future(client(first)) for first in range(AT_ONCE)]
     try:
@@ -144,7 +144,7 @@ async def flooding(handle: Handle, tokens: list[str]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def arriving(handle: Handle, tokens: list[str]) -> AsyncIterator[None]:
-    """Old tokens come at a steady rate, 500 a second, each of another user."""
+    """Send old tokens at a steady rate, 500 a second, each of another user, while the block runs."""
 
     async def arrive() -> None:
         running: set[asyncio.Future[None]] = set()

@@ -1,4 +1,4 @@
-"""What grows with what: a plain hit, a first sight and a fallback from the cache, by sessions, claims and versions."""
+"""How costs grow: of a cache hit, a cache miss and a cached fallback, with sessions, claims and versions."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from .tokens import OLD, emails, remember, unseen
 SESSIONS = (1_000, 100_000, 1_000_000)
 CLAIMS = (5, 20, 60)
 VERSIONS = (2, 10)
-HIT, FIRST, FALLBACK = "plain hit", "first sight", "fallback from the cache"
-Asked = tuple[SessionAuthority[Any], Mapping[str, Coming]]
-"""Who answers, and requests by the kind of answer they get."""
+HIT, FIRST, FALLBACK = "cache hit", "cache miss", "fallback from the cache"
+Contender = tuple[SessionAuthority[Any], Mapping[str, Coming]]
+"""An authority, and requests by the path that they take through it."""
 Rows = dict[str, dict[str, str]]
 
 
@@ -44,25 +44,25 @@ def run(effort: Effort = FULL) -> Section:
     world.quiet()
     table = Table(
         title="Growth",
-        note="Microseconds of a whole request on Starlette; in brackets how many times the first line's that is, and "
-        "how many more, with the middle half of those. Sessions: as many are remembered (old ones for the fallback), "
-        "and each request is of one of them, picked at random; a first sight is of one more. Claims and versions: one "
-        "request again and again. Without a store.",
+        note="Microseconds of a whole request on Starlette; in brackets the ratio to the first line, and "
+        "the difference, with its middle half. Sessions: as many are cached (old ones for the fallback), "
+        "and each request is of a random one of them; a cache miss is of another. Claims and versions: one "
+        "request repeated. Without a store.",
     )
     sessions: Rows = {f"{count:,} sessions": {} for count in SESSIONS}
     claims: Rows = {f"{count} claims": {} for count in CLAIMS}
     versions: Rows = {f"{count} versions": {} for count in VERSIONS}
     with asyncio.Runner() as runner:
         _fill(runner, effort, sessions, _today(runner, effort))
-        _fill(runner, effort, sessions, _old(runner, effort))  # when the others are gone: either is a gigabyte
+        _fill(runner, effort, sessions, _old(runner, effort))  # after the others are freed: either is a gigabyte
         _fill(runner, effort, claims, [_of(runner, claims=count, versions=2) for count in CLAIMS])
         _fill(runner, effort, versions, [_of(runner, claims=20, versions=count) for count in VERSIONS])
     table.rows = [{"with": what, **row} for what, row in {**sessions, **claims, **versions}.items()]
     return Section(tables=[table])
 
 
-def _fill(runner: asyncio.Runner, effort: Effort, rows: Rows, asked: list[Asked]) -> None:
-    """A column for each kind, whose contenders take turns."""
+def _fill(runner: asyncio.Runner, effort: Effort, rows: Rows, asked: list[Contender]) -> None:
+    """Add a column for each path; its contenders take turns."""
     apps = [bare(Middleware(JWTSessionMiddleware, authority=authority)) for authority, _ in asked]
     for kind in asked[0][1]:
         timed = {
@@ -71,13 +71,13 @@ def _fill(runner: asyncio.Runner, effort: Effort, rows: Rows, asked: list[Asked]
         }
         runner.run(prove(kind, asked))
         found = in_turns(timed, rounds=effort.of(40), number=effort.of(200 if kind == HIT else 50))
-        runner.run(prove(kind, asked))  # once more: no entry ended meanwhile
+        runner.run(prove(kind, asked))  # again: no entry expired meanwhile
         for what, row in rows.items():
             row[kind] = _cell(found, what, next(iter(rows)))
 
 
-async def prove(kind: str, asked: list[Asked]) -> None:
-    """The requests are answered, and by what they are said to be, or the run ends here."""
+async def prove(kind: str, asked: list[Contender]) -> None:
+    """Check that the requests are accepted on the path they are named for; end the run otherwise."""
     for authority, coming in asked:
         for request in coming[kind](10):
             before = _counted(authority)
@@ -89,7 +89,7 @@ async def prove(kind: str, asked: list[Asked]) -> None:
 
 
 def _counted(authority: SessionAuthority[Any]) -> Counter[str]:
-    """What an authority has counted, by metric; filled claims by their source."""
+    """The counters of an authority, by metric; filled claims by their source."""
     counts: Counter[str] = Counter()
     for metric, attributes, count in authority.parts.counters.series():
         counts[dict(attributes)[SOURCE] if metric is FALLBACK_CLAIMS else metric.name] += count
@@ -103,8 +103,8 @@ def _cell(found: Rounds, what: str, first: str) -> str:
     return f"{median(found, what):.1f} ({ratio(found, what, first):.2f} ×, {more:+.1f}: {more.half(1)})"
 
 
-def _today(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
-    """TokenCache sessions of today's payload."""
+def _today(runner: asyncio.Runner, effort: Effort) -> list[Contender]:
+    """Cached sessions of today's payload."""
     token = numbered(_claims())
     return [
         (authority, {HIT: anyone(token, count), FIRST: unseen(authority, token(0).decode())})
@@ -112,8 +112,8 @@ def _today(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
     ]
 
 
-def _old(runner: asyncio.Runner, effort: Effort) -> list[Asked]:
-    """TokenCache sessions of yesterday's, with their users' claims in the cache."""
+def _old(runner: asyncio.Runner, effort: Effort) -> list[Contender]:
+    """Cached sessions of an old payload, with their users' claims in the cache."""
     token = numbered({name: _claims()[name] for name in (*OLD, "iat", "exp", "auth_time", "sid")})
     made = _crowds(runner, effort, token)
     for authority, count in made:
@@ -138,8 +138,8 @@ def _crowds(runner: asyncio.Runner, effort: Effort, token: Token) -> list[tuple[
     return made
 
 
-def _of(runner: asyncio.Runner, *, claims: int, versions: int) -> Asked:
-    """A session class of so many claims, which came by so many versions; the last one has a source."""
+def _of(runner: asyncio.Runner, *, claims: int, versions: int) -> Contender:
+    """A session class with a number of claims, spread over versions; the last claim has a source."""
     names = [f"claim_{n}" for n in range(claims - 1)]
     fields: list[Any] = [("user_id", Annotated[str, Claim("userId")])]
     fields += [(name, Annotated[str, Claim(since=2 + n % (versions - 1))], "a value") for n, name in enumerate(names)]

@@ -1,7 +1,7 @@
-"""What answers an old token: ours, and what an app writes by hand, a query for each, with the same signals.
+"""Handlers of old tokens: ours, and what an app writes by hand, with one query for each token and the same signals.
 
-All of them check the same: signature, ``exp`` and ``iat`` with the leeway, the claims that must be there, a lifetime of
-at most the window. None looks at revocation. A token they refuse raises one of :data:`REFUSALS`.
+All check the same: signature, ``exp`` and ``iat`` with the leeway, required claims, a lifetime of at most the window;
+none checks revocation. A refused token raises one of :data:`REFUSALS`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ metadata = sa.MetaData()
 users = sa.Table("users", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("email", sa.String(200)))
 EmailOf = Callable[[int], Awaitable[str | None]]
 Make = Callable[[], Handle]
-"""A contender who has not answered anybody yet."""
+"""Makes a contender with empty caches."""
 REFUSALS = (PermissionError, jwt.PyJWTError)
 
 
 def contenders(engine: AsyncEngine, pool: Any = None) -> dict[str, Make]:
-    """By name; asyncpg where there is a pool of it."""
+    """The contenders by name; with asyncpg if there is a pool."""
     made = {
         "ours": lambda: ours(authority(engine)),
         "a query each, SQLAlchemy": lambda: by_hand(with_sqlalchemy(engine)),
@@ -46,26 +46,26 @@ def contenders(engine: AsyncEngine, pool: Any = None) -> dict[str, Make]:
 
 
 async def prove(name: str, handle: Handle) -> None:
-    """He finds the email that an old token lacks, and refuses every bad token, or the run ends here."""
+    """Check that the handler fills the email of an old token and refuses bad tokens; end the run otherwise."""
     claims = {**OLD, **{name: world.claims()[name] for name in ("iat", "exp", "sid", "auth_time")}}
-    session = await handle(_alone(shown(claims, _carried)))
+    session = await handle(_token_of(shown(claims, _header)))
     if session != world.user():
         raise SystemExit(f"{name} made {session} of an old token")
-    for wrong, headers in bad(claims, _carried).items():
+    for wrong, headers in bad(claims, _header).items():
         if wrong == "revoked":
             continue
         try:
-            await handle(_alone(headers))
+            await handle(_token_of(headers))
         except REFUSALS:
             continue
         raise SystemExit(f"{name} accepted a token that is {wrong}")
 
 
-def _carried(token: str) -> Headers:
+def _header(token: str) -> Headers:
     return [(b"token", token.encode())]
 
 
-def _alone(headers: Headers) -> str:
+def _token_of(headers: Headers) -> str:
     return headers[0][1].decode()
 
 
@@ -93,7 +93,7 @@ def ours(given: SessionAuthority[Any]) -> Handle:
 
 
 def by_hand(email_of: EmailOf) -> Handle:
-    """PyJWT, a query for each old token, and a count, a span and a log call beside it."""
+    """PyJWT, a query for each old token, and a counter, a span and a log call."""
     counter = MeterProvider([InMemoryMetricReader()]).get_meter("by hand").create_counter("fallbacks")
     tracer = TracerProvider(sampler=ALWAYS_OFF).get_tracer("by hand")
     log: Any = structlog.get_logger("by hand")
@@ -121,7 +121,7 @@ def by_hand(email_of: EmailOf) -> Handle:
 
 
 def with_sqlalchemy(engine: AsyncEngine) -> EmailOf:
-    """A statement made once; without a transaction, which would be two more round trips."""
+    """A prepared statement, without a transaction, which would cost two more round trips."""
     reading = engine.execution_options(isolation_level="AUTOCOMMIT")
     select = sa.select(users.c.email).where(users.c.id == sa.bindparam("user"))
 

@@ -1,4 +1,4 @@
-"""What it costs to refuse: forged tokens by size, and hostile ones by kind."""
+"""The cost of refusals: forged tokens by size, and hostile tokens by kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .peers import Peer, on_starlette, prove
 from .steps import Reader, decoding, token_step, verifying
 
 PERMISSIONS = (0, 60, 220)
-"""How many a forged token claims: 0.4, 2 and 7 kB."""
+"""Permissions in a forged token: 0.4, 2 and 7 kB."""
 PAYLOAD = json.dumps(world.claims()).encode()[:100]
 STEP, VERIFY, DECODE = "the token step", "`await authority.verify`", "`jwt.decode`"
 OURS, THEIRS = "JWTSessionMiddleware", "AuthenticationMiddleware + PyJWT"
@@ -34,10 +34,10 @@ def run(effort: Effort = FULL) -> Section:
     world.quiet()
     section = Section()
     claims = world.claims()
-    honest = {jwt.encode(claims, world.SECRET, algorithm="HS256"): claims}
+    valid = {jwt.encode(claims, world.SECRET, algorithm="HS256"): claims}
     with asyncio.Runner() as runner:
-        _by_size(runner, world.authority(store=world.Everyone()), honest, effort, section)
-        _by_kind(runner.get_loop(), verifying(world.authority()), honest, effort, section)
+        _by_size(runner, world.authority(store=world.Everyone()), valid, effort, section)
+        _by_kind(runner.get_loop(), verifying(world.authority()), valid, effort, section)
     return section
 
 
@@ -48,36 +48,43 @@ def _forged(permissions: int) -> str:
 def _by_size(
     runner: asyncio.Runner,
     authority: SessionAuthority[Any],
-    honest: Mapping[str, object],
+    valid: Mapping[str, object],
     effort: Effort,
     section: Section,
 ) -> None:
-    """The three ways in, each against its peer; honest tokens in between, as a server sees them."""
-    table = Table(
-        title="Forged tokens by size",
-        note="Microseconds until it is refused, honest tokens in between. The token step is what `jwt.decode` does; "
-        "`await authority.verify` digests the token, too; the middlewares answer whole requests on Starlette with 401.",
-    )
-    loop, (known,) = runner.get_loop(), honest
+    """The token step, ``verify`` and whole requests, each against its peer, with valid tokens in between."""
+    loop, (token,) = runner.get_loop(), valid
     forged = {len(token): token for token in map(_forged, PERMISSIONS)}
     bad = {f"forged, {size} bytes": token for size, token in forged.items()}
     readers = {STEP: token_step(authority), VERIFY: verifying(authority), DECODE: decoding()}
     for name, reader in readers.items():
-        reader.prove(loop, name, honest, bad)
-    apps = _apps(runner, authority, known, bad)
+        reader.prove(loop, name, valid, bad)
+    apps = _apps(runner, authority, token, bad)
     between = {
-        **{f"honest, {name}": reader.accepting(loop, [known]) for name, reader in readers.items()},
-        **{f"honest, {name}": requests(loop, app, always(world.cookie(known))) for name, app in apps.items()},
+        **{f"valid, {name}": reader.accepting(loop, [token]) for name, reader in readers.items()},
+        **{f"valid, {name}": requests(loop, app, always(world.cookie(token))) for name, app in apps.items()},
     }
-    times: list[Spread] = []
-    for size, token in forged.items():
+    by_size: dict[int, Rounds] = {}
+    for size, attack in forged.items():
         refused: dict[str, Timed] = {
-            **{name: reader.refusing(loop, token) for name, reader in readers.items()},
-            **{name: requests(loop, app, always(world.cookie(token))) for name, app in apps.items()},
+            **{name: reader.refusing(loop, attack) for name, reader in readers.items()},
+            **{name: requests(loop, app, always(world.cookie(attack))) for name, app in apps.items()},
         }
-        found = in_turns(refused | between, rounds=effort.of(60), number=effort.of(40))
-        times = [ratio(found, theirs, ours) for ours, theirs in PAIRS]
-        for (ours, theirs), share in zip(PAIRS, times, strict=True):
+        by_size[size] = in_turns(refused | between, rounds=effort.of(60), number=effort.of(40))
+    section.tables.append(_sizes(by_size))
+    largest = by_size[max(by_size)]
+    section.lines.append(_line(*(ratio(largest, theirs, ours) for ours, theirs in PAIRS)))
+
+
+def _sizes(by_size: Mapping[int, Rounds]) -> Table:
+    table = Table(
+        title="Forged tokens by size",
+        note="Microseconds until the refusal, with valid tokens in between. The token step is what `jwt.decode` does; "
+        "`await authority.verify` digests the token, too; the middlewares answer whole requests on Starlette with 401.",
+    )
+    for size, found in by_size.items():
+        for ours, theirs in PAIRS:
+            times = ratio(found, theirs, ours)
             table.rows.append(
                 {
                     "bytes": size,
@@ -85,19 +92,18 @@ def _by_size(
                     "µs": round(median(found, ours), 2),
                     "against": theirs,
                     "its µs": round(median(found, theirs), 2),
-                    "× ours": round(share, 1),
-                    "middle half": share.half(1),
+                    "× ours": round(times, 1),
+                    "middle half": times.half(1),
                 }
             )
-    section.tables.append(table)
-    section.lines.append(_line(*times))
+    return table
 
 
 def _apps(
-    runner: asyncio.Runner, authority: SessionAuthority[Any], honest: str, forged: Mapping[str, str]
+    runner: asyncio.Runner, authority: SessionAuthority[Any], valid: str, forged: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Ours and the peer, proved; what is revoked is not asked here, where the store knows everyone as active."""
-    theirs = on_starlette.peers(honest)[THEIRS]
+    """Ours and the peer, proved; except for revoked tokens, because here every session is active in the store."""
+    theirs = on_starlette.peers(valid)[THEIRS]
     bad = {wrong: headers for wrong, headers in theirs.bad.items() if wrong != "revoked"}
     bad |= {wrong: world.cookie(token) for wrong, token in forged.items()}
     ours = bare(Middleware(JWTSessionMiddleware, authority=authority))
@@ -122,20 +128,20 @@ def _line(step: Spread, verify: Spread, request: Spread) -> Line:
 
 
 def _by_kind(
-    loop: asyncio.AbstractEventLoop, ours: Reader, honest: Mapping[str, object], effort: Effort, section: Section
+    loop: asyncio.AbstractEventLoop, ours: Reader, valid: Mapping[str, object], effort: Effort, section: Section
 ) -> None:
     attacks = _attacks()
     bad = {f"forged, {len(_forged(220))} bytes": _forged(220), **attacks}
-    ours.prove(loop, "ours", honest, bad)
-    contenders = {"honest": ours.accepting(loop, list(honest))}
+    ours.prove(loop, "ours", valid, bad)
+    contenders = {"valid": ours.accepting(loop, list(valid))}
     contenders |= {name: ours.refusing(loop, token) for name, token in bad.items()}
     found = in_turns(contenders, rounds=effort.of(60), number=effort.of(60))
     section.tables.append(_table(found))
-    worst = max(attacks, key=lambda name: ratio(found, name, "honest"))
-    most = ratio(found, worst, "honest")
+    worst = max(attacks, key=lambda name: ratio(found, name, "valid"))
+    most = ratio(found, worst, "valid")
     section.lines.append(
         Line(
-            what="the costliest hostile token of any size, against an honest one, by `await authority.verify`",
+            what="the costliest hostile token of any size, against a valid one, by `await authority.verify`",
             budget="≤ 3",
             measured=f"{most:.2f} ({worst})",
             met=most <= 3,
@@ -147,16 +153,16 @@ def _by_kind(
 def _table(found: Rounds) -> Table:
     table = Table(
         title="Hostile tokens",
-        note="Microseconds of `await authority.verify` until it is refused, and how many times an honest token's first "
+        note="Microseconds of `await authority.verify` until the refusal, and how many times a valid token's first "
         "sight that is.",
     )
     for name in found:
-        times = ratio(found, name, "honest")
+        times = ratio(found, name, "valid")
         table.rows.append(
             {
                 "token": name,
                 "µs": round(median(found, name), 2),
-                "× honest": round(times, 2),
+                "× valid": round(times, 2),
                 "middle half": times.half(),
             }
         )
@@ -164,7 +170,7 @@ def _table(found: Rounds) -> Table:
 
 
 def _attacks() -> dict[str, str]:
-    """By kind and size."""
+    """Hostile tokens by kind and size."""
     return {
         "8 kB, header of small members": _token(b'"%d":1' % n for n in range(640)),
         "8 kB, header nested deep": _token([b'"x":' + b"[" * 2500 + b"]" * 2500]),
@@ -187,7 +193,7 @@ def _attacks() -> dict[str, str]:
 
 
 def _token(members: Iterable[bytes], payload: bytes = PAYLOAD) -> str:
-    """A header with these members beside ``alg``, a payload, and a signature of somebody."""
+    """A token whose header has these members beside ``alg``, signed with another key."""
     header = b'{"alg":"HS256",' + b",".join(members) + b"}"
     signing_input = f"{_b64(header)}.{_b64(payload)}"
     return f"{signing_input}.{_b64(hmac.digest(b'x' * 32, signing_input.encode(), sha256))}"

@@ -1,4 +1,4 @@
-"""One request in process: what each contender costs over the bare app of its own framework."""
+"""One request in process: the cost of each contender over the bare app of its framework."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from .tokens import emails, old_request, remember, signed, unseen
 
 NUMBER = 150
 ROUNDS = {"Starlette": 100, "FastAPI": 60, "Litestar": 60}
-"""By framework, whose name its bare app has too; the budget is on the first."""
+"""Rounds by framework; its bare app has the same name. The budget is for the first."""
 SESSIONS = 50_000
-"""So many that the processor's caches hold next to nothing of the one whose request comes."""
+"""Enough that the processor's caches rarely hold the session of the next request."""
 PEER = "AuthenticationMiddleware + PyJWT"
 Peers = Callable[[str], dict[str, Peer]]
 
@@ -39,21 +39,21 @@ class Ours:
 
 
 class Store(world.Everyone):
-    """It knows everyone, and holds for revoked whom the peers do."""
+    """Every session is active, except those that are revoked for the peers too."""
 
     async def statuses(self, keys: Collection[Any]) -> Any:
         return {key: SessionStatus(known=True, active=key.session_id not in REVOKED_SESSIONS) for key in keys}
 
 
 def hit_on(framework: str) -> str:
-    return f"ours on {framework}: plain hit"
+    return f"ours on {framework}: cache hit"
 
 
 def run(effort: Effort = FULL, peers: Peers = everyone) -> Section:
     world.quiet()
     table = Table(
         title="One request in process",
-        note="Microseconds over the bare app of the same framework, and how many times our plain hit on it that is, "
+        note="Microseconds over the bare app of the same framework, and how many times our cache hit on it that is, "
         "in the same rounds. Requests carry a browser's 16 headers and three cookies; where nothing else is said it is "
         "one token again and again. Every handler reads the session; the bare app's finds none. What the store "
         "answered holds for the run: asking it is in the next table.",
@@ -83,7 +83,7 @@ async def _ours() -> Ours:
 
 
 def _on_their_frameworks(ours: Ours, theirs: dict[str, Peer]) -> dict[str, Peer]:
-    """The package where ``docs/frameworks.md`` puts it; proved as every peer is."""
+    """Our package as ``docs/frameworks.md`` says; proved like every peer."""
     authority = ours.authority
     settings: dict[str, Any] = {"authority": authority, "public": ["/login", "/static/*"]}
     middleware = Middleware(JWTSessionMiddleware, **settings)
@@ -112,7 +112,7 @@ def _peer(ours: Ours, framework: str, app: Any, *first: world.Headers, carried: 
 
 
 def _group(loop: asyncio.AbstractEventLoop, framework: str, ours: Ours, proved: dict[str, Peer]) -> dict[str, Timed]:
-    """One framework apart from the others: the interpreter adapts shared code to whoever ran it last."""
+    """The contenders of one framework, apart from others: the interpreter specializes shared code for its last user."""
     group = {
         name: requests(loop, peer.app, always(peer.good[0]))
         for name, peer in proved.items()
@@ -121,7 +121,7 @@ def _group(loop: asyncio.AbstractEventLoop, framework: str, ours: Ours, proved: 
     if framework == "Starlette":
         app = proved[hit_on(framework)].app
         group |= {
-            "ours on Starlette: first sight": requests(loop, app, unseen(ours.authority, ours.token)),
+            "ours on Starlette: cache miss": requests(loop, app, unseen(ours.authority, ours.token)),
             "ours on Starlette: refused, no token": requests(loop, app, always(world.headers())),
             "ours on Starlette: refused, forged": requests(loop, app, always(world.cookie(world.forged()))),
         }
@@ -129,7 +129,7 @@ def _group(loop: asyncio.AbstractEventLoop, framework: str, ours: Ours, proved: 
 
 
 def _among(runner: asyncio.Runner, sessions: int, ours: Ours, proved: dict[str, Peer]) -> dict[str, Timed]:
-    """The same apps, and with each request another one of so many sessions, each seen once before."""
+    """The same apps, with requests of random sessions that are all cached."""
     tokens = signed(ours.authority, sessions)
     runner.run(remember(ours.authority, tokens))
     return {
@@ -143,7 +143,7 @@ def _turns(group: dict[str, Timed], framework: str, effort: Effort) -> Rounds:
 
 
 def _rows(framework: str, found: Rounds, proved: dict[str, Peer], among: str = "") -> list[dict[str, Any]]:
-    """The bare app first, then whoever is cheapest."""
+    """The bare app first, then the others by cost."""
     rows: list[dict[str, Any]] = []
     for name in found:
         if name != framework:
@@ -154,7 +154,7 @@ def _rows(framework: str, found: Rounds, proved: dict[str, Peer], among: str = "
                     "contender": name,
                     "µs over bare": round(cost, 2),
                     "middle half": cost.half(),
-                    "× our plain hit": round(ratio_over(found, name, hit_on(framework), framework), 2),
+                    "× our cache hit": round(ratio_over(found, name, hit_on(framework), framework), 2),
                     "checks": proved[name].checks if name in proved else "",
                 }
             )
@@ -167,7 +167,7 @@ def _rows(framework: str, found: Rounds, proved: dict[str, Peer], among: str = "
 def _line(found: Rounds, many: Rounds, among: str) -> Line:
     times, cold = (ratio_over(rounds, PEER, hit_on("Starlette"), "Starlette") for rounds in (found, many))
     return Line(
-        what="plain hit of one token again and again, revocation and metrics on, against AuthenticationMiddleware + "
+        what="cache hit of one token again and again, revocation and metrics on, against AuthenticationMiddleware + "
         "`jwt.decode`",
         budget="≤ 1/12",
         measured=f"1/{times:.1f}; 1/{cold:.1f} over {among}",

@@ -1,4 +1,4 @@
-"""Over HTTP: about the least that a middleware in Python can do for a request whose token it knows."""
+"""Over HTTP: about the least that a middleware in Python can do for a request with a cached token."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from . import world
 
 
 class Least:
-    """Finds the cookie, digests the token, builds the session of the one token it knows, adds ``Vary``. Nothing else.
+    """Finds the cookie, digests the token, builds the session of its only token, adds ``Vary``, and nothing else.
 
-    No rule of cookies is kept, no other carrier looked for, no path public; nothing expires, is revoked or counted. It
-    adds no coroutine, so that what a handler refuses could not be answered, and changes the app's message in place,
-    which no middleware may do to an app that sends one message again and again.
+    It does not parse cookies strictly, read other headers, or know public paths; nothing expires, is revoked or
+    counted. It adds no coroutine, so it could not respond to a refusal of the handler, and it changes the app's message
+    in place, which a real middleware must not do.
     """
 
     def __init__(self, app: Any, token: str) -> None:
@@ -25,7 +25,7 @@ class Least:
         self.pair = f"{world.COOKIE}=".encode()
         self.build = msgspec.json.Decoder(world.Session).decode
         self.empty = sha256().copy
-        self.known = {sha256(token.encode()).digest(): msgspec.json.encode(asdict(world.user()))}
+        self.cached = {sha256(token.encode()).digest(): msgspec.json.encode(asdict(world.user()))}
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         if scope["type"] != "http":
@@ -36,10 +36,10 @@ class Least:
                 cookies = value
         digest = self.empty()
         digest.update(cookies.partition(self.pair)[2].partition(b";")[0])
-        found = self.known.get(digest.digest())
-        if found is None:
+        payload = self.cached.get(digest.digest())
+        if payload is None:
             return PlainTextResponse("unauthorized", status_code=401)(scope, receive, send)
-        scope["state"]["session"] = self.build(found)
+        scope["state"]["session"] = self.build(payload)
 
         def sending(message: Any) -> Any:
             if message["type"] == "http.response.start":

@@ -1,4 +1,4 @@
-"""Rounds in turns, medians with their spread, and the tables that come of them."""
+"""Timing in rounds, medians with their spread, and the tables of the report."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from time import process_time
 from typing import Any
 
 Timed = Callable[[int], float]
-"""Does a thing so many times and returns the seconds of CPU it took: nothing waits, and others may run meanwhile."""
+"""Does something a number of times and returns its CPU seconds: other processes do not count."""
 Rounds = dict[str, list[float]]
-"""Microseconds for one time, by contender: one figure a round."""
+"""Microseconds for one repetition, by contender; one figure for each round."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Table:
-    """What one section found; a row is a name and its figures by column."""
+    """A table of results; a row maps columns to figures."""
 
     title: str
     note: str
@@ -28,19 +28,19 @@ class Table:
 
 @dataclass(slots=True, kw_only=True)
 class Line:
-    """One line of the budget (DESIGN section 7)."""
+    """One line of the performance budget."""
 
     what: str
     budget: str
     measured: str
     met: bool
     spread: str = ""
-    """What the middle half of the rounds said."""
+    """The middle half of the rounds."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Section:
-    """Everything one section says."""
+    """The results of one section."""
 
     tables: list[Table] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """How much of a full run is made: the tests make next to none of it."""
+    """The share of a full run; tests run a small one."""
 
     share: float = 1.0
 
@@ -60,7 +60,7 @@ FULL = Effort()
 
 
 class Spread(float):
-    """A median that knows the quartiles it stands between."""
+    """A median with its quartiles."""
 
     low: float
     high: float
@@ -68,28 +68,28 @@ class Spread(float):
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
         ordered = sorted(values)
-        found = cls(statistics.median(ordered))
-        found.low, found.high = percentile(ordered, 0.25), percentile(ordered, 0.75)
-        return found
+        spread = cls(statistics.median(ordered))
+        spread.low, spread.high = percentile(ordered, 0.25), percentile(ordered, 0.75)
+        return spread
 
     def half(self, digits: int = 2) -> str:
-        """The middle half, as it stands in a table."""
+        """The middle half, for a table."""
         return f"{self.low:.{digits}f}–{self.high:.{digits}f}"
 
     def under_one(self) -> str:
-        """The middle half of how many times, where the other side is 1."""
+        """The middle half of a ratio, as fractions of 1."""
         return f"1/{self.high:.1f}–1/{self.low:.1f}"
 
 
 def in_turns(contenders: Mapping[str, Timed], *, rounds: int, number: int) -> Rounds:
-    """Each contender does his thing ``number`` times a round; the order is another in each round."""
+    """Time each contender ``number`` times a round; each round has another order."""
     for timed in contenders.values():
         timed(max(1, number // 10))
     names: list[str] = list(contenders)
     found: Rounds = {name: [] for name in contenders}
     order = random.Random(7)
     gc.collect()
-    gc.freeze()  # what stands is not counted against whoever allocates next
+    gc.freeze()  # existing objects do not slow the collections of a contender
     for _ in range(rounds):
         for name in order.sample(names, len(names)):
             found[name].append(contenders[name](number) / number * 1e6)
@@ -98,17 +98,17 @@ def in_turns(contenders: Mapping[str, Timed], *, rounds: int, number: int) -> Ro
 
 
 def over(found: Rounds, name: str, base: str) -> Spread:
-    """What it costs over the base: the median over the rounds."""
+    """The cost over the base: the median over the rounds."""
     return Spread.of(mine - bare for mine, bare in zip(found[name], found[base], strict=True))
 
 
 def ratio(found: Rounds, name: str, of: str) -> Spread:
-    """How many times the other's: the median over the rounds."""
+    """The ratio to another contender: the median over the rounds."""
     return Spread.of(mine / other for mine, other in zip(found[name], found[of], strict=True))
 
 
 def ratio_over(found: Rounds, name: str, of: str, base: str, of_base: str | None = None) -> Spread:
-    """How many times what another one costs, each over his own base."""
+    """The ratio to another contender, each over its own base."""
     pairs = zip(found[name], found[base], found[of], found[of_base or base], strict=True)
     return Spread.of((mine - bare) / max(other - his, 1e-9) for mine, bare, other, his in pairs)
 

@@ -1,8 +1,7 @@
-"""What a remembered session weighs, and what it adds to a pause of the garbage collector.
+"""The memory of a cached session, and what it adds to a pause of the garbage collector.
 
-Without a store the token alone is remembered. With one also the store's answer for as long as it is of use, 5 s by
-default, and the session's activity until it is written, which is within a minute: how much that weighs depends on how
-many sessions are in use at the same time.
+Without a store only the token is cached. With a store also the session's status (5 s by default), and its activity
+until it is written, within a minute: that memory depends on the number of sessions in use at the same time.
 """
 
 from __future__ import annotations
@@ -26,19 +25,19 @@ from .tokens import AT_ONCE, remember, signed
 SESSIONS = 50_000
 ALONE, SPREAD, AT_ONCE_ALL = "without a store", "revocation on", "revocation on, all in use at once"
 STEPS, MINUTES = 50, 5
-"""The sessions come within five minutes, in so many steps."""
+"""The requests of the sessions are spread over five minutes, in this many steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weight:
-    """What so many sessions add to a process."""
+    """What the sessions add to a process."""
 
     sessions: int
     bytes_each: float
     objects: int
-    """That the garbage collector follows."""
+    """Objects that the garbage collector tracks."""
     pause: float
-    """Milliseconds of a full collection, of the process before."""
+    """Milliseconds of a full collection before."""
     added: float
     """Milliseconds that the sessions add to it."""
 
@@ -58,10 +57,10 @@ def run(effort: Effort = FULL) -> Section:
 
 
 async def _weigh(store: SessionStore | None, tokens: list[bytes], minutes: float) -> Weight:
-    """The bytes apart from the pause: what ``tracemalloc`` keeps for itself would be in it."""
+    """Measure bytes and pause in separate runs: ``tracemalloc`` allocates memory of its own."""
     authority, clock, coming = await _warm(store, tokens)
     pause = _pause()
-    gc.freeze()  # what stood before swings by more than what is looked for
+    gc.freeze()  # the pause of existing objects varies more than the difference
     objects = len(gc.get_objects())
     await _within(minutes, authority, clock, coming)
     added, followed = _pause(), len(gc.get_objects()) - objects
@@ -79,7 +78,7 @@ async def _weigh(store: SessionStore | None, tokens: list[bytes], minutes: float
 async def _warm(
     store: SessionStore | None, tokens: list[bytes]
 ) -> tuple[SessionAuthority[Any], world.Ahead, list[bytes]]:
-    """An authority that has answered before, and the tokens it has not seen."""
+    """A warm authority, and the tokens that are not cached yet."""
     clock, bound = world.Ahead(), Revocation(max_staleness=timedelta(seconds=5))
     authority = world.authority(store=store, cache_entries=len(tokens) * 2, clock=clock, revocation=bound)
     await remember(authority, tokens[:AT_ONCE])
@@ -87,7 +86,7 @@ async def _warm(
 
 
 async def _within(minutes: float, authority: SessionAuthority[Any], clock: world.Ahead, coming: list[bytes]) -> None:
-    """Each comes once, in steps over so many minutes; activity is written each minute, as its timer would."""
+    """Send each token once, in steps over a number of minutes; write activity each minute, as its timer does."""
     size = -(-len(coming) // STEPS)
     for step in range(STEPS):
         await remember(authority, coming[step * size : (step + 1) * size])
@@ -109,8 +108,8 @@ def _pause() -> float:
 def _table(weights: Mapping[str, Weight]) -> Table:
     sessions = weights[SPREAD].sessions
     table = Table(
-        title=f"{sessions:,} remembered sessions",
-        note="What the package keeps for them, as `tracemalloc` weighs it; the store keeps no rows in the process.",
+        title=f"{sessions:,} cached sessions",
+        note="Memory of the package, measured by `tracemalloc`; the store keeps no rows in the process.",
     )
     figures: dict[str, Callable[[Weight], float]] = {
         "bytes for each": lambda weight: round(weight.bytes_each),

@@ -1,7 +1,8 @@
-"""What a request costs by how long its session was silent: the bursts and pauses of people who click.
+"""The cost of a request by the pause of its session before it, as users pause between clicks.
 
-A plain hit needs an answer of the store that is at most half of ``max_staleness`` old (2.5 s by default). Up to the
-bound the store is asked beside the request, past it before it; a minute after its token was read, it is read again.
+A cache hit needs a session status that is at most half of ``max_staleness`` old (2.5 s by default). Up to
+``max_staleness`` the store is queried in the background, after it before the request; a minute after its verification,
+the token is verified again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ROUNDS, SESSIONS = 42, 200
 PEER = "AuthenticationMiddleware + PyJWT"
 AT_ONCE = 64
 SHORT, CYCLE = "ours, 1 s after its last", 3
-"""Every third request comes when the answer is older than 2.5 s."""
+"""For every third request the status is older than 2.5 s."""
 PAUSES: dict[str, float] = {
     "1 s": 1.0,
     "3 s": 3.0,
@@ -65,7 +66,7 @@ def run(effort: Effort = FULL) -> Section:
 
 
 def _cycles(found: Rounds, name: str) -> list[float]:
-    """What a request cost on average, of whole cycles: a median would be that of their middle."""
+    """Average costs over whole cycles: a median would be the cost of the middle request."""
     costs = [mine - bare for mine, bare in zip(found[name], found["bare"], strict=True)]
     means = [fmean(costs[place - place % CYCLE :][:CYCLE]) for place in range(len(costs))]
     return [bare + mean for bare, mean in zip(found["bare"], means, strict=True)]
@@ -89,7 +90,7 @@ async def _ours(loop: asyncio.AbstractEventLoop, pause: float, sessions: int, at
 
 
 def _timed(loop: asyncio.AbstractEventLoop, app: Any, given: list[world.Headers], at_once: int = 1) -> Timed:
-    """Each of them once, so many at a time, and what goes on beside them."""
+    """One request of each, ``at_once`` at a time, with the work in the background."""
 
     async def client(coming: Any) -> None:
         for headers in coming:
@@ -99,7 +100,7 @@ def _timed(loop: asyncio.AbstractEventLoop, app: Any, given: list[world.Headers]
         coming = iter(given[:number])
         started = process_time()
         await asyncio.gather(*(client(coming) for _ in range(at_once)))
-        for _ in range(10):  # what was begun in the background ends
+        for _ in range(10):  # background work finishes
             await asyncio.sleep(0)
         return process_time() - started
 

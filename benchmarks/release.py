@@ -1,9 +1,8 @@
 """The release moment: old tokens of many users at once, on SQLite and PostgreSQL, against one query a request.
 
-The one-query handlers are what an app writes by hand: on a token without an email, ask the database. All contenders
-check the same (``handlers``) and count the event with an OpenTelemetry counter, a span and a log call, ours by its own
-telemetry. Meanwhile, in a second run, users of today's payload make their 5 ms query on the same pool: what matters to
-them is its p99.
+The one-query handlers are what an app writes by hand: a query for each token without an email. All contenders check the
+same (``handlers``) and count the event with an OpenTelemetry counter, a span and a log call, ours by its own telemetry.
+In a second run, users of today's payload send 5 ms queries on the same pool meanwhile; the result is their p99.
 """
 
 from __future__ import annotations
@@ -40,14 +39,15 @@ from .handlers import (
 from .measure import FULL, Effort, Line, Section, Spread, Table, percentile
 
 REQUESTS, USERS, ROUNDS = 10_000, 5_000, 5
-"""Of every contender, in each round."""
+"""For each contender, in each round."""
 CASES = ((50_000, 5_000, 100), (50_000, 50_000, 400))
-"""The budget's own: requests, users, and the queries it allows."""
+"""The cases of the budget: requests, users, and the allowed queries."""
 SLOWER = 5
-"""SQLite gets that part of the requests: a query each takes it a millisecond."""
+"""SQLite gets a fifth of the requests: each query takes a millisecond."""
 PEOPLE, REQUESTS_OF_ONE = 6, 60
-"""Users of today's payload, and what each asks for in a round."""
+"""Users of today's payload, and the requests of each in a round."""
 ARRIVING = "500 old tokens a second"
+QUIET, ENDLESS = "quiet", "without end"
 OURS_ARRIVING = f"beside {ARRIVING}, ours"
 Row = dict[str, Any]
 
@@ -86,7 +86,7 @@ async def filled(url: str, effort: Effort) -> AsyncEngine:
 
 
 async def floods(engine: AsyncEngine, server: str, effort: Effort, section: Section) -> int:
-    """Returns how many of our queries were in flight at once, at most."""
+    """Run the floods; returns the maximum of our queries in flight at once."""
     watch, size = Watch(), {"min_size": 10, "max_size": 10, "reset": _nothing}
     async with asyncpg.create_pool(server, **size) as pool, asyncpg.create_pool(server, **size, init=watch.of) as other:
         timed, watched = contenders(engine, pool), contenders(engine, other)
@@ -111,7 +111,7 @@ async def floods(engine: AsyncEngine, server: str, effort: Effort, section: Sect
 
 
 async def _nothing(connection: object) -> None:
-    """What asyncpg's pool sends when a connection comes back: another round trip, which nothing here needs."""
+    """In place of the reset of asyncpg's pool, which costs a round trip."""
 
 
 async def _compared(
@@ -122,7 +122,7 @@ async def _compared(
     tokens: list[str],
     effort: Effort,
 ) -> list[Row]:
-    """Everybody has his turn in every round; queries are counted apart, so that no counter is in the figures."""
+    """Each contender takes part in every round; a separate run counts queries, so that counting costs nothing."""
     queries: dict[str, int] = {}
     with watching(engine, watch):
         for name, make in watched.items():
@@ -139,7 +139,7 @@ async def _compared(
 
 
 async def _case(engine: AsyncEngine, requests: int, distinct: int) -> tuple[Row, int]:
-    """One of the budget's own, once: counted while it is timed, which so few queries do not feel."""
+    """One case of the budget, once; its few queries can be counted while it is timed."""
     tokens, server = _coming(engine, requests, distinct), await server_of(engine)
     with watching(engine, Watch()) as watch:
         figures = await flood(ours(authority(engine)), tokens, server)
@@ -169,10 +169,10 @@ def _table(database: str, rows: list[Row]) -> Table:
     return Table(
         title=f"The release moment on {database}",
         note=f"{AT_ONCE} requests at once, a pool of 10; p50 and p99 of a request in ms, CPU in µs a request: medians "
-        "of rounds in turns, ours each time with empty caches. Queries for the email, counted at the driver in a round "
-        "apart. Everybody checks signature, `exp`, `iat`, the claims that must be there and the lifetime, nobody "
-        "revocation; ours reads a Cookie header, by hand the token is given. SQLAlchemy is spared its transaction and "
-        "asyncpg the reset of its pool, a round trip or two for each query.",
+        "of rounds in turns, ours each time with empty caches. Queries for the email are counted at the driver "
+        "in a round apart. All check signature, `exp`, `iat`, required claims and the lifetime, and none "
+        "revocation; ours reads a Cookie header, the others get the token. SQLAlchemy runs without a transaction and "
+        "asyncpg without the reset of its pool, which saves a round trip or two for each query.",
         rows=rows,
     )
 
@@ -182,42 +182,50 @@ async def _neighbours(engine: AsyncEngine, effort: Effort, section: Section, mos
     tokens = old_tokens(authority(engine), effort.of(USERS))
     by_query = by_hand(with_sqlalchemy(engine))
     beside: dict[str, Callable[[], AbstractAsyncContextManager[None]]] = {
-        "quiet": nullcontext,
+        QUIET: nullcontext,
         OURS_ARRIVING: lambda: arriving(ours(authority(engine)), tokens),
         f"beside {ARRIVING}, a query each": lambda: arriving(by_query, tokens),
-        f"beside {AT_ONCE} at once without end, ours": lambda: flooding(ours(authority(engine)), tokens),
-        f"beside {AT_ONCE} at once without end, a query each": lambda: flooding(by_query, tokens),
+        f"beside {AT_ONCE} at once {ENDLESS}, ours": lambda: flooding(ours(authority(engine)), tokens),
+        f"beside {AT_ONCE} at once {ENDLESS}, a query each": lambda: flooding(by_query, tokens),
     }
-    rounds: dict[str, list[list[float]]] = {name: [] for name in beside}
+    latencies: dict[str, list[list[float]]] = {name: [] for name in beside}
     quiet: dict[str, list[list[float]]] = {name: [] for name in beside}
     for turn in range(effort.of(9)):
         for name, meanwhile in beside.items():
-            if "without end" in name and turn % 8:  # a request takes them ten times as long
+            if ENDLESS in name and turn % 8:  # its requests take ten times as long
                 continue
             async with meanwhile():
                 with watching(engine, Watch()) as watch:
-                    rounds[name].append(await _today(engine))
-            quiet[name].append(rounds["quiet"][-1])
+                    latencies[name].append(await _today(engine))
+            quiet[name].append(latencies[QUIET][-1])
             most = max(most, watch.most if "ours" in name else 0)
-    table = Table(
-        title="Today's users meanwhile",
-        note="ms of a handler with a query of 5 ms on the same pool of 10. Requests without end leave the one event "
-        "loop no moment to spare, whatever answers them.",
-    )
     times = {
         name: Spread.of(
-            percentile(mine, 0.99) / percentile(alone, 0.99) for mine, alone in zip(took, quiet[name], strict=True)
+            percentile(mine, 0.99) / percentile(alone, 0.99) for mine, alone in zip(rounds, quiet[name], strict=True)
         )
-        for name, took in rounds.items()
+        for name, rounds in latencies.items()
     }
-    for name, each in rounds.items():
-        figures = {f"p{at}": Spread.of(percentile(took, at / 100) for took in each) for at in (50, 99)}
+    section.tables.append(_meanwhile(latencies, times))
+    section.lines += _lines(times[OURS_ARRIVING], most)
+
+
+def _meanwhile(latencies: Mapping[str, list[list[float]]], times: Mapping[str, Spread]) -> Table:
+    """The latencies of today's users; ``times`` is their p99 as a multiple of the quiet one."""
+    table = Table(
+        title="Today's users meanwhile",
+        note="ms of a handler with a query of 5 ms on the same pool of 10. Requests without end saturate the event "
+        "loop, with any handler.",
+    )
+    for name, rounds in latencies.items():
+        figures = {f"p{at}": Spread.of(percentile(took, at / 100) for took in rounds) for at in (50, 99)}
         figures["p99 × quiet"] = times[name]
         row = {column: round(figure, 2) for column, figure in figures.items()}
         table.rows.append({"": name, **row, "middle half": times[name].half()})
-    section.tables.append(table)
-    share = times[OURS_ARRIVING]
-    section.lines += [
+    return table
+
+
+def _lines(share: Spread, most: int) -> list[Line]:
+    return [
         Line(
             what=f"today's tokens beside {ARRIVING}, same pool, 5 ms queries: p99",
             budget="≤ 1.15 × quiet",

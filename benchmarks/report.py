@@ -1,4 +1,4 @@
-"""A report as Markdown, and as text for a terminal."""
+"""The report as Markdown, and as text for a terminal."""
 
 from __future__ import annotations
 

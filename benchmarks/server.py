@@ -1,4 +1,4 @@
-"""``python -m benchmarks.server NAME PORT TOKEN``: one contender, served; TOKEN is the good one."""
+"""``python -m benchmarks.server NAME PORT TOKEN``: serve one contender, which must accept TOKEN."""
 
 from __future__ import annotations
 

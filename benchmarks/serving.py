@@ -1,10 +1,10 @@
 """Over HTTP: uvicorn with uvloop and httptools on one core, wrk on the other, all servers up, in turns.
 
-Requests a second swing with whatever else the machine does. The CPU the server's process spends on a request hardly
-does: it is read from the kernel around each round, and says how much of the difference is the middleware's.
+Requests a second vary with other load on the machine. The CPU that the server's process spends on a request hardly
+does: it is read from the kernel around each round, and shows how much of the difference the middleware causes.
 
-Whom a server answers would sleep on the other core, and waking it is charged to the server: 4 to 9 µs a response on a
-virtual machine, the more the slower the server. It is nobody's middleware, so that core is kept from sleeping.
+The client would sleep on the other core, and waking it costs the server 4 to 9 µs a response on a virtual machine, more
+for a slower server. That is not the middleware's cost, so that core is kept awake.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from .measure import FULL, Effort, Line, Section, Spread, Table
 
 ROUNDS, SECONDS = 24, 1
 PEERS_EVERY = 4
-"""The budget compares two of them: they take turns more often."""
+"""Peers take part in every fourth round; the budget compares the others."""
 BARE, OURS, LEAST = "bare", "ours", "about the least there is to do"
 ALWAYS = (BARE, OURS, LEAST)
 NAMES = (*ALWAYS, "empty pass-through", "AuthenticationMiddleware + PyJWT", "tutorial BaseHTTPMiddleware + PyJWT")
 UNGUARDED = (BARE, "empty pass-through")
 LATENCY = Path("/dev/cpu_dma_latency")
-"""While it is held open with 0 in it, an idle core polls for work (Linux, "PM Quality Of Service Interface")."""
+"""While a process holds it open with the value 0, idle cores poll (Linux, "PM Quality Of Service Interface")."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What wrk counted in one round, and the server's CPU meanwhile."""
+    """The counts of wrk in one round, and the server's CPU."""
 
     rate: float
     cpu: float
@@ -52,7 +52,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One contender that serves."""
+    """A running contender."""
 
     port: int
     pid: int
@@ -110,7 +110,7 @@ def _line(found: dict[str, list[Round]], beside: dict[str, list[Round]]) -> Line
     share, by_cpu = _against(found[OURS], beside[OURS]), _by_cpu(found[OURS], beside[OURS])
     least, of_least = _against(found[LEAST], beside[LEAST]), _against(found[OURS], found[LEAST])
     return Line(
-        what="plain hit over HTTP, against the bare app",
+        what="cache hit over HTTP, against the bare app",
         budget="≥ 0.93",
         measured=f"{share:.3f} ({by_cpu:.3f} by CPU; {LEAST}: {least:.3f}, of which ours leaves {of_least:.3f})",
         met=share >= 0.93,
@@ -123,13 +123,13 @@ def _against(mine: list[Round], beside: list[Round]) -> Spread:
 
 
 def _by_cpu(mine: list[Round], beside: list[Round]) -> Spread:
-    """How many times the bare app's requests the same CPU would serve."""
+    """The ratio of requests that the same CPU serves."""
     return Spread.of(bare.cpu / each.cpu for each, bare in zip(mine, beside, strict=True))
 
 
 @contextmanager
 def _awake() -> Iterator[bool]:
-    """No core sleeps meanwhile. False where that is not ours to say: it takes root, and a kernel that listens."""
+    """Keep the cores awake; False if that is not possible: it takes root, and a kernel that supports it."""
     try:
         held = os.open(LATENCY, os.O_WRONLY)
     except OSError:
@@ -155,7 +155,7 @@ def _server(name: str) -> Iterator[Server]:
         else:
             raise SystemExit(f"{name} does not answer")
         if name not in UNGUARDED and _status(port, world.forged()) != 401:
-            raise SystemExit(f"{name} let a forged token pass")
+            raise SystemExit(f"{name} accepted a forged token")
         yield Server(port, process.pid)
     finally:
         process.terminate()
@@ -196,7 +196,7 @@ def _round(server: Server) -> Round:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds a process ran, to the nanosecond, all threads together."""
+    """CPU seconds of a process, all threads together."""
     tasks = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 

@@ -1,4 +1,4 @@
-"""What telemetry and revocation cost: a plain hit with and without, one fallback by sampler and log level."""
+"""The cost of telemetry and revocation: a cache hit with and without, a fallback by sampler and log level."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from .steps import by_pyjwt
 from .tokens import OLD, emails, old_request, sid_of
 
 ROUNDS, NUMBER = 300, 50
-"""Many short turns: what is compared differs by a few µs, and a machine's bad second lasts longer than a round."""
-ON, OFF = "plain hit, a reader attached, spans sampled", "plain hit, no provider"
-HIT, WHOLE = "plain hit", "old token that lacks nothing"
+"""Many short rounds: the differences are a few µs, and disturbances last longer than a round."""
+ON, OFF = "cache hit, a reader attached, spans sampled", "cache hit, no provider"
+HIT, WHOLE = "cache hit", "old token that lacks nothing"
 FALLBACK, DECODE = "fallback, span unsampled, log filtered", "`jwt.decode`"
 COLLECTION = "one collection by that reader, of every series"
 SAMPLERS: Mapping[str, Sampler] = {
@@ -48,19 +48,19 @@ def run(effort: Effort = FULL) -> Section:
 
 
 def _signals(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop, effort: Effort, section: Section) -> None:
-    """What is compared takes turns with nothing else: a third contender cools the caches of both."""
+    """Only the compared contenders take turns: a third one would cool the caches of both."""
 
     def turns(*names: str, rounds: int = ROUNDS) -> Rounds:
         return in_turns({name: made[name] for name in names}, rounds=effort.of(rounds), number=effort.of(NUMBER))
 
-    by_sampler = {name: runner.run(_fallback(loop, _told(by))) for name, by in SAMPLERS.items()}
+    by_sampler = {name: runner.run(_fallback(loop, _telemetry(by))) for name, by in SAMPLERS.items()}
     reader = InMemoryMetricReader()
     made = {
         OFF: runner.run(_hit(loop, Telemetry())),
-        ON: runner.run(_hit(loop, _told(ALWAYS_ON, reader))),
+        ON: runner.run(_hit(loop, _telemetry(ALWAYS_ON, reader))),
         COLLECTION: repeated(_collecting(reader)),
-        HIT: runner.run(_hit(loop, _told(ALWAYS_OFF))),
-        WHOLE: runner.run(_whole(loop, _told(ALWAYS_OFF))),
+        HIT: runner.run(_hit(loop, _telemetry(ALWAYS_OFF))),
+        WHOLE: runner.run(_whole(loop, _telemetry(ALWAYS_OFF))),
         "fallback, no provider, log filtered": runner.run(_fallback(loop, Telemetry())),
         **{f"fallback, {name}, log filtered": timed for name, timed in by_sampler.items()},
         **{f"fallback, {name}, log rendered": timed for name, timed in by_sampler.items()},
@@ -69,7 +69,7 @@ def _signals(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop, effort: Ef
     with Path(os.devnull).open("w") as nowhere:
         _render(nowhere)
         rendered = turns(WHOLE, *(name for name in made if name.endswith("rendered")), rounds=ROUNDS // 4)
-    world.quiet()  # second, since a logger that was cached stays as it is
+    world.quiet()  # after rendering, because a cached logger keeps its configuration
     hits, budget = turns(OFF, ON), turns(HIT, WHOLE, FALLBACK, DECODE)
     filtered = turns(WHOLE, *(name for name in made if name.endswith("filtered")))
     collection = median(turns(COLLECTION, rounds=ROUNDS // 30), COLLECTION) / 1e3
@@ -96,7 +96,7 @@ def _rows(found: Rounds, base: str) -> list[dict[str, Any]]:
 
 
 def _one_fallback(found: Rounds, section: Section) -> None:
-    """Whole, and over either thing it may be compared with, each also in units of ``jwt.decode``."""
+    """The whole, and its cost over two bases, each also in units of ``jwt.decode``."""
     over_old, over_hit = (f"{FALLBACK}: over {base}" for base in (WHOLE, HIT))
     costs = found | {
         over_old: [mine - bare for mine, bare in zip(found[FALLBACK], found[WHOLE], strict=True)],
@@ -121,7 +121,7 @@ def _one_fallback(found: Rounds, section: Section) -> None:
         Line(
             what="one fallback from the cache, span unsampled, log filtered, over an old token that lacks nothing",
             budget="≤ 15 µs",
-            measured=f"{said(over_old)}; over a plain hit {said(over_hit)}; whole {said(FALLBACK)}",
+            measured=f"{said(over_old)}; over a cache hit {said(over_hit)}; whole {said(FALLBACK)}",
             met=one <= 15,
             spread=one.half(1),
         )
@@ -129,18 +129,18 @@ def _one_fallback(found: Rounds, section: Section) -> None:
 
 
 def _revocation(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop, effort: Effort, section: Section) -> None:
-    """The plain hit's own function, with a store and without: when to ask again is folded into the deadline."""
+    """The function of the cache hit, with and without a store: its deadline includes the next status check."""
     world.quiet()
     store = _Counted()
     contenders = {
-        "plain hit, no store": runner.run(_known(world.authority(store=None))),
-        "plain hit, revocation on": runner.run(_known(world.authority(store=store))),
+        "cache hit, no store": runner.run(_known(world.authority(store=None))),
+        "cache hit, revocation on": runner.run(_known(world.authority(store=store))),
     }
-    before = store.asked
+    before = store.queries
     found = in_turns(contenders, rounds=effort.of(ROUNDS), number=effort.of(200))
-    cost, asked = over(found, "plain hit, revocation on", "plain hit, no store"), store.asked - before
+    cost, asked = over(found, "cache hit, revocation on", "cache hit, no store"), store.queries - before
     table = Table(
-        title="Revocation of a known token",
+        title="Revocation check of a cached token",
         note="Microseconds of the digest, the entry and the session.",
     )
     table.rows = [{"what": name, "µs": round(median(found, name), 3)} for name in found]
@@ -149,7 +149,7 @@ def _revocation(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop, effort:
     section.tables.append(table)
     section.lines.append(
         Line(
-            what="revocation check on a known token, while the store's answer holds",
+            what="revocation check on a cached token, while its status is fresh",
             budget="no query, ≤ 0.1 µs",
             measured=f"{asked} queries, {cost:.2f} µs",
             met=asked == 0 and cost <= 0.1,
@@ -159,26 +159,26 @@ def _revocation(runner: asyncio.Runner, loop: asyncio.AbstractEventLoop, effort:
 
 
 class _Counted(MemorySessionStore):
-    """Counts how often it is asked."""
+    """Counts its queries."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked = 0
+        self.queries = 0
 
     async def statuses(self, keys: Collection[Any]) -> Any:
-        self.asked += 1
+        self.queries += 1
         return await super().statuses(keys)
 
 
-def _told(sampler: Sampler, reader: InMemoryMetricReader | None = None) -> Telemetry:
+def _telemetry(sampler: Sampler, reader: InMemoryMetricReader | None = None) -> Telemetry:
     readers = [reader or InMemoryMetricReader()]
     return Telemetry(meter_provider=MeterProvider(readers), tracer_provider=TracerProvider(sampler=sampler))
 
 
 def _collecting(reader: InMemoryMetricReader) -> Callable[[], object]:
-    """Somebody reads, as an exporter does once a minute on a thread of its own."""
+    """A collection, as an exporter does once a minute on its thread."""
     if reader.get_metrics_data() is None:
-        raise SystemExit("nothing is told to the reader")
+        raise SystemExit("the reader gets no metrics")
     return reader.get_metrics_data
 
 
@@ -206,7 +206,7 @@ async def _whole(loop: asyncio.AbstractEventLoop, telemetry: Telemetry) -> Timed
     given = world.cookie(old_token(authority, payload, sid=await sid_of(authority)))
     outcome = await authority.authenticate(given)
     if outcome.fallback is not None or outcome.session is None:
-        raise SystemExit("a fallback fired where nothing lacks")
+        raise SystemExit("a fallback fired although no claim is missing")
     return awaited(loop, lambda: authority.authenticate(given))
 
 
@@ -220,7 +220,7 @@ async def _fallback(loop: asyncio.AbstractEventLoop, telemetry: Telemetry) -> Ti
 
 
 def _render(nowhere: TextIO) -> None:
-    """Every event becomes a line of JSON."""
+    """Render every event as a line of JSON."""
     structlog.configure(
         processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

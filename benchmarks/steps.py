@@ -1,4 +1,4 @@
-"""Reading one token, as a contender: proved on good and bad tokens, then timed on what it is asked to do."""
+"""Reading one token as a contender: proved on good and bad tokens, then timed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .measure import Timed, awaited, repeated
 from .world import LEEWAY, SECRET
 
 REQUIRED = ("exp", "iat", "sid", "auth_time")
-"""The claims that our token step wants, where there is a store; what the session needs beside them comes later."""
+"""The claims that our token step requires with a store; the session's claims are checked later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reader:
-    """A function that reads a token, or a coroutine function, and the exception by which it refuses one."""
+    """A function (or coroutine function) that reads a token, and the exception it raises to refuse one."""
 
     read: Callable[[str], Any]
     refusal: type[Exception]
@@ -31,13 +31,13 @@ class Reader:
     def prove(
         self, loop: asyncio.AbstractEventLoop, name: str, good: Mapping[str, object], bad: Mapping[str, str]
     ) -> None:
-        """He reads every good token and refuses every bad one, or the run ends here.
+        """Check that it reads every good token and refuses every bad one; end the run otherwise.
 
         Args:
-            loop: Where a coroutine function runs.
-            name: Who he is.
-            good: By token what is read of it: its claims, or its session.
-            bad: Tokens by what is wrong with them.
+            loop: Runs a coroutine function.
+            name: The contender's name.
+            good: The expected claims or session, by token.
+            bad: Tokens by their defect.
         """
         for token, expected in good.items():
             try:
@@ -54,12 +54,12 @@ class Reader:
             raise SystemExit(f"{name} accepted a token that is {wrong}")
 
     def accepting(self, loop: asyncio.AbstractEventLoop, tokens: Sequence[str]) -> Timed:
-        """Good tokens, one after the other and from the start again; a refusal ends the run."""
+        """Time good tokens, in turn; a refusal ends the run."""
         return _timed(loop, self.read, tokens)
 
     def refusing(self, loop: asyncio.AbstractEventLoop, token: str) -> Timed:
-        """A bad token; one that is accepted ends the run."""
-        return _timed(loop, self._refuses_later if inspect.iscoroutinefunction(self.read) else self._refuses, [token])
+        """Time a bad token; if it is accepted, the run ends."""
+        return _timed(loop, self._refuses_async if inspect.iscoroutinefunction(self.read) else self._refuses, [token])
 
     def _once(self, loop: asyncio.AbstractEventLoop, token: str) -> Any:
         found = self.read(token)
@@ -72,7 +72,7 @@ class Reader:
             return
         raise SystemExit("a bad token was accepted")
 
-    async def _refuses_later(self, token: str) -> None:
+    async def _refuses_async(self, token: str) -> None:
         try:
             await self.read(token)
         except self.refusal:
@@ -81,32 +81,32 @@ class Reader:
 
 
 def token_step(authority: SessionAuthority[Any]) -> Reader:
-    """Ours as far as ``jwt.decode`` goes: the signature and the registered claims; no digest, no table, no session."""
+    """Ours, limited to what ``jwt.decode`` does: signature and registered claims; no digest, cache or session."""
     tokens = authority.parts.authenticator.tokens
     return Reader(read=lambda token: tokens.check(tokens.open(token.encode()), payload_version=2), refusal=Refusal)
 
 
 def verifying(authority: SessionAuthority[Any]) -> Reader:
-    """Ours as an app calls it: digest, look into the table, token step and payload version."""
+    """Ours as an app calls it: digest, cache lookup, token step and payload version."""
     return Reader(read=authority.verify, refusal=Refusal)
 
 
 def authenticating(authority: SessionAuthority[Any]) -> Reader:
-    """The whole path from a header to the session; a token that is known already ends the run."""
+    """The whole path from a header to the session; a cached token ends the run."""
 
     async def read(token: str) -> Any:
         outcome = await authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
         if outcome.session is None:
             raise Refusal(outcome.reason or Reason.TOKEN_MISSING)
         if outcome.key_id is None:
-            raise SystemExit("no key had to be found: the token was known")
+            raise SystemExit("no key was needed: the token was cached")
         return outcome.session
 
     return Reader(read=read, refusal=Refusal)
 
 
 def decoding(key: Any = SECRET, alg: str = "HS256", required: Sequence[str] = REQUIRED) -> Reader:
-    """``jwt.decode``, its lists built once."""
+    """``jwt.decode`` with lists that are built once."""
     algorithms = [alg]
     options: Any = {"require": list(required)}
     return Reader(

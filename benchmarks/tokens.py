@@ -1,4 +1,4 @@
-"""Tokens of today's payload and of yesterday's, as many as a benchmark asks for, and requests that show them."""
+"""Tokens of today's payload and of an old one, and requests with them."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .apps import Coming
 from .world import Headers
 
 OLD = {"userId": "42", "companyId": "acme"}
-"""The payload of before ``email`` was in it."""
+"""The payload before ``email`` was added."""
 AT_ONCE = 250
-"""Tokens that are shown together, so that what a store is asked comes in batches."""
+"""Tokens that are sent together, so that store queries are batched."""
 
 
 @source("email")
 async def emails(keys: Any) -> dict[str, dict[str, str]]:
-    """A table of users that answers at once."""
+    """A source that answers at once."""
     return {key: {"email": f"user{key}@example.com"} for key in keys}
 
 
 async def sid_of(authority: SessionAuthority[Any]) -> str:
-    """The id of a session that is in the store."""
+    """The id of a new session in the store."""
     return (await authority.issue(world.user())).session_id
 
 
 async def old_request(authority: SessionAuthority[Any], **more: Any) -> Headers:
-    """A request with an old token, of a session that the store knows."""
+    """A request with an old token whose session is in the store."""
     return world.cookie(old_token(authority, {**OLD, **more}, sid=await sid_of(authority)))
 
 
 def unseen(authority: SessionAuthority[Any], token: str) -> Coming:
-    """Requests with tokens that nobody saw, of a session whose status is known: signed before the clock starts."""
+    """Requests with tokens that are not cached, of a session whose status is; signed before the clock starts."""
     claims, numbers = jwt.decode(token, options={"verify_signature": False}), count()
     sign: Callable[[dict[str, Any]], str] = authority.parts.authenticator.tokens.sign
 
@@ -50,7 +50,7 @@ def unseen(authority: SessionAuthority[Any], token: str) -> Coming:
 
 
 def signed(authority: SessionAuthority[Any], number: int) -> list[bytes]:
-    """Tokens of as many users."""
+    """Tokens of a number of users."""
     sign: Callable[[dict[str, Any]], str] = authority.parts.authenticator.tokens.sign
     sids = (f"0af76519-16cd-43dd-8448-{n:012x}" for n in range(number))
     return [
@@ -59,10 +59,10 @@ def signed(authority: SessionAuthority[Any], number: int) -> list[bytes]:
 
 
 async def remember(authority: SessionAuthority[Any], tokens: list[bytes]) -> None:
-    """Show each token once."""
+    """Send each token once, so that it is cached."""
     for first in range(0, len(tokens), AT_ONCE):
         shown = ([(b"cookie", b"__Host-session=" + token)] for token in tokens[first : first + AT_ONCE])
         for outcome in await asyncio.gather(*map(authority.authenticate, shown)):
             if outcome.session is None:
                 raise SystemExit(f"refused: {outcome.reason}")
-    await asyncio.sleep(0)  # or the loop holds the last ones still
+    await asyncio.sleep(0)  # the loop still holds the last ones

@@ -1,4 +1,4 @@
-"""A token seen for the first time, by algorithm: verified alone, and read to its session, against the libraries."""
+"""A token that is not cached, by algorithm: verified, and read to its session, against the libraries."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .world import LEEWAY, SECRET, WINDOW, Session
 STEP, VERIFY, WHOLE = "ours, the token step", "ours, `await authority.verify`", "ours, `await authority.authenticate`"
 PYJWT = "PyJWT"
 OF_SESSION = ("exp", "iat", "userId", "companyId")
-"""The claims without which ours makes no session, where there is no store."""
+"""The claims that ours requires for a session without a store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signing:
-    """One algorithm, a private key, and another that no contender knows."""
+    """One algorithm, a private key, and another key that no contender has."""
 
     alg: str
     private: bytes
@@ -43,7 +43,7 @@ class Signing:
         return jwt.encode(dict(claims), self.private, algorithm=self.alg)
 
     def bad(self, required: Sequence[str], *, lifetime: bool) -> dict[str, str]:
-        """Tokens by what is wrong with them, and nothing else is; ``lifetime``: also one that lives too long."""
+        """Tokens by their only defect; ``lifetime`` adds one that lives too long."""
         claims, now = world.claims(), int(time.time())
         wrong = {
             "expired": {"iat": now - 7200, "auth_time": now - 7200, "exp": now - 3600},
@@ -64,7 +64,7 @@ class Signing:
         return key.public_key().public_bytes(serialization.Encoding.PEM, kind)
 
     def authority(self, **settings: Any) -> SessionAuthority[Session]:
-        alg = "RS256" if self.alg == "RS256" else None  # the other kinds of key have but one
+        alg = "RS256" if self.alg == "RS256" else None  # the other kinds of keys have one algorithm
         key = Key.hmac(self.private) if self.alg == "HS256" else Key.pem(self.private, alg=alg)
         return world.authority(keys=KeyRing([key]), **settings)
 
@@ -74,8 +74,8 @@ def run(effort: Effort = FULL) -> Section:
     section = Section(tables=[_verified(), _read()])
     others = _keys(ANOTHER_SECRET)
     with asyncio.Runner() as runner, warnings.catch_warnings():
-        warnings.simplefilter("ignore", AuthlibDeprecationWarning)  # joserfc is its successor
-        warnings.simplefilter("ignore", SecurityWarning)  # EdDSA has a new name
+        warnings.simplefilter("ignore", AuthlibDeprecationWarning)  # it recommends joserfc
+        warnings.simplefilter("ignore", SecurityWarning)  # EdDSA is renamed
         for alg, private in _keys(SECRET).items():
             signing = Signing(alg=alg, private=private, another=others[alg])
             _by_algorithm(runner.get_loop(), effort, signing, section)
@@ -85,20 +85,20 @@ def run(effort: Effort = FULL) -> Section:
 def _verified() -> Table:
     return Table(
         title="A token verified for the first time",
-        note="Microseconds. Everybody checks the signature, `exp` and `iat`, and that no claim is absent of "
-        f"{_listed(REQUIRED)}. Ours alone refuses a life longer than the window, an `auth_time` after `iat`, and a "
-        "member named twice; it parses a header once and knows it again in the next token that is signed. "
-        "`await authority.verify` adds the digest, a look into the table of known tokens, and the payload version.",
+        note="Microseconds. All check the signature, `exp` and `iat`, and require the claims "
+        f"{_listed(REQUIRED)}. Only ours refuses a life longer than the window, an `auth_time` after `iat`, and a "
+        "duplicate member; it caches parsed headers. "
+        "`await authority.verify` adds the digest, a cache lookup, and the payload version.",
     )
 
 
 def _read() -> Table:
     return Table(
         title="From a token to its session, for the first time",
-        note="Microseconds. Everybody checks the signature, `exp`, `iat` and a life of at most the window, and that no "
-        f"claim is absent of {_listed(OF_SESSION)}; everybody makes the same session, the libraries by hand. Ours has "
-        "no store; it takes the token from an Authorization header, counts it and remembers it: it has room for one "
-        "and is shown two by turns, so that each is new to it.",
+        note="Microseconds. All check the signature, `exp`, `iat` and a life of at most the window, and require "
+        f"the claims {_listed(OF_SESSION)}; all make the same session, the libraries by hand. Ours has "
+        "no store; it takes the token from an Authorization header, counts it and caches it: its cache has room for "
+        "one token and gets two in turn, so that each is a miss.",
     )
 
 
@@ -125,7 +125,7 @@ def _turns(
     good: Mapping[str, object],
     bad: Mapping[str, str],
 ) -> Rounds:
-    """Each is proved, then they take turns; the first of them is ours."""
+    """Prove each reader, then time them in turns; the first is ours."""
     for name, reader in readers.items():
         reader.prove(loop, f"{name} ({alg})", good, bad)
     contenders = {name: reader.accepting(loop, list(good)) for name, reader in readers.items()}
@@ -148,7 +148,7 @@ def _turns(
 
 def _line(step: Spread, verify: Spread, whole: Spread) -> Line:
     return Line(
-        what="first sight of an HS256 token, the token step alone (signature and registered claims), against "
+        what="cache miss of an HS256 token, the token step alone (signature and registered claims), against "
         "`jwt.decode` requiring the same claims",
         budget="≤ 0.25",
         measured=f"{step:.3f}; {verify:.2f} by `await authority.verify`; {whole:.2f} from the token to its session, by "

@@ -1,4 +1,4 @@
-"""What all sections share: today's session, its authority, tokens, and a request as a browser sends it."""
+"""Shared by all sections: today's session, its authority, tokens, and a browser's request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REQUIRED = ["exp", "iat", "sid", "userId", "companyId"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """The session of DESIGN section 4."""
+    """Version 2 of the payload, which added the email."""
 
     user_id: Annotated[str, Claim("userId")]
     company_id: Annotated[str, Claim("companyId")]
@@ -50,31 +50,31 @@ def user(number: int = 42) -> Session:
 
 
 def quiet() -> None:
-    """Logs are filtered by level, as in production; what they cost is a section of its own."""
+    """Filter logs by level, as in production; ``signals`` measures their cost."""
     _used_heap()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=True)
 
 
 @cache
 def _used_heap() -> tuple[bytes, ...]:
-    """Holes of every size in memory, as in a process that has run for a while.
+    """Fragment the memory, as in a process that has run for a while.
 
-    In a fresh one an allocation may map an arena and its end unmap it, each time: a contender would cost the half more
-    by luck.
+    In a fresh process each allocation may map an arena and unmap it again, which makes a contender half as expensive
+    again by chance.
     """
     made = [bytes(size) for _ in range(4000) for size in range(1, 480, 16)]
     return tuple(made[::2])
 
 
 def telemetry() -> Telemetry:
-    """Metrics that somebody collects, spans that nobody samples."""
+    """Metrics with a reader, no spans."""
     return Telemetry(meter_provider=MeterProvider([InMemoryMetricReader()]))
 
 
 def authority(**settings: Any) -> SessionAuthority[Session]:
     """An authority with revocation and metrics on.
 
-    What the store answered holds for the run, so that no query is in the figures; ``pauses`` has them in.
+    Statuses stay fresh for the run, so that the figures contain no query; ``pauses`` measures those.
     """
     given: dict[str, Any] = {
         "keys": KeyRing([Key.hmac(SECRET)]),
@@ -87,14 +87,14 @@ def authority(**settings: Any) -> SessionAuthority[Session]:
 
 
 class Everyone(MemorySessionStore):
-    """A store that knows whatever session it is asked for, and as active."""
+    """A store in which every session is active."""
 
     async def statuses(self, keys: Collection[Any]) -> Any:
         return {key: SessionStatus(known=True, active=True) for key in keys}
 
 
 class Ahead(Clock):
-    """The machine's clocks; of the monotonic one some is skipped."""
+    """The machine's clocks; the monotonic one can skip time."""
 
     def __init__(self) -> None:
         self.skipped = 0.0
@@ -130,7 +130,7 @@ def today() -> str:
 
 
 def forged(**more: Any) -> str:
-    """A token in every way like ours, but for the key."""
+    """A token like ours, signed with another key."""
     return jwt.encode(claims(**more), "another-secret-0123456789abcdef0123456789", algorithm="HS256")
 
 
@@ -151,7 +151,7 @@ BROWSER = (
     ("accept-encoding", "gzip, deflate, br, zstd"),
     ("accept-language", "en-GB,en;q=0.9"),
 )
-"""What Chrome sends with a navigation."""
+"""Chrome's headers of a navigation."""
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -161,7 +161,7 @@ def headers(*more: tuple[str, str], base: Sequence[tuple[str, str]] = BROWSER) -
 
 
 def cookie(token: str, name: str = COOKIE) -> Headers:
-    """A browser's headers; its own cookie stands among two others, as it does."""
+    """A browser's headers with the token's cookie among two others."""
     return headers(("cookie", f"theme=dark; {name}={token}; csrftoken=Hc3ZqkTzGJf0tVXoN5q7Wk"))
 
 
@@ -170,7 +170,7 @@ def bearer(token: str) -> Headers:
 
 
 def scope(given: Headers, path: str = "/") -> dict[str, Any]:
-    """A scope as uvicorn makes it."""
+    """A scope like uvicorn's."""
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -193,7 +193,7 @@ async def receive() -> dict[str, Any]:
 
 
 async def send(message: Any) -> None:
-    """A client that takes everything."""
+    """A client that ignores messages."""
 
 
 async def answer(app: Any, given: Headers) -> tuple[int, bytes]:

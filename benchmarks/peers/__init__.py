@@ -1,9 +1,8 @@
-"""The peers, as their own documentation writes them, and each told to check what ours checks.
+"""The peers, set up as their documentation says, and configured to check what ours checks.
 
-That is: the signature, ``exp`` and ``iat`` with a leeway where they have one, the claims that must be there, a
-lifetime of at most the window, and that the session was not revoked (here a set in memory, the cheapest there is).
-Each makes a session of it, which the handler reads; a bad token is answered with 401. Keys are handed over as the
-documentation does it, once.
+That is: the signature, ``exp`` and ``iat`` with a leeway if they have one, required claims, a lifetime of at most the
+window, and revocation (here a set in memory, the cheapest way). Each makes a session, which the handler reads; a bad
+token gets 401. Keys are passed once, as the documentation does.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ Carried = Callable[[str], Headers]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """An app, and the requests that prove it: those it accepts, and those it refuses by what is wrong with them."""
+    """An app, and the requests that prove it: those it must accept, and those it must refuse, by their defect."""
 
     app: Any
     framework: str
     good: Sequence[Headers]
-    """The first is timed; the claims of the bad ones before they were spoiled are among them."""
+    """The first is timed; another has the claims of the bad ones without their defect."""
     bad: Mapping[str, Headers]
     checks: str
     says: bytes = b"ok"
@@ -45,10 +44,10 @@ def unguarded(app: Any, framework: str, good: Headers) -> Peer:
 
 
 def decode(token: str) -> Session:
-    """What every hand-written check with PyJWT does.
+    """The hand-written check with PyJWT.
 
     Raises:
-        jwt.PyJWTError: It is no good.
+        jwt.PyJWTError: The token is refused.
     """
     claims = jwt.decode(token, SECRET, algorithms=["HS256"], leeway=LEEWAY, options={"require": REQUIRED})
     if claims["exp"] - claims["iat"] > WINDOW + LEEWAY or claims["sid"] in REVOKED_SESSIONS:
@@ -68,7 +67,7 @@ def shown(claims: Mapping[str, Any], carried: Carried = world.cookie, secret: st
 
 
 def bad(claims: Mapping[str, Any], carried: Carried = world.cookie) -> dict[str, Headers]:
-    """Requests that nobody may accept, by what is wrong with their token; nothing else is."""
+    """Requests to refuse, by the only defect of their token."""
     now = int(time.time())
     instead: dict[str, dict[str, Any]] = {
         "expired": {"iat": now - 7200, "auth_time": now - 7200, "exp": now - 3600},
@@ -85,7 +84,7 @@ def bad(claims: Mapping[str, Any], carried: Carried = world.cookie) -> dict[str,
 
 
 async def prove(name: str, peer: Peer) -> None:
-    """He has a session of every good token and refuses every bad one, or the run ends here."""
+    """Check that the app accepts every good token and refuses every bad one; end the run otherwise."""
     for headers in peer.good:
         if (answer := await world.answer(peer.app, headers)) != (200, peer.says):
             raise SystemExit(f"{name} answered {answer} to a good token")
@@ -96,7 +95,7 @@ async def prove(name: str, peer: Peer) -> None:
 
 
 def everyone(token: str) -> dict[str, Peer]:
-    """All of them; needs ``requirements.txt``."""
+    """All peers; needs ``requirements.txt``."""
     from . import on_authx, on_fastapi, on_litestar, on_starlette, session_middleware
 
     return {

@@ -1,4 +1,4 @@
-// The four charts, drawn by uPlot (static/vendor, MIT). Colours are those of the stylesheet, so dark is dark here too.
+// The four charts, drawn by uPlot (static/vendor, MIT), in the stylesheet's colours for the light and the dark theme.
 /* global uPlot */
 
 import { rate, share } from "./words.js";
@@ -22,7 +22,7 @@ const CHARTS = {
     told: (values) => `Fallback rate, now ${share(values[0])}`,
   },
   "chart-payload": {
-    // Stacked: what lies on top is painted first, and what lies below it over that.
+    // Stacked: the top series is painted first, the lower ones over it.
     series: [area("after"), area("before"), area("today")],
     data: (history) => {
       const today = history.column("today");
@@ -83,7 +83,7 @@ export class Charts {
     };
   }
 
-  // The whole story: from the first point to a little after the sunset.
+  // The visible range: from the first point to a little after the sunset.
   range() {
     const { history } = this;
     const { points: x, sunset } = history;
@@ -101,7 +101,7 @@ export class Charts {
     }
   }
 
-  // The lines of the plan: the release, the planned sunset, and the latest expiry that was seen of an old token.
+  // The lines of the plan: the release, the planned sunset, and the latest expiry seen of an old token.
   plan(plot) {
     const { history } = this;
     if (!history.points.length) return;

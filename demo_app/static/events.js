@@ -1,4 +1,4 @@
-// The log events as they come, the newest first.
+// The log events, the newest first.
 
 import { element } from "./words.js";
 

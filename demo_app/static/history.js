@@ -1,4 +1,4 @@
-// What this page has seen so far: the points of the curves, by column, and the number of the newest event.
+// The data that this page has: the points of the curves, by column, and the number of the newest event.
 
 export class History {
   constructor() {
@@ -15,7 +15,7 @@ export class History {
     return this.points.length ? this.points[this.points.length - 1][0] : 0;
   }
 
-  // Take an answer of /api/live; the points older than two windows go.
+  // Add a response of /api/live, and drop points older than two windows.
   add(facts) {
     if (facts.run !== this.run) this.forget(facts.run);
     this.columns = facts.columns;
@@ -33,7 +33,7 @@ export class History {
     return this.points.map((point) => point[place]);
   }
 
-  // Days of the migration: one is a seventh of the window, and the release is at 0.
+  // Days since the release; a day is a seventh of the window.
   days(seconds) {
     return (seconds - this.planned) / this.day;
   }

@@ -1,4 +1,4 @@
-// The live page: asks the demo every second for what is newer than it has, and hands it to the parts of the page.
+// The live page: polls the demo every second for newer data, and passes it to the parts of the page.
 
 import { Charts } from "./charts.js";
 import { Events } from "./events.js";

@@ -1,4 +1,4 @@
-// Is it going well? The verdict in words, and the figures beside it.
+// The verdict in words, and the figures beside it.
 
 import { clock, duration, number, say, share } from "./words.js";
 

@@ -1,4 +1,4 @@
-// The curves as a table, for who does not see them: some moments of the whole story, and now.
+// The curves as a table, for users who cannot see them: some moments, and the current one.
 
 import { element, rate, share } from "./words.js";
 

@@ -1,4 +1,4 @@
-// How figures are written: the same words everywhere on the page.
+// The format of figures on the whole page.
 
 export const share = (value) => {
   if (value === null || value === undefined) return "-";
@@ -20,7 +20,7 @@ export const duration = (seconds) => {
   return left < 172800 ? `${Math.round(left / 3600)} h` : `${Math.round(left / 86400)} days`;
 };
 
-// Everything that comes from the server is put into the page as text, never as markup.
+// All data from the server enters the page as text, never as markup.
 export const element = (name, text = "", attributes = {}) => {
   const made = document.createElement(name);
   made.textContent = text;

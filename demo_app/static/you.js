@@ -1,4 +1,4 @@
-// Who is logged in here: log in and out, the token taken apart, one's sessions, the release.
+// The logged-in user: log in and out, the decoded token, the sessions, the release.
 
 import { clock, element, say } from "./words.js";
 
@@ -20,7 +20,7 @@ export class You {
     this.ask();
   }
 
-  // Facts that are everybody's: who exists, and whether there was a release.
+  // Public facts: the users, and whether there was a release.
   know(facts) {
     if (!byId("email").options.length) {
       byId("email").append(...facts.users.map(({ email, role }) =>
@@ -113,7 +113,7 @@ export class You {
     await this.doing(async () => {
       expect(await send("POST", "/release"));
       byId("you-title").focus();
-      say("said", "Released: from now on logins mint version 2. Old tokens live on, and need the fallback.");
+      say("said", "Released: from now on logins mint version 2. Old tokens stay valid, and need the fallback.");
     });
   }
 
@@ -133,7 +133,7 @@ export class You {
     });
   }
 
-  // One action: what it says goes to the live regions, also where it fails.
+  // Run one action, and announce its result or its error in the live regions.
   async doing(action) {
     say("wrong", "");
     say("said", "");

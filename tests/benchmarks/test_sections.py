@@ -77,7 +77,7 @@ def test_a_section_runs_and_can_be_reported(name: str) -> None:
         assert all(line.what in text and line.measured in text for line in section.lines)
 
 
-def test_every_library_and_ours_refuse_the_same_tokens_before_they_are_timed() -> None:
+def test_all_libraries_refuse_the_same_tokens_before_they_are_timed() -> None:
     section = verification.run(LITTLE)
     assert [len(table.rows) for table in section.tables] == [4 * 5, 4 * 4]
     assert all(line.measured.count(";") == 2 for line in section.lines)
@@ -109,7 +109,7 @@ def _queries(section: Section) -> dict[str, int]:
     return {row["contender"]: row["queries"] for row in section.tables[0].rows}
 
 
-def test_a_handler_that_lets_a_bad_token_pass_is_not_timed() -> None:
+def test_a_handler_that_accepts_a_bad_token_is_not_timed() -> None:
     async def lets_all_in(token: str) -> world.Session:
         return world.user()
 
@@ -117,7 +117,7 @@ def test_a_handler_that_lets_a_bad_token_pass_is_not_timed() -> None:
         asyncio.run(handlers.prove("nobody", lets_all_in))
 
 
-def test_every_session_of_a_crowd_is_its_own() -> None:
+def test_every_session_of_a_crowd_is_another() -> None:
     authority, token = world.authority(store=None), crowd.numbered(world.claims(userId=crowd.user(crowd.SHOWN)))
     asyncio.run(crowd.crowd(authority, token, crowd.digests(token, 3)))
     assert len(authority.parts.token_cache) == 3
@@ -125,11 +125,11 @@ def test_every_session_of_a_crowd_is_its_own() -> None:
     assert [hit.session.user_id for hit in found if isinstance(hit, Hit)] == [crowd.user(number) for number in range(3)]
 
 
-def test_growth_times_no_kind_of_answer_as_another() -> None:
+def test_growth_times_no_path_as_another() -> None:
     authority = world.authority(store=None)
     unseen = tokens.unseen(authority, world.today())
-    with pytest.raises(SystemExit, match="plain hit: first sight"):
-        asyncio.run(growth.prove("plain hit", [(authority, {"plain hit": unseen})]))
+    with pytest.raises(SystemExit, match="cache hit: cache miss"):
+        asyncio.run(growth.prove("cache hit", [(authority, {"cache hit": unseen})]))
 
 
 def _peer_that_lets_all_in() -> Peer:
@@ -137,7 +137,7 @@ def _peer_that_lets_all_in() -> Peer:
     return Peer(app=app_of("bare", ""), framework="Starlette", good=[good], bad={"forged": good}, checks="", says=b"hi")
 
 
-def test_a_peer_that_lets_a_bad_token_pass_is_not_timed() -> None:
+def test_a_peer_that_accepts_a_bad_token_is_not_timed() -> None:
     with pytest.raises(SystemExit, match="answered 200 to a token that is forged"):
         asyncio.run(prove("nobody", _peer_that_lets_all_in()))
 
@@ -147,7 +147,7 @@ def test_a_peer_whose_handler_finds_no_session_is_not_timed() -> None:
         asyncio.run(prove("nobody", replace(_peer_that_lets_all_in(), says=b"ok")))
 
 
-def test_every_peer_refuses_what_is_bad_and_accepts_the_same_claims_unspoiled() -> None:
+def test_every_peer_refuses_bad_tokens_and_accepts_good_ones() -> None:
     for name, peer in everyone(world.today()).items():
         asyncio.run(prove(name, peer))
 
@@ -177,7 +177,7 @@ async def _lets_all_in(token: str) -> object:
     [Reader(read=lambda token: world.claims(), refusal=ValueError), Reader(read=_lets_all_in, refusal=ValueError)],
     ids=["at once", "later"],
 )
-def test_a_reader_that_lets_a_bad_token_pass_is_not_timed(reader: Reader) -> None:
+def test_a_reader_that_accepts_a_bad_token_is_not_timed(reader: Reader) -> None:
     with asyncio.Runner() as runner:
         with pytest.raises(SystemExit, match="accepted a token that is forged"):
             reader.prove(runner.get_loop(), "nobody", {}, {"forged": world.forged()})
@@ -195,15 +195,15 @@ def test_a_reader_that_refuses_a_good_token_is_not_timed() -> None:
                 reader.accepting(runner.get_loop(), [world.forged()])(1)
 
 
-def test_a_token_that_is_known_is_not_timed_as_a_first_sight() -> None:
+def test_a_cached_token_is_not_timed_as_a_cache_miss() -> None:
     with asyncio.Runner() as runner:
         timed = authenticating(world.authority(store=None)).accepting(runner.get_loop(), [world.today()])
         timed(1)
-        with pytest.raises(SystemExit, match="the token was known"):
+        with pytest.raises(SystemExit, match="the token was cached"):
             timed(1)
 
 
-def test_what_is_served_is_what_is_timed_in_process() -> None:
+def test_the_served_apps_are_those_timed_in_process() -> None:
     token = world.today()
     for name in serving.NAMES:
         answer = asyncio.run(world.answer(app_of(name, token), world.cookie(token)))
@@ -213,14 +213,14 @@ def test_what_is_served_is_what_is_timed_in_process() -> None:
             assert answer[0] == 401, name
 
 
-def test_a_median_stands_between_its_quartiles() -> None:
+def test_a_median_has_its_quartiles() -> None:
     found = {"one": [1.0, 2.0, 3.0, 4.0], "two": [3.0, 6.0, 9.0, 12.0]}
     assert ratio(found, "two", "one") == 3.0
     cost = over(found, "two", "one")
     assert (cost, cost.low, cost.high) == (5.0, 4.0, 8.0)
 
 
-def test_every_contender_has_his_turn_in_every_round() -> None:
+def test_every_contender_takes_part_in_every_round() -> None:
     asked: list[str] = []
 
     def timed(name: str) -> Callable[[int], float]:

@@ -80,7 +80,7 @@ MIGRATION: Final[Cases] = {
         "2h10m OldPayloadStillMinted; 2h35m",
     ),
     "one request with an old payload after its sunset, for an hour": (
-        {**AFTER_SUNSET, accepted(1, minted="before_change"): then(still(0, 119), still(1))},
+        {**AFTER_SUNSET, accepted(1, minted="before_change"): still(1, after=119)},
         "2h4m; 2h6m OldPayloadAfterSunset; 3h2m",
     ),
     "one old request in ten minutes after the sunset": (
@@ -88,29 +88,26 @@ MIGRATION: Final[Cases] = {
         "55m; 2h OldPayloadAfterSunset; 3h15m OldPayloadAfterSunset",
     ),
     "an old request at a new instance, before its first scrape": (
-        {**AFTER_SUNSET, accepted(1, at="new", minted="before_change"): then(absent(120), still(1))},
+        {**AFTER_SUNSET, accepted(1, at="new", minted="before_change"): still(1, born=120)},
         "2h; 2h10m OldPayloadAfterSunset; 3h5m",
     ),
     "old requests before the sunset": (
         {accepted(1, minted="before_change"): counting(20), fallbacks(1): counting(20)},
         "1h; 3h20m",
     ),
-    "today's payload lacks a claim": (
-        {fallbacks(2): then(still(0, 119), still(1))},
-        "2h4m; 2h6m CurrentPayloadLacksClaim; 3h2m",
-    ),
+    "today's payload lacks a claim": ({fallbacks(2): still(1, after=119)}, "2h4m; 2h6m CurrentPayloadLacksClaim; 3h2m"),
     "a rolling deploy of one instance's name: the old code's payload was that of its time": (
         {
-            info(): then(absent(120), still(1)),
+            info(): still(1, born=120),
             info(reads=1, mints=1): still(1, 119) + " stale",
-            fallbacks(1): then(still(0, 120), counting(10)),
+            fallbacks(1): counting(10, after=120),
         },
         "2h; 2h10m; 3h; 3h20m",
     ),
     "a rollback: the fallbacks of the code before are no fault of the code after": (
         {
             info(): still(1, 119) + " stale",
-            info(reads=1, mints=1): then(absent(120), still(1)),
+            info(reads=1, mints=1): still(1, born=120),
             fallbacks(1): then(counting(10, 120), absent(LONG)),
         },
         "1h59m; 2h10m; 3h; 3h20m",
@@ -118,7 +115,7 @@ MIGRATION: Final[Cases] = {
 }
 UNAVAILABLE: Final[Cases] = {
     "every twentieth request is answered with 503": (
-        {refused("claims_unavailable", version="1"): then(still(0, 119), counting(3))},
+        {refused("claims_unavailable", version="1"): counting(3, after=119)},
         "2h1m; 2h30m AuthenticationUnavailable; 3h20m AuthenticationUnavailable",
     ),
     "a short burst of 503 does not touch the hour": (
@@ -137,21 +134,17 @@ UNAVAILABLE: Final[Cases] = {
         "25m AuthenticationUnavailable InstanceUnavailable; 1h; 2h30m",
     ),
     "every tenth query fails": (
-        {lookups("error"): then(still(0, 119), counting(0.25))},
+        {lookups("error"): counting(0.25, after=119)},
         "2h2m; 2h40m LookupsFailing; 3h20m LookupsFailing",
     ),
     "two failed queries are too few to tell, time-outs or not": (
-        {
-            lookups("ok"): still(0),
-            lookups("error"): then(still(0, 119), still(1)),
-            lookups("timeout"): then(still(0, 125), still(1)),
-        },
+        {lookups("ok"): still(0), lookups("error"): still(1, after=119), lookups("timeout"): still(1, after=125)},
         "2h10m; 2h20m",
     ),
     "all session queries of a deploy's new series time out": (
         {
-            lookups("ok", at="new", lookup="sessions"): then(absent(120), still(0)),
-            lookups("timeout", at="new", lookup="sessions"): then(absent(120), counting(1)),
+            lookups("ok", at="new", lookup="sessions"): still(0, born=120),
+            lookups("timeout", at="new", lookup="sessions"): counting(1, born=120),
         },
         "2h; 2h30m LookupsFailing",
     ),
@@ -161,20 +154,20 @@ UNAVAILABLE: Final[Cases] = {
         "2h9m; 2h12m RevocationViewStale; 2h30m",
     ),
     "sessions pass unchecked once in ten minutes": ({STALE: every_ten_minutes()}, "2h RevocationViewStale"),
-    "one session passed unchecked": ({STALE: then(still(0, 119), still(1))}, "2h5m; 2h11m"),
+    "one session passed unchecked": ({STALE: still(1, after=119)}, "2h5m; 2h11m"),
     "one session passed unchecked at a new instance before its first scrape": (
-        {series(names.REVOCATION_STALE, at="new"): then(absent(121), still(1))},
+        {series(names.REVOCATION_STALE, at="new"): still(1, born=121)},
         "2h5m; 2h11m; 2h13m; 2h30m",
     ),
 }
 REFUSALS: Final[Cases] = {
     "signed refusals that are the same every hour": ({refused("session_unknown"): counting(6)}, "2h; 3h20m"),
     "a release makes tokens with good signatures invalid": (
-        {refused("claims_invalid"): then(still(0, 119), counting(12))},
+        {refused("claims_invalid"): counting(12, after=119)},
         "2h4m; 2h10m SignedTokensRefused; 2h40m SignedTokensRefused RefusalSpike",
     ),
     "signed refusals that are few": (
-        {accepted(): counting(3), refused("claims_invalid"): then(still(0, 119), counting(2))},
+        {accepted(): counting(3), refused("claims_invalid"): counting(2, after=119)},
         "2h10m; 3h",
     ),
     "one signed refusal in ten minutes, of one accepted request in ten minutes": (
@@ -185,27 +178,24 @@ REFUSALS: Final[Cases] = {
         {refused("token_expired", version="2"): counting(20), refused("session_revoked", version="2"): counting(20)},
         "30m; 3h",
     ),
-    "a bot with forged tokens": (
-        {refused("signature_invalid"): then(still(0, 119), counting(600))},
-        "2h10m; 2h25m RefusalSpike",
-    ),
+    "a bot with forged tokens": ({refused("signature_invalid"): counting(600, after=119)}, "2h10m; 2h25m RefusalSpike"),
     "a bot with forged tokens in a rolling deploy": (
         {
-            refused("signature_invalid"): then(still(0, 119), counting(300)),
+            refused("signature_invalid"): counting(300, after=119),
             accepted(): counting(60, 130),
-            accepted(at="new"): then(absent(128), counting(60)),
-            refused("signature_invalid", at="new"): then(absent(128), counting(300)),
+            accepted(at="new"): counting(60, born=128),
+            refused("signature_invalid", at="new"): counting(300, born=128),
         },
         "2h10m; 2h30m RefusalSpike",
     ),
     "a bot that begins when nobody works": (
-        {accepted(): still(0), refused("signature_invalid"): then(still(0, 150), counting(600))},
+        {accepted(): still(0), refused("signature_invalid"): counting(600, after=150)},
         "2h45m NothingAccepted; 3h NothingAccepted RefusalSpike",
     ),
     "a key removed too early": (
         {
             accepted(): then(counting(60, 119), counting(15, start=7140)),
-            refused("signature_invalid"): then(still(0, 119), counting(45)),
+            refused("signature_invalid"): counting(45, after=119),
         },
         "2h4m; 2h15m KeysRefuseUsers; 2h30m KeysRefuseUsers RefusalSpike",
     ),
@@ -217,13 +207,9 @@ REFUSALS: Final[Cases] = {
         {accepted(): still(0), refused("claims_invalid"): every_ten_minutes()},
         "30m; 2h30m NothingAccepted",
     ),
-    "nobody comes": ({accepted(): still(0), refused("claims_invalid"): then(still(0, 30), still(4))}, "1h; 3h20m"),
+    "nobody comes": ({accepted(): still(0), refused("claims_invalid"): still(4, after=30)}, "1h; 3h20m"),
     "somebody got in at a new instance before its first scrape": (
-        {
-            accepted(): still(0),
-            refused("claims_invalid"): counting(0.1),
-            accepted(at="new"): then(absent(60), still(1)),
-        },
+        {accepted(): still(0), refused("claims_invalid"): counting(0.1), accepted(at="new"): still(1, born=60)},
         "2h30m; 3h20m NothingAccepted",
     ),
     "one reason spikes for ten minutes": (
@@ -245,15 +231,12 @@ SIGNALS: Final[Cases] = {
         "14m; 16m InstanceNotReporting; 3h20m InstanceNotReporting",
     ),
     "an instance that starts within a quarter of an hour": (
-        {up(at="b"): then(absent(60), still(1)), info(at="b"): then(absent(70), still(1))},
+        {up(at="b"): still(1, born=60), info(at="b"): still(1, born=70)},
         "1h8m; 1h20m",
     ),
-    "one observer raised once": ({LOST: then(still(0, 119), still(1))}, "2h4m; 2h6m TelemetryDropped; 3h2m"),
+    "one observer raised once": ({LOST: still(1, after=119)}, "2h4m; 2h6m TelemetryDropped; 3h2m"),
     "an observer that raised before the first scrape, and is thinning no fault": (
-        {
-            dropped("request", "failed", at="new"): then(absent(120), still(2)),
-            dropped("refused", "rate_limited"): counting(9),
-        },
+        {dropped("request", "failed", at="new"): still(2, born=120), dropped("refused", "rate_limited"): counting(9)},
         "1h59m; 2h10m TelemetryDropped; 3h5m",
     ),
     "remote keys that cannot be fetched any more": (
@@ -265,11 +248,7 @@ SIGNALS: Final[Cases] = {
         "1h; 3h20m",
     ),
     "more series than the limit, on any metric": (
-        {
-            'http_server_active_requests{job="app", instance="a", otel_metric_overflow="true"}': then(
-                absent(60), still(1)
-            )
-        },
+        {'http_server_active_requests{job="app", instance="a", otel_metric_overflow="true"}': still(1, born=60)},
         "1h14m; 1h16m CardinalityOverflow",
     ),
 }
@@ -314,7 +293,7 @@ OTHER: Final[Cases] = {
         {
             **fleet(20, 2 * HOUR),
             accepted(at="i4"): then(counting(60, 59), still(3540, HOUR)),
-            refused("sessions_unavailable", at="i4"): then(still(0, 59), counting(60, HOUR)),
+            refused("sessions_unavailable", at="i4"): counting(60, HOUR, after=59),
         },
         "59m; 1h40m AuthenticationUnavailable InstanceUnavailable",
     ),
@@ -322,19 +301,19 @@ OTHER: Final[Cases] = {
         {
             **{accepted(at=f"i{number}"): counting(60, 2 * HOUR) for number in range(100)},
             accepted(at="i4"): then(counting(60, 59), still(3540, HOUR)),
-            refused("sessions_unavailable", at="i4"): then(still(0, 59), counting(60, HOUR)),
+            refused("sessions_unavailable", at="i4"): counting(60, HOUR, after=59),
         },
         "59m; 1h40m InstanceUnavailable",
     ),
     "a breaker that stays open, at one instance of five": (
-        {**fleet(5, 2 * HOUR), breaker("claims", at="i2"): then(still(0, 59), still(1, HOUR))},
+        {**fleet(5, 2 * HOUR), breaker("claims", at="i2"): still(1, HOUR, after=59)},
         "1h4m; 1h6m BreakerOpen; 2h BreakerOpen",
     ),
     "a key removed too early at one instance of five is nobody's page": (
         {
             **fleet(5, 2 * HOUR),
             accepted(at="i1"): then(counting(60, 79), still(4740, HOUR)),
-            refused("key_unknown", at="i1"): then(still(0, 79), counting(60, HOUR)),
+            refused("key_unknown", at="i1"): counting(60, HOUR, after=79),
         },
         "1h30m; 2h RefusalSpike",
     ),
@@ -343,7 +322,13 @@ OTHER: Final[Cases] = {
         "1h10m; 1h25m TelemetryAbsent; 3h20m TelemetryAbsent",
     ),
 }
-IN_A_SHOP: Final[Cases] = {**HEALTHY, **MIGRATION, **UNAVAILABLE, **REFUSALS, **SIGNALS}
+IN_A_SHOP: Final[Cases] = {
+    **HEALTHY,
+    **MIGRATION,
+    **UNAVAILABLE,
+    **REFUSALS,
+    **SIGNALS,
+}
 """What is different from :func:`shop`."""
 CASES: Final[Cases] = {
     **{name: (shop(changes), moments) for name, (changes, moments) in IN_A_SHOP.items()},

@@ -206,8 +206,8 @@ REFUSED: Final[Cases] = {
     "five refused in two hours, of two reasons": (
         {
             accepted(): still(0),
-            refused("claims_invalid"): then(still(0, 149), still(3)),
-            refused("token_malformed"): then(still(0, 149), still(2)),
+            refused("claims_invalid"): still(3, after=149),
+            refused("token_malformed"): still(2, after=149),
         },
         "2h38m; 2h42m NothingAccepted",
     ),
@@ -257,13 +257,13 @@ MIGRATING: Final[Cases] = {
             of_version(names.PAYLOAD_SUPERSEDED, 1): still(-2 * WEEK),
             series(names.TOKEN_MAX_LIFETIME): still(WEEK),
             refused("token_expired", version="1"): counting(1),
-            refused("token_expired", version="1", at="new"): then(absent(90), still(5)),
-            accepted(1, minted="before_change"): then(still(0, 119), still(1)),
+            refused("token_expired", version="1", at="new"): still(5, born=90),
+            accepted(1, minted="before_change"): still(1, after=119),
         },
         "1h40m; 2h57m OldPayloadAfterSunset; 3h2m",
     ),
     "a claim is still lacking an hour after the deploy": (
-        {info(reads=1, mints=1): still(1, 59) + " stale", info(): then(absent(60), still(1)), fallbacks(2): every(10)},
+        {info(reads=1, mints=1): still(1, 59) + " stale", info(): still(1, born=60), fallbacks(2): every(10)},
         "1h50m; 2h10m CurrentPayloadLacksClaim",
     ),
 }
@@ -279,7 +279,7 @@ AT_ALL: Final[dict[str, tuple[str, Series]]] = {
 NEWS: Final[Cases] = {
     **{
         f"news for an hour, of a series born with it, {alert}": (
-            {**needed, counted: then(absent(65), still(1))},
+            {**needed, counted: still(1, born=65)},
             f"1h9m; 1h11m {alert}; 2h {alert}; 2h12m; 2h50m",
         )
         for alert, (counted, needed) in AT_ALL.items()

@@ -1,13 +1,14 @@
 """The rules of grafana/dashboard-linter, and some of our own, on Grafana's classic JSON.
 
-An exception is made for one panel or one kind of series, and carries its reason. That a query is PromQL is asked of a
-real Prometheus in ``test_prometheus``; here its selectors are looked at.
+An exception is made for one kind of range or series, and has its reason. ``test_prometheus`` checks that each query is
+PromQL; the rules here check its selectors.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import product
 from typing import Any, Final
 
 from dashboards.queries import panels
@@ -15,14 +16,15 @@ from dashboards.queries import panels
 Dashboard = dict[str, Any]
 Panel = dict[str, Any]
 Finding = tuple[str, str, str]
-"""The rule, the panel or variable, and what is wrong."""
+"""The rule, the dashboard or panel, and the part that breaks the rule."""
 
 UNITS: Final = {
     "none", "short", "percentunit", "reqps", "ops", "cps", "s", "dateTimeAsIso", "dateTimeFromNow",
 }  # fmt: skip
-"""Those of Grafana that are used here."""
+"""Grafana's units that the dashboards use."""
 DATA_SOURCES: Final = {"prometheus": "Prometheus", "loki": "Loki", "tempo": "Tempo"}
 SELECTOR: Final = re.compile(r"([a-zA-Z_][a-zA-Z0-9_:]*)?\{([^}]*)\}")
+LOGQL: Final = re.compile(r'\{\w+=~?"[^"]+"\}( \|= "[^"]+")?( \| json)?( \| \w+(=|!=|=~)"[^"]*")*')
 FIXED_RANGES: Final = {
     "1h": "an increase over a fixed hour, where a rate over a short interval would show nothing",
     "8d": "an increase over the life of a token and a day: whether something was not used at all",
@@ -34,142 +36,55 @@ NO_INSTANCE: Final = {
 
 
 def queries(panel: Panel, kind: str = "prometheus") -> list[str]:
+    """The panel's queries of one kind of data source."""
     targets = [target for target in panel.get("targets", []) if target["datasource"]["type"] == kind]
     return [target["query"] if kind == "tempo" else target["expr"] for target in targets]
 
 
-def selectors(expression: str) -> list[tuple[str, str]]:
-    return [(name, matchers) for name, matchers in SELECTOR.findall(expression)]
-
-
-def variable(dashboard: Dashboard, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next((each for each in dashboard["templating"]["list"] if each["name"] == name), {})
-    return found
+def _variables(dashboard: Dashboard, kind: str) -> list[dict[str, Any]]:
+    return [variable for variable in dashboard["templating"]["list"] if variable["type"] == kind]
 
 
 def template_datasource(dashboard: Dashboard) -> Iterator[str]:
-    found = [each for each in dashboard["templating"]["list"] if each["type"] == "datasource"]
-    if not found:
+    variables = _variables(dashboard, "datasource")
+    if not variables:
         yield "no data source is a variable"
-    for each in found:
-        if each["name"] != f"{each['query']}_datasource":
-            yield f"{each['name']} should be {each['query']}_datasource"
-        if each["label"] != f"{DATA_SOURCES[each['query']]} data source":
-            yield f"{each['name']} has the label {each['label']}"
+    for variable in variables:
+        kind = variable["query"]
+        if (variable["name"], variable["label"]) != (f"{kind}_datasource", f"{DATA_SOURCES[kind]} data source"):
+            yield variable["name"]
 
 
 def _template(name: str) -> Callable[[Dashboard], Iterator[str]]:
     def check(dashboard: Dashboard) -> Iterator[str]:
         expected = {
-            "type": "query",
+            "name": name,
             "label": name.capitalize(),
             "multi": True,
             "includeAll": True,
             "allValue": ".+",
             "datasource": {"type": "prometheus", "uid": "${prometheus_datasource}"},
         }
-        found = variable(dashboard, name)
-        for key, value in expected.items():
-            if found.get(key) != value:
-                yield f"{key} of ${name} is {found.get(key)!r}, not {value!r}"
+        variables = _variables(dashboard, "query")
+        if expected not in [{key: variable.get(key) for key in expected} for variable in variables]:
+            yield f"no variable ${name} with {expected}"
 
     return check
 
 
 def template_label_promql(dashboard: Dashboard) -> Iterator[str]:
-    for each in dashboard["templating"]["list"]:
-        if each["type"] == "query" and not re.fullmatch(r"label_values\(\w+(\{.*\})?, \w+\)", each["query"]["query"]):
-            yield f"${each['name']} is {each['query']['query']}"
+    for variable in _variables(dashboard, "query"):
+        if not re.fullmatch(r"label_values\(\w+(\{.*\})?, \w+\)", variable["query"]["query"]):
+            yield variable["name"]
 
 
 def template_on_time_change_reload(dashboard: Dashboard) -> Iterator[str]:
-    for each in dashboard["templating"]["list"]:
-        if each["type"] == "query" and each.get("refresh") != 2:
-            yield f"${each['name']} is not read anew when the range changes"
+    yield from (variable["name"] for variable in _variables(dashboard, "query") if variable.get("refresh") != 2)
 
 
 def uneditable_dashboard(dashboard: Dashboard) -> Iterator[str]:
     if dashboard["editable"]:
-        yield "it can be edited, and what was edited is lost at the next provisioning"
-
-
-def panel_datasource(panel: Panel) -> Iterator[str]:
-    for each in (panel, *panel.get("targets", [])):
-        if each.get("datasource", {}).get("uid") not in {f"${{{kind}_datasource}}" for kind in DATA_SOURCES}:
-            yield f"data source {each.get('datasource')}"
-
-
-def panel_title_description(panel: Panel) -> Iterator[str]:
-    if not panel.get("title") or len(panel.get("description", "")) < 40:
-        yield "no title, or a description that helps nobody"
-
-
-def panel_units(panel: Panel) -> Iterator[str]:
-    if panel["type"] in {"stat", "timeseries", "table", "heatmap"}:
-        unit = panel["fieldConfig"]["defaults"].get("unit")
-        if unit not in UNITS:
-            yield f"unit {unit!r}"
-
-
-def panel_no_targets(panel: Panel) -> Iterator[str]:
-    if not panel.get("targets"):
-        yield "asks nothing"
-
-
-def target_logql(panel: Panel) -> Iterator[str]:
-    for query in queries(panel, "loki"):
-        if not re.fullmatch(r'\{\w+=~?"[^"]+"\}( \|= "[^"]+")?( \| json)?( \| \w+(=|!=|=~)"[^"]*")*', query):
-            yield f"no LogQL that we know: {query}"
-
-
-def target_logql_auto(panel: Panel) -> Iterator[str]:
-    for query in queries(panel, "loki"):
-        if re.search(r"\[(?!\$__auto\])", query):
-            yield f"a fixed range: {query}"
-
-
-def target_promql(panel: Panel) -> Iterator[str]:
-    for query in queries(panel):
-        if query.count("(") != query.count(")") or re.search(
-            r"(?<![\w:])(jwt_middleware[\w:]*)(?![\w:{])", _unlabelled(query)
-        ):
-            yield f"a series without a selector: {query}"
-
-
-def _unlabelled(query: str) -> str:
-    """Without what stands in braces and in lists of labels."""
-    return re.sub(r"(by|on|without|ignoring|group_left|group_right) ?\([^)]*\)", "", re.sub(r"\{[^}]*\}", "{}", query))
-
-
-def target_rate_interval(panel: Panel) -> Iterator[str]:
-    for query in queries(panel):
-        for function, span in re.findall(r"(\w+)\([^()\[\]]*\[([^\]]+)\]", query):
-            fine = span == "$__rate_interval" or (function == "increase" and span in FIXED_RANGES)
-            if not fine:
-                yield f"{function} over {span}: {query}"
-
-
-def target_job(panel: Panel) -> Iterator[str]:
-    for query in queries(panel):
-        for name, matchers in selectors(query):
-            if 'job=~"$job"' not in matchers:
-                yield f"{name} of any job: {query}"
-
-
-def target_instance(panel: Panel) -> Iterator[str]:
-    for query in queries(panel):
-        for name, matchers in selectors(query):
-            if 'instance=~"$instance"' not in matchers and not name.startswith(tuple(NO_INSTANCE)):
-                yield f"{name} of any instance: {query}"
-
-
-def target_counter_agg(panel: Panel) -> Iterator[str]:
-    for query in queries(panel):
-        for before, name in re.findall(r"(\w*)\(?(?<=[(])(\w+_total)\{", query):
-            if before not in {"rate", "irate", "increase"}:
-                yield f"{name} is a counter: {query}"
-        if len(re.findall(r"_total\{", query)) != len(re.findall(r"(?:rate|increase)\(\w+_total\{[^}]*\}\[", query)):
-            yield f"a counter without rate or increase: {query}"
+        yield "edits would be lost at the next provisioning"
 
 
 def unique_ids(dashboard: Dashboard) -> Iterator[str]:
@@ -179,42 +94,72 @@ def unique_ids(dashboard: Dashboard) -> Iterator[str]:
 
 
 def no_overlap(dashboard: Dashboard) -> Iterator[str]:
-    taken: dict[tuple[int, int], str] = {}
+    taken: set[tuple[int, int]] = set()
     for panel in dashboard["panels"]:
         place = panel["gridPos"]
-        if place["x"] + place["w"] > 24:
-            yield f"{panel['title']} sticks out"
-        for x in range(place["x"], place["x"] + place["w"]):
-            for y in range(place["y"], place["y"] + place["h"]):
-                if (x, y) in taken:
-                    yield f"{panel['title']} lies on {taken[x, y]}"
-                    return
-                taken[x, y] = panel["title"]
+        cells = set(product(range(place["x"], place["x"] + place["w"]), range(place["y"], place["y"] + place["h"])))
+        if taken & cells or place["x"] + place["w"] > 24:
+            yield panel["title"]
+        taken |= cells
 
 
-def unit_fits(panel: Panel) -> Iterator[str]:
+def wrong_datasource(panel: Panel) -> bool:
+    sources = [part.get("datasource", {}).get("uid") for part in (panel, *panel.get("targets", []))]
+    return not set(sources) <= {f"${{{kind}_datasource}}" for kind in DATA_SOURCES}
+
+
+def wrong_unit(panel: Panel) -> bool:
+    has_unit = panel["type"] in {"stat", "timeseries", "table", "heatmap"}
+    return has_unit and panel["fieldConfig"]["defaults"].get("unit") not in UNITS
+
+
+def without_selector(query: str) -> bool:
+    """Whether a series has no selector; braces and lists of labels are left out of the search."""
+    lists = r"(by|on|without|ignoring|group_left|group_right) ?\([^)]*\)"
+    rest = re.sub(lists, "", re.sub(r"\{[^}]*\}", "{}", query))
+    return query.count("(") != query.count(")") or bool(re.search(r"(?<![\w:])(jwt_middleware[\w:]*)(?![\w:{])", rest))
+
+
+def wrong_range(query: str) -> bool:
+    ranges = re.findall(r"(\w+)\([^()\[\]]*\[([^\]]+)\]", query)
+    return not all(
+        span == "$__rate_interval" or (function == "increase" and span in FIXED_RANGES) for function, span in ranges
+    )
+
+
+def of_any_job(query: str) -> bool:
+    return any('job=~"$job"' not in matchers for _, matchers in SELECTOR.findall(query))
+
+
+def of_any_instance(query: str) -> bool:
+    return any(
+        'instance=~"$instance"' not in matchers and not name.startswith(tuple(NO_INSTANCE))
+        for name, matchers in SELECTOR.findall(query)
+    )
+
+
+def bare_counter(query: str) -> bool:
+    """Whether a counter is read without ``rate`` or ``increase``."""
+    rates = re.findall(r"(?:rate|increase)\(\w+_total\{[^}]*\}\[", query)
+    return len(re.findall(r"_total\{", query)) != len(rates)
+
+
+def unit_does_not_fit(panel: Panel) -> bool:
     """A rate is not a count, and a moment is not a duration."""
-    for query in queries(panel):
-        if " / " in query:
-            fitting = {"percentunit", "short"}
-        elif "timestamp" in query:
-            fitting = {"s"} if query.startswith("time()") else {"dateTimeAsIso", "dateTimeFromNow"}
-        elif "_duration_" in query:
-            fitting = {"s"}
-        elif re.search(r"rate\(|:rate5m", query):
-            fitting = {"reqps", "ops", "cps"}
-        elif "increase(" in query:
-            fitting = {"short"}
-        else:
-            fitting = {"none", "short"}
-        if panel["fieldConfig"]["defaults"]["unit"] not in fitting:
-            yield f"{panel['fieldConfig']['defaults']['unit']}, not one of {sorted(fitting)}: {query}"
+    unit = panel["fieldConfig"]["defaults"].get("unit")
+    return any(unit not in _fitting_units(query) for query in queries(panel))
 
 
-def named_colors(panel: Panel) -> Iterator[str]:
-    """A colour by number is unreadable either in dark or in light."""
-    if re.search(r"#[0-9a-fA-F]{3,8}\b|rgba?\(", str(panel["fieldConfig"])):
-        yield "a colour that is no name"
+def _fitting_units(query: str) -> set[str]:
+    if " / " in query:
+        return {"percentunit", "short"}
+    if "timestamp" in query:
+        return {"s"} if query.startswith("time()") else {"dateTimeAsIso", "dateTimeFromNow"}
+    if "_duration_" in query:
+        return {"s"}
+    if re.search(r"rate\(|:rate5m", query):
+        return {"reqps", "ops", "cps"}
+    return {"short"} if "increase(" in query else {"none", "short"}
 
 
 OF_DASHBOARDS: Final[dict[str, Callable[[Dashboard], Iterator[str]]]] = {
@@ -227,31 +172,38 @@ OF_DASHBOARDS: Final[dict[str, Callable[[Dashboard], Iterator[str]]]] = {
     "unique ids": unique_ids,
     "no overlap": no_overlap,
 }
-OF_PANELS: Final[dict[str, Callable[[Panel], Iterator[str]]]] = {
-    "panel-datasource-rule": panel_datasource,
-    "panel-title-description-rule": panel_title_description,
-    "panel-units-rule": panel_units,
-    "panel-no-targets-rule": panel_no_targets,
-    "target-logql-rule": target_logql,
-    "target-logql-auto-rule": target_logql_auto,
-    "target-promql-rule": target_promql,
-    "target-rate-interval-rule": target_rate_interval,
-    "target-job-rule": target_job,
-    "target-instance-rule": target_instance,
-    "target-counter-agg-rule": target_counter_agg,
-    "unit fits": unit_fits,
-    "named colours": named_colors,
+OF_PANELS: Final[dict[str, Callable[[Panel], bool]]] = {
+    "panel-datasource-rule": wrong_datasource,
+    "panel-title-description-rule": lambda panel: not panel.get("title") or len(panel.get("description", "")) < 40,
+    "panel-units-rule": wrong_unit,
+    "panel-no-targets-rule": lambda panel: not panel.get("targets"),
+    "unit fits": unit_does_not_fit,
+    # A colour by number is unreadable either in the dark or in the light theme.
+    "named colours": lambda panel: bool(re.search(r"#[0-9a-fA-F]{3,8}\b|rgba?\(", str(panel["fieldConfig"]))),
 }
+OF_QUERIES: Final[dict[str, tuple[str, Callable[[str], bool]]]] = {
+    "target-logql-rule": ("loki", lambda query: not LOGQL.fullmatch(query)),
+    "target-logql-auto-rule": ("loki", lambda query: bool(re.search(r"\[(?!\$__auto\])", query))),
+    "target-promql-rule": ("prometheus", without_selector),
+    "target-rate-interval-rule": ("prometheus", wrong_range),
+    "target-job-rule": ("prometheus", of_any_job),
+    "target-instance-rule": ("prometheus", of_any_instance),
+    "target-counter-agg-rule": ("prometheus", bare_counter),
+}
+"""The kind of data source, and whether a query breaks the rule."""
 
 
 def findings(dashboard: Dashboard) -> list[Finding]:
-    """Everything that is wrong."""
+    """Everything that breaks a rule."""
+    of_panels = [(panel["title"], panel) for panel in panels(dashboard)]
     return [
-        *((rule, dashboard["title"], text) for rule, check in OF_DASHBOARDS.items() for text in check(dashboard)),
+        *((rule, dashboard["title"], part) for rule, check in OF_DASHBOARDS.items() for part in check(dashboard)),
+        *((rule, title, "") for title, panel in of_panels for rule, breaks in OF_PANELS.items() if breaks(panel)),
         *(
-            (rule, panel["title"], text)
-            for rule, check in OF_PANELS.items()
-            for panel in panels(dashboard)
-            for text in check(panel)
+            (rule, title, query)
+            for title, panel in of_panels
+            for rule, (kind, breaks) in OF_QUERIES.items()
+            for query in queries(panel, kind)
+            if breaks(query)
         ),
     ]

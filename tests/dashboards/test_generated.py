@@ -14,7 +14,7 @@ from dashboards.promql import label, metric_name, series_names
 from dashboards.queries import dashboards, panels
 from dashboards.recording import recordings
 from jwt_middleware import names
-from tests.dashboards.linter import OF_DASHBOARDS, OF_PANELS, Dashboard, findings, queries
+from tests.dashboards.linter import OF_DASHBOARDS, OF_PANELS, OF_QUERIES, Dashboard, findings, queries
 
 GOLDEN = Path(__file__).parents[1] / "telemetry" / "scrape.txt"
 TITLES = ("Payload migration", "Authentication", "Fallback cost")
@@ -47,7 +47,7 @@ def test_a_dashboard_passes_the_linter(title: str) -> None:
 
 
 def test_there_are_the_seventeen_rules_of_the_linter() -> None:
-    assert len([rule for rule in {**OF_DASHBOARDS, **OF_PANELS} if rule.endswith("-rule")]) == 17
+    assert len([rule for rule in {**OF_DASHBOARDS, **OF_PANELS, **OF_QUERIES} if rule.endswith("-rule")]) == 17
 
 
 SELECTED = 'job=~"$job", instance=~"$instance"'

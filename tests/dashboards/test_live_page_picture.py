@@ -27,7 +27,7 @@ async def test_the_pictures_show_the_page_in_light_and_dark(tmp_path: Path) -> N
     assert len(set(pictures.values())) == 2
 
 
-def test_the_readme_shows_what_make_pictures_makes_and_no_more() -> None:
+def test_the_readme_shows_the_pictures_of_make_pictures() -> None:
     made = {*NAMES.values(), *drawing.NAMES.values()}
     assert set(re.findall(r"docs/pictures/([^\s\")]+)", README)) == made
     assert {path.name for path in (ROOT / "docs" / "pictures").glob("*.png")} == made

@@ -78,7 +78,7 @@ def test_every_curve_of_every_panel_has_data_all_the_time(shown: Panels) -> None
             assert np.isnan(curve.values).mean() < 0.05, (panel.title, curve.name)
 
 
-def test_the_fallback_rate_is_one_before_the_release_and_zero_after_the_sunset(shown: Panels) -> None:
+def test_the_fallback_rate_falls_from_one_to_zero(shown: Panels) -> None:
     [rate] = shown.rate.curves
     before = shown.times < shown.times[0] + RELEASE * HOUR
     over = after_the_sunset(shown)

@@ -50,7 +50,8 @@ class Seen:
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     directory = tmp_path_factory.mktemp("prometheus")
     port, log = free_port(), directory / "events.jsonl"
-    arguments = ("--window", f"{WINDOW}s", "--port", str(port), "--log", str(log))
+    # released as late as possible, so that there are old tokens also on a slow machine
+    arguments = ("--window", f"{WINDOW}s", "--release-after", f"{WINDOW}s", "--port", str(port), "--log", str(log))
     with prometheus(directory, target=f"127.0.0.1:{port}") as server, command(*arguments) as process:
         began = time.time()
         for condition in (

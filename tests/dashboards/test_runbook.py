@@ -59,5 +59,5 @@ def test_every_query_selects_existing_series() -> None:
     assert asked <= existing
 
 
-def test_it_says_what_observation_cannot_prove() -> None:
+def test_it_names_the_limits_of_observation() -> None:
     assert "nobody has shown yet" in sections()["What observation cannot prove"]

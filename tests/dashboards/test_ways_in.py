@@ -48,7 +48,7 @@ def test_the_command_writes_everything_with_the_address_of_the_runbook(
     assert main(["dashboards", str(target)]) == 0
 
 
-def test_without_an_address_the_files_are_those_of_the_repository_and_the_command_says_what_lacks(
+def test_without_an_address_the_files_are_unchanged_and_the_command_warns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["dashboards", str(tmp_path)]) == 0
@@ -65,7 +65,7 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pyt
     assert re.fullmatch(r"jwt_middleware: .+ cannot be written: .+\n", said)
 
 
-def test_what_the_wheel_brings_is_taken_before_a_checkout(tmp_path: Path) -> None:
+def test_the_wheel_s_files_come_before_those_of_a_checkout(tmp_path: Path) -> None:
     (tmp_path / "b.json").touch()
     (tmp_path / "a.json").touch()
     assert [each.name for each in command.packaged_files(tmp_path)] == ["a.json", "b.json"]
@@ -92,7 +92,7 @@ def test_every_image_is_pinned() -> None:
     assert re.search(r"^FROM python:3\.\d+-slim$", SERVICES["demo"]["build"]["dockerfile_inline"], re.MULTILINE)
 
 
-def test_every_file_that_is_mounted_exists_and_every_dependency_is_a_service() -> None:
+def test_every_mounted_file_exists_and_every_dependency_is_a_service() -> None:
     for service in SERVICES.values():
         assert set(service.get("depends_on", [])) <= set(SERVICES)
         for volume in service.get("volumes", []):
@@ -112,7 +112,7 @@ def test_the_demo_sends_otlp_with_a_job_and_an_instance() -> None:
     assert str(_parser().parse_args(arguments).log).startswith("/var/log/demo/")
 
 
-def test_the_collector_s_pipelines_are_made_of_what_it_has() -> None:
+def test_the_collector_s_pipelines_use_existing_parts() -> None:
     collector = yaml.safe_load((FOLDER / "stack" / "collector.yaml").read_text())
     for pipeline in collector["service"]["pipelines"].values():
         for part in ("receivers", "processors", "exporters"):

@@ -42,7 +42,7 @@ async def test_a_login_by_json_opens_a_session(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("email", [USER, "nobody@example.com"])
-async def test_a_wrong_password_or_user_is_told_apart_by_nothing(demo: Demo, email: str) -> None:
+async def test_a_wrong_password_and_an_unknown_user_look_the_same(demo: Demo, email: str) -> None:
     answer = await demo.log_in(email, "wrong")
     assert (answer.status_code, answer.json()) == (401, {"error": "wrong"})
     page = await demo.http.post("/login", data={"email": email, "password": "wrong"})
@@ -68,11 +68,11 @@ async def test_a_wrong_password_or_user_is_told_apart_by_nothing(demo: Demo, ema
         (b"x" * 5_000, 413),
     ],
 )
-async def test_a_body_that_is_no_login_is_refused(demo: Demo, body: bytes, status: int) -> None:
+async def test_a_malformed_login_is_refused(demo: Demo, body: bytes, status: int) -> None:
     assert (await demo.http.post("/login", content=body)).status_code == status
 
 
-async def test_a_person_logs_in_sees_their_devices_saves_and_logs_out_by_forms(demo: Demo) -> None:
+async def test_all_actions_work_by_forms_without_a_script(demo: Demo) -> None:
     sent = await demo.http.get("/devices/", headers={"Sec-Fetch-Mode": "navigate"})
     assert (sent.status_code, sent.headers["location"]) == (303, "/login")
     answer = await demo.http.post("/login", data={"email": USER, "password": PASSWORD})
@@ -86,7 +86,7 @@ async def test_a_person_logs_in_sees_their_devices_saves_and_logs_out_by_forms(d
     assert (await demo.http.get("/me")).status_code == 401
 
 
-async def test_a_logged_out_session_is_revoked_also_for_who_kept_the_cookie(demo: Demo) -> None:
+async def test_a_kept_cookie_is_refused_after_the_logout(demo: Demo) -> None:
     await demo.log_in()
     kept = {"Cookie": f"session={demo.http.cookies['session']}"}
     assert (await demo.users.get("/me", headers=kept)).status_code == 200
@@ -94,7 +94,7 @@ async def test_a_logged_out_session_is_revoked_also_for_who_kept_the_cookie(demo
     assert (await demo.users.get("/me", headers=kept)).status_code == 401
 
 
-async def test_a_save_records_who_saved_by_email_whatever_the_token_holds(demo: Demo) -> None:
+async def test_a_save_records_the_user_s_email_for_old_and_new_tokens(demo: Demo) -> None:
     await demo.log_in()
     old = await demo.http.post("/api/consolidation/save")
     await demo.deployment.release()
@@ -106,7 +106,7 @@ async def test_a_save_records_who_saved_by_email_whatever_the_token_holds(demo: 
         assert list((await connection.execute(sa.select(saves.c.saved_by))).scalars()) == [USER, ADMIN]
 
 
-async def test_a_deleted_user_does_not_go_on(demo: Demo) -> None:
+async def test_a_deleted_user_is_refused(demo: Demo) -> None:
     await demo.log_in()
     async with demo.database.engine.begin() as connection:
         await connection.execute(sa.delete(users).where(users.c.id == 2))
@@ -132,7 +132,7 @@ async def test_the_release_switches_minting_and_old_tokens_live_on(demo: Demo) -
     assert (new["payloadVersion"], new["filled"], new["email"]) == (2, [], USER)
 
 
-async def test_the_metrics_count_over_the_release_and_stop_saying_that_version_one_is_minted(demo: Demo) -> None:
+async def test_counters_continue_over_the_release_and_gauges_change(demo: Demo) -> None:
     await demo.log_in()
     await demo.http.get("/me")
     before = await demo.scrape()
@@ -157,7 +157,7 @@ async def test_a_request_on_its_way_during_the_release_keeps_its_session(demo: D
         assert (await http.get("/", headers=cookie)).text == USER
 
 
-async def test_an_early_release_mends_the_plan(demo: Demo) -> None:
+async def test_an_early_release_moves_the_plan(demo: Demo) -> None:
     planned = demo.deployment.planned
     before = (await demo.scrape()).newest(names.PAYLOAD_SUPERSEDED, {names.PAYLOAD_VERSION: 1})
     await demo.deployment.release()
@@ -183,7 +183,7 @@ async def break_database(demo: Demo, directory: Path) -> None:
     (directory / "demo.db").mkdir()
 
 
-async def test_the_health_check_asks_the_database(demo: Demo, tmp_path: Path) -> None:
+async def test_the_health_check_queries_the_database(demo: Demo, tmp_path: Path) -> None:
     assert (await demo.http.get("/healthz")).json() == {"database": "ok"}
     await break_database(demo, tmp_path)
     assert (await demo.http.get("/healthz")).status_code == 503
@@ -196,9 +196,7 @@ async def test_a_login_without_a_database_is_a_503_that_quotes_nothing(demo: Dem
     assert answer.headers["retry-after"] == "1"
 
 
-async def test_a_logout_without_a_database_clears_the_cookie_and_says_that_it_failed(
-    demo: Demo, tmp_path: Path
-) -> None:
+async def test_a_logout_without_a_database_clears_the_cookie_and_is_a_503(demo: Demo, tmp_path: Path) -> None:
     await demo.log_in()
     await break_database(demo, tmp_path)
     answer = await demo.http.post("/logout")
@@ -217,7 +215,7 @@ async def test_the_fallback_is_one_event_with_a_trace_and_without_the_user(demo:
     assert USER not in str(events)
 
 
-async def test_a_second_run_replaces_what_the_first_one_left(demo: Demo) -> None:
+async def test_a_second_run_replaces_the_rows_of_the_first(demo: Demo) -> None:
     await demo.log_in()
     await demo.http.post("/api/consolidation/save")
     await demo.database.prepare(2, "another")

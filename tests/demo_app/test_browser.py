@@ -143,7 +143,7 @@ def painted(page: Page) -> list[bool]:
     return drawn
 
 
-def test_who_has_only_a_keyboard_logs_in_releases_and_logs_out(browser: Browser, running: Running) -> None:
+def test_the_page_can_be_used_with_a_keyboard_alone(browser: Browser, running: Running) -> None:
     with opened(browser, running.url) as page:
         expect(page.get_by_label("Log in as")).to_be_visible()
         page.keyboard.press("Tab")
@@ -190,7 +190,7 @@ def test_another_device_is_revoked_from_the_list(browser: Browser, running: Runn
         says(there, "Your session has ended")
 
 
-def test_a_wrong_password_is_told_at_once_and_to_screen_readers(browser: Browser, running: Running) -> None:
+def test_a_wrong_password_is_announced_to_screen_readers(browser: Browser, running: Running) -> None:
     context = browser.new_context()
     page = context.new_page()
     page.goto(running.url)
@@ -202,9 +202,7 @@ def test_a_wrong_password_is_told_at_once_and_to_screen_readers(browser: Browser
     context.close()
 
 
-def test_an_administrator_reaches_the_administrators_page_and_others_see_no_link(
-    browser: Browser, running: Running
-) -> None:
+def test_only_an_administrator_sees_the_link_to_all_sessions(browser: Browser, running: Running) -> None:
     with opened(browser, running.url) as page:
         log_in(page, running, USER)
         expect(page.get_by_role("link", name="All sessions")).to_be_hidden()

@@ -22,7 +22,7 @@ from tests.support.demo import ADMIN, USER, Demo, demo_of
 SCRIPTS = sorted(STATIC.glob("*.js"))
 
 
-async def test_everybody_gets_the_page_and_its_policy_allows_only_its_own_files(demo: Demo) -> None:
+async def test_the_page_s_policy_allows_only_its_own_files(demo: Demo) -> None:
     page = await demo.http.get("/")
     assert page.status_code == 200
     policy = page.headers["content-security-policy"]
@@ -37,7 +37,7 @@ async def test_everybody_gets_the_page_and_its_policy_allows_only_its_own_files(
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_imports_what_exists_and_makes_no_markup_of_text(script: Path) -> None:
+def test_a_script_imports_existing_files_and_makes_no_markup_of_text(script: Path) -> None:
     text = script.read_text()
     for imported in re.findall(r'from "\./([^"]+)"', text):
         assert (STATIC / imported).is_file()
@@ -51,7 +51,7 @@ def test_the_vendored_library_has_its_licence_and_says_its_version() -> None:
     assert re.match(r"/\*! https://github.com/leeoniya/uPlot \(v[\d.]+\) \*/", library)
 
 
-async def test_the_figures_are_everybodys_and_hold_nothing_about_anybody(demo: Demo) -> None:
+async def test_the_public_figures_contain_no_personal_data(demo: Demo) -> None:
     before = (await demo.http.get("/api/live")).json()
     assert (before["figures"], before["points"], before["events"]) == (None, [], [])
     await demo.log_in()
@@ -75,7 +75,7 @@ async def test_the_figures_are_everybodys_and_hold_nothing_about_anybody(demo: D
     assert "demo_users" not in answer.text
 
 
-async def test_a_page_gets_only_what_it_does_not_have(demo: Demo) -> None:
+async def test_a_page_gets_only_newer_points_and_events(demo: Demo) -> None:
     log_json(io.StringIO(), demo.events)
     await demo.log_in()
     for _ in range(2):
@@ -93,12 +93,12 @@ async def test_a_page_gets_only_what_it_does_not_have(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("since", ["x", "-1", "nan", "inf", "1e99"])
-async def test_a_question_for_no_moment_is_a_bad_request(demo: Demo, since: str) -> None:
+async def test_an_invalid_moment_is_a_bad_request(demo: Demo, since: str) -> None:
     assert (await demo.http.get("/api/live", params={"since": since})).status_code == 400
     assert (await demo.http.get("/api/live", params={"event": since})).status_code == 400
 
 
-async def test_the_page_of_nobody_is_told_that_it_is_nobodys(demo: Demo) -> None:
+async def test_without_a_session_the_page_gets_no_user(demo: Demo) -> None:
     assert (await demo.http.get("/api/you")).json() == {"you": None}
     bad = await demo.users.get("/api/you", headers={"Cookie": "session=no.token.atall"})
     assert (bad.status_code, bad.json()) == (200, {"you": None})
@@ -108,7 +108,7 @@ def claims_of(you: dict[str, list[dict[str, object]]]) -> dict[object, tuple[obj
     return {claim["name"]: (claim["value"], claim["source"]) for claim in you["claims"]}
 
 
-async def test_the_token_is_taken_apart_and_what_was_filled_is_told_with_its_source(demo: Demo) -> None:
+async def test_the_page_gets_the_decoded_token_with_the_source_of_each_claim(demo: Demo) -> None:
     await demo.log_in()
     answer = await demo.http.get("/api/you")
     you = answer.json()["you"]
@@ -123,7 +123,7 @@ async def test_the_token_is_taken_apart_and_what_was_filled_is_told_with_its_sou
     assert again["email"] == (USER, "cache")
 
 
-async def test_a_token_of_todays_payload_lacks_nothing(demo: Demo) -> None:
+async def test_a_token_of_today_s_payload_needs_no_fallback(demo: Demo) -> None:
     await demo.deployment.release()
     await demo.log_in(ADMIN)
     you = (await demo.http.get("/api/you")).json()["you"]
@@ -131,7 +131,7 @@ async def test_a_token_of_todays_payload_lacks_nothing(demo: Demo) -> None:
     assert {source for _, source in claims_of(you).values()} == {"token"}
 
 
-async def test_what_a_row_holds_reaches_the_page_as_text(demo: Demo) -> None:
+async def test_data_of_a_row_reaches_the_page_as_text(demo: Demo) -> None:
     async with demo.database.engine.begin() as connection:
         await connection.execute(sa.update(users).where(users.c.id == 2).values(email="<b>@example.com"))
     await demo.log_in("<b>@example.com")
@@ -140,7 +140,7 @@ async def test_what_a_row_holds_reaches_the_page_as_text(demo: Demo) -> None:
     assert claims_of(answer.json()["you"])["email"] == ("<b>@example.com", "database")
 
 
-async def test_logging_out_everywhere_ends_every_session_of_the_user_and_nobody_elses(demo: Demo) -> None:
+async def test_logging_out_everywhere_ends_only_the_user_s_sessions(demo: Demo) -> None:
     kept = []
     for email in (USER, ADMIN, USER):
         await demo.log_in(email)
@@ -180,7 +180,7 @@ async def test_a_device_is_revoked_and_another_users_is_not(demo: Demo) -> None:
     assert (await demo.http.get("/me")).status_code == 200
 
 
-async def test_the_administrators_page_is_theirs_alone_before_and_after_the_release(demo: Demo) -> None:
+async def test_only_administrators_see_all_sessions_before_and_after_the_release(demo: Demo) -> None:
     await demo.log_in()
     assert (await demo.http.get("/admin/sessions/")).status_code == 403
     await demo.log_in(ADMIN)
@@ -194,7 +194,7 @@ async def test_the_administrators_page_is_theirs_alone_before_and_after_the_rele
     assert (await demo.users.get("/admin/sessions/")).status_code == 401
 
 
-async def test_a_session_that_ends_while_it_is_looked_at_is_nobodys(
+async def test_a_session_that_ends_during_the_request_is_no_session(
     demo: Demo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def ended(token: str) -> None:
@@ -205,7 +205,7 @@ async def test_a_session_that_ends_while_it_is_looked_at_is_nobodys(
     assert (await demo.http.get("/api/you")).json() == {"you": None}
 
 
-async def test_a_database_that_is_gone_is_a_503_for_the_page(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_database_error_is_a_503_for_the_page(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> None:
     async def gone(*_: object, **__: object) -> None:
         raise OperationalError("SELECT", {}, Exception("gone"))
 

@@ -14,13 +14,18 @@ LONG = 200
 """Minutes."""
 
 
-def counting(each: float, minutes: int = LONG, *, start: float = 0) -> str:
-    """A counter that rises by ``each`` a minute."""
-    return f"{start:g}+{each:g}x{minutes}"
+def counting(each: float, minutes: int = LONG, *, start: float = 0, after: int = 0, born: int = 0) -> str:
+    """A counter that rises by ``each`` a minute, after minutes at 0 (``after``) or without samples (``born``)."""
+    return f"{before(after, born)}{start:g}+{each:g}x{minutes}"
 
 
-def still(value: float, minutes: int = LONG) -> str:
-    return f"{value:g}x{minutes}"
+def still(value: float, minutes: int = LONG, *, after: int = 0, born: int = 0) -> str:
+    """A steady value; see :func:`counting`."""
+    return f"{before(after, born)}{value:g}x{minutes}"
+
+
+def before(after: int, born: int) -> str:
+    return (f"_x{born} " if born else "") + (f"0x{after} " if after else "")
 
 
 def absent(minutes: int) -> str:
