@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -12,7 +13,7 @@ import yaml
 from dashboards import verdict
 from dashboards.prometheus import RULES
 from jwt_middleware import Verdict, names
-from tests.support.promtool import Cases, Series, job_of, moments_of, reports, series
+from tests.support.promtool import Case, Series, cases, cases_of, moments_of, reports, series
 from tests.support.shop import WEEK, absent, accepted, counting, info, of_version, still, then
 
 pytestmark = pytest.mark.server
@@ -56,89 +57,7 @@ def with_gap(*, at: int, slots: int) -> Series:
     }
 
 
-CASES: Final[Cases] = {
-    "a plan that was kept": (migrated(), "1h DRAINING; 6d23h DRAINING; 7d1h UNPROVEN; 8d2h DRAINED"),
-    "the plan is ahead": (
-        migrated({SUPERSEDED: still(8 * SECONDS, END)}),
-        "1h SCHEDULED; 7d23h SCHEDULED; 8d2h DRAINING",
-    ),
-    "minted after the change, within the last day": (
-        migrated({MINTED: still(7.5 * SECONDS, END), EXPIRY: still(14 * SECONDS, END)}),
-        "8d2h STILL_MINTED",
-    ),
-    "an instance says that it mints the old one": (
-        migrated({info(mints=1, at="b"): then(absent(8 * DAY), still(1, DAY))}),
-        "7d23h DRAINED; 8d2h STILL_MINTED",
-    ),
-    "minted after the change, days ago": (
-        migrated({MINTED: still(4 * SECONDS, END), EXPIRY: still(11 * SECONDS, END)}),
-        "4d12h STILL_MINTED; 5d1h LATE_DRAINING; 8d2h LATE_DRAINING",
-    ),
-    "minted after the change by an instance that is gone": (
-        migrated(
-            {
-                of_version(names.PAYLOAD_LAST_MINTED, 1, at="b"): then(still(2 * SECONDS, DAY), absent(DAY)),
-                of_version(names.PAYLOAD_LAST_EXPIRY, 1, at="b"): then(still(9 * SECONDS, DAY), absent(DAY)),
-            }
-        ),
-        "7d23h LATE_DRAINING; 8d2h LATE_DRAINING",
-    ),
-    "a token seen that outlives the plan": (migrated({EXPIRY: still(9 * SECONDS, END)}), "8d2h DRAINING"),
-    "late, and all of it expired": (
-        migrated({MINTED: still(3600, END), EXPIRY: still(WEEK + 3600, END)}),
-        "12h STILL_MINTED; 2d LATE_DRAINING; 8d2h DRAINED",
-    ),
-    "no old token was ever seen": (without(MINTED, EXPIRY), "6d DRAINING; 8d2h DRAINED"),
-    "a gap of half a day": (with_gap(at=3 * DAY, slots=DAY // 2), "8d2h UNPROVEN"),
-    "a gap of an hour": (with_gap(at=3 * DAY, slots=4), "8d2h DRAINED"),
-    "a gap now": (with_gap(at=END - 12, slots=40), "8d2h none"),
-    "nobody came within a day": (
-        migrated({accepted(): then(counting(100, 6 * DAY), still(57_600, 3 * DAY))}),
-        "8d2h UNPROVEN",
-    ),
-    "tokens that live longer than anybody looks back": (
-        migrated(
-            {
-                LIFETIME: still(30 * SECONDS, END),
-                SUPERSEDED: still(-25 * SECONDS, END),
-                MINTED: still(-26 * SECONDS, END),
-                EXPIRY: still(4 * SECONDS, END),
-            }
-        ),
-        "3d DRAINING; 8d2h UNPROVEN",
-    ),
-    "a lifetime of twelve hours": (
-        migrated({LIFETIME: still(43_200, END), EXPIRY: still(39_600, END)}),
-        "11h DRAINING; 13h UNPROVEN; 8d2h DRAINED",
-    ),
-    "no plan": (without(SUPERSEDED), "8d2h NO_PLAN"),
-    "no metrics": ({'up{job="app"}': still(1, END)}, "8d2h none"),
-    "a rollout in which two readers mint the same": (
-        migrated(
-            {info(reads=1, mints=1): still(1, 4), info(reads=2, mints=1): still(1, 4), SUPERSEDED: still(3600, END)}
-        ),
-        "30m SCHEDULED; 1d DRAINING; 8d2h DRAINED",
-    ),
-    "two migrations that overlap, the older one": (
-        migrated(
-            {of_version(names.PAYLOAD_SUPERSEDED, 2): still(4 * SECONDS, END), info(reads=3, mints=3): still(1, END)}
-        ),
-        "8d2h DRAINED",
-    ),
-    "two migrations that overlap, the younger one": (
-        migrated(
-            {
-                of_version(names.PAYLOAD_SUPERSEDED, 2): still(4 * SECONDS, END),
-                info(): still(1, 5 * DAY + 8),
-                info(reads=3, mints=3): then(absent(5 * DAY), still(1, END)),
-            }
-        ),
-        "3d SCHEDULED; 5d STILL_MINTED; 8d2h DRAINING",
-    ),
-}
-
-
-YOUNGER: Final = {job_of("two migrations that overlap, the younger one")}
+YOUNGER: Final = {"two_migrations_that_overlap_the_younger_one"}
 """Cases on version 2."""
 
 
@@ -155,23 +74,110 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """promtool's report on each case, by the recording rules; four cases a run, because it loads few samples."""
     rules = tmp_path_factory.mktemp("rules") / "recording.yaml"
     rules.write_text(yaml.safe_dump({"groups": yaml.safe_load(RULES.read_text())["groups"][:1]}))
-    batches = [dict(list(CASES.items())[start : start + 4]) for start in range(0, len(CASES), 4)]
+    listed = cases_of(sys.modules[__name__])
+    batches = [listed[start : start + 4] for start in range(0, len(listed), 4)]
 
-    def run(cases: Cases) -> dict[str, str]:
-        return reports(cases, tmp_path_factory.mktemp("batch"), rules, interval="15m", expected=verdict_is)
+    def run(batch: list[Case]) -> dict[str, str]:
+        return reports(batch, tmp_path_factory.mktemp("batch"), rules, interval="15m", expected=verdict_is)
 
     with ThreadPoolExecutor(2) as pool:
         return {job: report for batch in pool.map(run, batches) for job, report in batch.items()}
 
 
-@pytest.mark.parametrize("job", list(map(job_of, CASES)))
-def test_the_verdict_is_the_first_condition_that_holds(job: str, reported: dict[str, str]) -> None:
+@cases(
+    {
+        "a plan that was kept": (migrated(), "1h DRAINING; 6d23h DRAINING; 7d1h UNPROVEN; 8d2h DRAINED"),
+        "the plan is ahead": (
+            migrated({SUPERSEDED: still(8 * SECONDS, END)}),
+            "1h SCHEDULED; 7d23h SCHEDULED; 8d2h DRAINING",
+        ),
+        "minted after the change, within the last day": (
+            migrated({MINTED: still(7.5 * SECONDS, END), EXPIRY: still(14 * SECONDS, END)}),
+            "8d2h STILL_MINTED",
+        ),
+        "an instance says that it mints the old one": (
+            migrated({info(mints=1, at="b"): then(absent(8 * DAY), still(1, DAY))}),
+            "7d23h DRAINED; 8d2h STILL_MINTED",
+        ),
+        "minted after the change, days ago": (
+            migrated({MINTED: still(4 * SECONDS, END), EXPIRY: still(11 * SECONDS, END)}),
+            "4d12h STILL_MINTED; 5d1h LATE_DRAINING; 8d2h LATE_DRAINING",
+        ),
+        "minted after the change by an instance that is gone": (
+            migrated(
+                {
+                    of_version(names.PAYLOAD_LAST_MINTED, 1, at="b"): then(still(2 * SECONDS, DAY), absent(DAY)),
+                    of_version(names.PAYLOAD_LAST_EXPIRY, 1, at="b"): then(still(9 * SECONDS, DAY), absent(DAY)),
+                }
+            ),
+            "7d23h LATE_DRAINING; 8d2h LATE_DRAINING",
+        ),
+        "a token seen that outlives the plan": (migrated({EXPIRY: still(9 * SECONDS, END)}), "8d2h DRAINING"),
+        "late, and all of it expired": (
+            migrated({MINTED: still(3600, END), EXPIRY: still(WEEK + 3600, END)}),
+            "12h STILL_MINTED; 2d LATE_DRAINING; 8d2h DRAINED",
+        ),
+        "no old token was ever seen": (without(MINTED, EXPIRY), "6d DRAINING; 8d2h DRAINED"),
+        "a gap of half a day": (with_gap(at=3 * DAY, slots=DAY // 2), "8d2h UNPROVEN"),
+        "a gap of an hour": (with_gap(at=3 * DAY, slots=4), "8d2h DRAINED"),
+        "a gap now": (with_gap(at=END - 12, slots=40), "8d2h none"),
+        "nobody came within a day": (
+            migrated({accepted(): then(counting(100, 6 * DAY), still(57_600, 3 * DAY))}),
+            "8d2h UNPROVEN",
+        ),
+        "tokens that live longer than anybody looks back": (
+            migrated(
+                {
+                    LIFETIME: still(30 * SECONDS, END),
+                    SUPERSEDED: still(-25 * SECONDS, END),
+                    MINTED: still(-26 * SECONDS, END),
+                    EXPIRY: still(4 * SECONDS, END),
+                }
+            ),
+            "3d DRAINING; 8d2h UNPROVEN",
+        ),
+        "a lifetime of twelve hours": (
+            migrated({LIFETIME: still(43_200, END), EXPIRY: still(39_600, END)}),
+            "11h DRAINING; 13h UNPROVEN; 8d2h DRAINED",
+        ),
+        "no plan": (without(SUPERSEDED), "8d2h NO_PLAN"),
+        "no metrics": ({'up{job="app"}': still(1, END)}, "8d2h none"),
+        "a rollout in which two readers mint the same": (
+            migrated(
+                {info(reads=1, mints=1): still(1, 4), info(reads=2, mints=1): still(1, 4), SUPERSEDED: still(3600, END)}
+            ),
+            "30m SCHEDULED; 1d DRAINING; 8d2h DRAINED",
+        ),
+        "two migrations that overlap, the older one": (
+            migrated(
+                {
+                    of_version(names.PAYLOAD_SUPERSEDED, 2): still(4 * SECONDS, END),
+                    info(reads=3, mints=3): still(1, END),
+                }
+            ),
+            "8d2h DRAINED",
+        ),
+        "two migrations that overlap, the younger one": (
+            migrated(
+                {
+                    of_version(names.PAYLOAD_SUPERSEDED, 2): still(4 * SECONDS, END),
+                    info(): still(1, 5 * DAY + 8),
+                    info(reads=3, mints=3): then(absent(5 * DAY), still(1, END)),
+                }
+            ),
+            "3d SCHEDULED; 5d STILL_MINTED; 8d2h DRAINING",
+        ),
+    }
+)
+def test_the_verdict_is_the_first_condition_that_holds(case: Case, reported: dict[str, str]) -> None:
     """An error of a rule, such as a 422 for two series of one name, fails the fixture."""
-    assert reported[job] == ""
+    assert reported[case.job] == ""
 
 
 def test_every_verdict_has_a_state_and_a_case() -> None:
     assert set(verdict.STATES) == set(Verdict)
     assert len(set(verdict.STATES.values()) | {0}) == len(Verdict) + 1
-    words = {word for _, moments in CASES.values() for _, words in moments_of(moments) for word in words}
+    words = {
+        word for case in cases_of(sys.modules[__name__]) for _, words in moments_of(case.moments) for word in words
+    }
     assert words == {*Verdict.__members__, "none"}

@@ -7,8 +7,10 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, NamedTuple
 
+import pytest
 import yaml
 
 from dashboards.prometheus import RULES, program
@@ -28,9 +30,18 @@ def series(metric: Metric, attributes: Mapping[str, str] | None = None, *, job: 
     return f"{metric_name(metric)}{{{matchers}}}"
 
 
-Cases = Mapping[str, tuple[Series, str]]
-"""By name the series with their values, one a minute by default, and all alerts that fire at some moments, without the
-prefix ``Jwt``: ``"1h; 1h30m BreakerOpen KeySetStale"``. An alert on two instances is listed twice."""
+class Case(NamedTuple):
+    """One situation, and all alerts that fire at some moments, without the prefix ``Jwt``.
+
+    The moments are ``"1h; 1h30m BreakerOpen KeySetStale"``; an alert on two instances is listed twice.
+    """
+
+    job: str
+    """The job of its series, so that many cases fit into one run."""
+    given: Series
+    moments: str
+
+
 Expectation = Callable[[str, str, Sequence[str]], dict[str, Any]]
 """promtool's expectation at a moment of a job, from the words that follow the moment."""
 
@@ -42,9 +53,24 @@ def alerts_firing(job: str, moment: str, alerts: Sequence[str]) -> dict[str, Any
     return {"expr": FIRING.format(job=job), "eval_time": moment, "exp_samples": samples}
 
 
-def job_of(name: str) -> str:
-    """The job of a case's series, so that many cases fit into one run."""
-    return re.sub("[^a-z0-9]+", "_", name.lower())
+def case_list(table: Mapping[str, tuple[Series, str]], *, base: Series | None = None) -> list[Case]:
+    """Cases by name: series (in addition to ``base``) and moments."""
+    return [
+        Case(re.sub("[^a-z0-9]+", "_", name.lower()), {**(base or {}), **given}, moments)
+        for name, (given, moments) in table.items()
+    ]
+
+
+def cases(table: Mapping[str, tuple[Series, str]], *, base: Series | None = None) -> pytest.MarkDecorator:
+    """Parametrize a test by the cases of a table; the fixture ``reported`` runs all cases of a module at once."""
+    listed = case_list(table, base=base)
+    return pytest.mark.parametrize("case", listed, ids=[case.job for case in listed])
+
+
+def cases_of(module: ModuleType) -> list[Case]:
+    """All cases of a module's tests."""
+    marks = [mark for test in vars(module).values() for mark in getattr(test, "pytestmark", ())]
+    return [case for mark in marks if mark.args[:1] == ("case",) for case in mark.args[1]]
 
 
 def moments_of(words: str) -> Iterator[tuple[str, list[str]]]:
@@ -54,7 +80,7 @@ def moments_of(words: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def reports(
-    cases: Cases,
+    listed: Sequence[Case],
     directory: Path,
     rules: Path = RULES,
     *,
@@ -65,14 +91,12 @@ def reports(
     test = {
         "interval": interval,
         "input_series": [
-            {"series": series.replace('job="app"', f'job="{job_of(name)}"'), "values": values}
-            for name, (given, _) in cases.items()
-            for series, values in given.items()
+            {"series": series.replace('job="app"', f'job="{case.job}"'), "values": values}
+            for case in listed
+            for series, values in case.given.items()
         ],
         "promql_expr_test": [
-            expected(job_of(name), moment, words)
-            for name, (_, moments) in cases.items()
-            for moment, words in moments_of(moments)
+            expected(case.job, moment, words) for case in listed for moment, words in moments_of(case.moments)
         ],
     }
     document = {"rule_files": [str(rules)], "evaluation_interval": interval, "tests": [test]}
@@ -80,8 +104,8 @@ def reports(
     path.write_text(yaml.safe_dump(document, sort_keys=False, width=10_000))
     output = promtool("test", "rules", str(path))
     parts = re.split(r"(?=^ {4}expr: )", output, flags=re.MULTILINE)
-    jobs = {job: "".join(part for part in parts if f'job=\\"{job}\\"' in part) for job in map(job_of, cases)}
-    assert len(jobs) == len(cases)
+    jobs = {job: "".join(part for part in parts if f'job=\\"{job}\\"' in part) for job, _, _ in listed}
+    assert len(jobs) == len(listed)
     assert bool(output) == any(jobs.values()), output
     return jobs
 
