@@ -60,12 +60,6 @@ RATES = (recording.REQUESTS, recording.FALLBACKS, recording.FALLBACK_CLAIMS)
 """Recorded series that only panels read."""
 OLD = f'{VERSION}="1"'
 PLAN = f"max by (job) ({select(names.PAYLOAD_SUPERSEDED, OLD)})"
-TOO_SIMPLE = {
-    "the plan alone": f"time() > {PLAN} + max by (job) ({select(names.TOKEN_MAX_LIFETIME)})",
-    "no old request for six hours": (
-        f"sum by (job) (increase({select(names.REQUESTS, ACCEPTED, OLD)}[6h])) == 0 and on (job) time() > {PLAN}"
-    ),
-}
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +105,18 @@ def test_the_expected_alerts_fire_and_no_others(served: Simulated, firing: list[
         assert since <= days.hour(each.since) <= days.hour(each.until) <= until, each
 
 
-@pytest.mark.parametrize("rule", TOO_SIMPLE)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        f"time() > {PLAN} + max by (job) ({select(names.TOKEN_MAX_LIFETIME)})",
+        f"sum by (job) (increase({select(names.REQUESTS, ACCEPTED, OLD)}[6h])) == 0 and on (job) time() > {PLAN}",
+    ],
+    ids=["the plan alone", "no old request for six hours"],
+)
 def test_simpler_rules_would_end_too_early(served: Simulated, rule: str) -> None:
     """A check of the tests above: the tokens of these scenarios tell a wrong verdict from a right one."""
     days = served.days["rollback"]
-    every = served.server.range(TOO_SIMPLE[rule], start=days.simulation.start, end=days.simulation.end, step=HOUR)
+    every = served.server.range(rule, start=days.simulation.start, end=days.simulation.end, step=HOUR)
     [holds] = [series["values"] for series in every if series["metric"]["job"] == "rollback"]
     assert [at for at, _ in holds if days.valid_tokens(1, float(at))]
 

@@ -229,43 +229,40 @@ def test_updates_can_be_paused(browser: Browser, running: Running) -> None:
 def test_nothing_overlaps_or_sticks_out_at_any_width(
     browser: Browser, running: Running, width: int, scheme: str
 ) -> None:
+    overlaps = """() => {
+      const parts = "h1, #about, #pause, #verdict, #numbers > div, figure, details, #you, #log";
+      const boxes = [...document.querySelectorAll(parts)]
+        .map((element) => [element.id || element.textContent.trim().slice(0, 20), element.getBoundingClientRect()]);
+      return boxes.flatMap(([name, a], place) => boxes.slice(place + 1)
+        .filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+        .map(([other]) => [name, other]));
+    }"""
+    # Texts whose contrast is below 4.5 (WCAG 2.2, success criterion 1.4.3).
+    unreadable = """() => {
+      const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
+      const light = ([r, g, b]) => [r, g, b].map((each) => each / 255)
+        .map((each) => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, each, place) => sum + each * [0.2126, 0.7152, 0.0722][place], 0);
+      const paper = (element) => {
+        for (let at = element; at; at = at.parentElement) {
+          const [r, g, b, alpha = 1] = numbers(getComputedStyle(at).backgroundColor);
+          if (alpha > 0) return [r, g, b];
+        }
+      };
+      return [...document.querySelectorAll("body *")]
+        .filter((element) => element.checkVisibility() && !element.disabled && !element.closest("svg, select"))
+        .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()))
+        .map((element) => {
+          const [a, b] = [light(numbers(getComputedStyle(element).color)), light(paper(element))];
+          return [element.textContent.trim().slice(0, 30), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+        })
+        .filter(([, contrast]) => contrast < 4.5);
+    }"""
     size = {"width": width, "height": 900}
     with opened(browser, running.url, viewport=size, color_scheme=scheme) as page:
         log_in(page, running, "user4@example.com")
         expect(page.locator("#note-rate")).not_to_be_empty()
         page.get_by_text("The curves as a table").click()
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        assert page.evaluate(OVERLAPS) == []
-        assert page.evaluate(UNREADABLE) == []
-
-
-OVERLAPS = """() => {
-  const parts = "h1, #about, #pause, #verdict, #numbers > div, figure, details, #you, #log";
-  const boxes = [...document.querySelectorAll(parts)]
-    .map((element) => [element.id || element.textContent.trim().slice(0, 20), element.getBoundingClientRect()]);
-  return boxes.flatMap(([name, a], place) => boxes.slice(place + 1)
-    .filter(([, b]) => a.left < b.right - 1 && b.left < a.right - 1 && a.top < b.bottom - 1 && b.top < a.bottom - 1)
-    .map(([other]) => [name, other]));
-}"""
-
-UNREADABLE = """() => {
-  const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = ([r, g, b]) => [r, g, b].map((each) => each / 255)
-    .map((each) => each <= 0.04045 ? each / 12.92 : ((each + 0.055) / 1.055) ** 2.4)
-    .reduce((sum, each, place) => sum + each * [0.2126, 0.7152, 0.0722][place], 0);
-  const paper = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const [r, g, b, alpha = 1] = numbers(getComputedStyle(at).backgroundColor);
-      if (alpha > 0) return [r, g, b];
-    }
-  };
-  return [...document.querySelectorAll("body *")]
-    .filter((element) => element.checkVisibility() && !element.disabled && !element.closest("svg, select"))
-    .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim()))
-    .map((element) => {
-      const [a, b] = [light(numbers(getComputedStyle(element).color)), light(paper(element))];
-      return [element.textContent.trim().slice(0, 30), (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
-    })
-    .filter(([, contrast]) => contrast < 4.5);
-}"""
-"""Texts whose contrast is below 4.5 (WCAG 2.2, success criterion 1.4.3)."""
+        assert page.evaluate(overlaps) == []
+        assert page.evaluate(unreadable) == []
