@@ -134,10 +134,10 @@ def running(command: list[str], url: str, directory: Path) -> Iterator[None]:
         _wait_until_ready(url, process, log)
         yield
     finally:
-        end(process)
+        end_process(process)
 
 
-def end(process: subprocess.Popen[Any]) -> None:
+def end_process(process: subprocess.Popen[Any]) -> None:
     """Terminate the process; kill it if it does not end within 20 seconds."""
     process.terminate()
     try:

@@ -17,6 +17,7 @@ import asyncpg
 import httpx
 import pytest
 
+from dashboards.prometheus import end_process
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
 from tests.support.databases import LIMIT, engine_on
 
@@ -70,8 +71,7 @@ def worker(url: str) -> Iterator[str]:
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(LIMIT)
+        end_process(process)
 
 
 @pytest.fixture
