@@ -276,6 +276,7 @@ class Authenticator(Generic[S]):
         """Verify the token, unless that is cached, and fill in the facts as far as it gets."""
         if isinstance(presented.recalled, Verified):
             token = presented.recalled.token
+            facts.version = self.schema.label(token.payload_version)
         else:
             signed = await self._open(presented.raw.value)
             facts.key_id, facts.version = signed.key_id, UNKNOWN_VERSION
@@ -284,7 +285,6 @@ class Authenticator(Generic[S]):
             token = self.tokens.check(signed, payload_version=version, adopted_cookie=presented.raw.adopted)
             self.migration.saw(version, token.issued_at, token.expires_at)
         facts.key_id, facts.auth_time = token.key_id, token.auth_time
-        facts.version = self.schema.label(token.payload_version)
         if token.payload_version < self.schema.version:
             facts.minted = self.migration.minted(token.payload_version, token.issued_at)
         if token.issued_at is not None:

@@ -199,7 +199,7 @@ class Parts(Generic[S]):
     activity: Activity | None
     revoker: Revoker | None
     lanes: Lanes
-    _opened: bool = field(default=False, init=False)
+    is_open: bool = field(default=False, init=False)
 
     @property
     def counters(self) -> Counters:
@@ -207,9 +207,9 @@ class Parts(Generic[S]):
 
     def open(self) -> None:
         """Report the configuration and begin to fetch remote keys, once."""
-        if self._opened:
+        if self.is_open:
             return
-        self._opened = True
+        self.is_open = True
         if self.settings.remote_keys is not None:
             self.settings.remote_keys.open()
         log_configured(self.runtime.counters, configuration(self.schema, self.settings))

@@ -8,7 +8,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from .types import (
     LookupFacts,
@@ -71,7 +71,7 @@ class ClaimsSource(Protocol):
     def resource(self) -> object:
         """What the lookups of one database share (an engine): at most two queries at once for each."""
 
-    async def fetch(self, keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+    async def fetch(self, keys: Collection[str], /) -> Mapping[str, Mapping[str, Any]]:
         """Return a row (wire name to value) for each key that has one; a key it cannot read has none.
 
         Any exception means that the source could not answer: its text goes nowhere, and nothing is cached.
@@ -199,13 +199,11 @@ class Observer(Protocol):
 class SilentObserver:
     """An observer that sees nothing: derive from it and override what you need."""
 
-    handle: ClassVar[object] = None
-
     def waiting(self) -> object:
-        return self.handle
+        return None
 
     def looking_up(self, lookup: str, waiters: Sequence[object], total: int) -> object:
-        return self.handle
+        return None
 
     def looked_up(self, handle: object, facts: LookupFacts) -> None:
         pass

@@ -72,11 +72,13 @@ class JWTSessionMiddleware:
         self.authority: Final = authority
         self._public: Final = PublicPaths(public)
         self._optional: Final = PublicPaths(optional)
+        self._has_optional: Final = bool(optional)
         self._guard: Final = CrossSiteGuard(trusted_origins, trusted_proxy=trusted_proxy)
         self._login: Final = PublicPaths(() if login is None else (unquote(login),))
         self._redirects: Final = login is not None
         self._on_refused: Final = on_refused
         self._refusals: Final = Refusals(login)
+        self._parts: Final = authority.parts
         self._authenticator: Final = authority.parts.authenticator
         self._take: Final = FastPath(authority, self._public).take
         self._renewal_response: Final = RenewalResponse((authority.cookie.name, *authority.cookie.also_read))
@@ -113,8 +115,9 @@ class JWTSessionMiddleware:
             await self.app(scope, receive, send)
         else:
             detach(scope)
-            self.authority.parts.open()
-            if not self._public.match(scope):
+            if not self._parts.is_open:
+                self._parts.open()
+            if presented is not None or not self._public.match(scope):
                 await self._private(scope, receive, send, presented)
             elif self._guard.allows_public(scope):
                 await self._run_app(scope, receive, send, None)
@@ -124,7 +127,8 @@ class JWTSessionMiddleware:
 
     async def _private(self, scope: Scope, receive: Receive, send: Send, presented: Presented | None) -> None:
         """A path that needs a session, or may have one."""
-        outer, optional = decision_of(scope, self.authority), self._optional.match(scope)
+        outer = decision_of(scope, self.authority) if SCOPE_KEY in scope else None
+        optional = self._has_optional and self._optional.match(scope)
         raw, vary = None, COOKIE_READ
         decision: Decision
         try:
@@ -217,7 +221,7 @@ class JWTSessionMiddleware:
         """Send the start of a response, with the newer cookie if it may carry one and there is one."""
         headers = list(message.get("headers", ()))
         if self._renewal_response.allows(message["status"], headers):
-            set_cookie = await self.authority.parts.renewer.set_cookie(renewal)
+            set_cookie = await self._parts.renewer.set_cookie(renewal)
             if set_cookie is not None:
                 headers = self._renewal_response.add(headers, set_cookie)
         await send({**message, "headers": headers})
@@ -250,7 +254,7 @@ class JWTSessionMiddleware:
         async def sending(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
                 with contextlib.suppress(Exception):  # the first request would start the same
-                    self.authority.parts.open()
+                    self._parts.open()
             await send(message)
 
         await self.app(scope, receiving, sending)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 from ..errors import ConfigError
 
-Fetch = Callable[[Collection[str]], Awaitable[Mapping[str, Mapping[str, Any]]]]
+Fetch = Callable[[Collection[str]], Coroutine[Any, Any, Mapping[str, Mapping[str, Any]]]]
 
 
 class FunctionSource:
@@ -21,15 +21,12 @@ class FunctionSource:
             raise ConfigError('a source must name the claims it provides: @source("email")')
         if len(set(claims)) != len(claims):
             raise ConfigError(f"a source names a claim twice: {claims}")
-        self._fetch: Final = fetch
+        self.fetch: Final = fetch
+        """Returns rows (wire name to value) by key, without the keys that have no row."""
         self.claims: Final = frozenset(claims)
         self.by: Final = by
         self.require_row: Final = require_row
         self.resource: Final[object] = self
-
-    async def fetch(self, keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Rows (wire name to value) by key, without the keys that have no row."""
-        return await self._fetch(keys)
 
 
 def source(*claims: str, by: str | None = None, require_row: bool = False) -> Callable[[Fetch], FunctionSource]:

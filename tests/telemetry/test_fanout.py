@@ -91,7 +91,7 @@ def test_there_may_be_no_observer() -> None:
     query = observers.looking_up("claims", [observers.waiting()], 1)
     observers.looked_up(query, FACTS)
     observers.finished(filled(query))
-    assert query == ()
+    assert query == {}
 
 
 def test_the_silent_observer_sees_nothing() -> None:
