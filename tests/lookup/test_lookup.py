@@ -134,6 +134,12 @@ class TestBatches:
         assert database.queries == [["slow"], ["behind"]]
         database.gate.set()
         await asyncio.gather(*slow, *behind)
+        monkeypatch.setattr(lookup_module, "SLOW", 3_600.0)
+        database.gate = asyncio.Event()
+        tasks = await started(lookup.get("quick")) + await started(lookup.get("behind the quick one"))
+        assert database.queries[2:] == [["quick"]]
+        database.gate.set()
+        await asyncio.gather(*tasks)
 
     async def test_a_batch_has_at_most_a_thousand_keys_and_two_are_in_flight(self) -> None:
         lookup = lookup_over(database := Database())
