@@ -16,18 +16,16 @@ class Breaker:
     """Closed: it lets every query through. Open: it lets one probe at a time through, each after a pause."""
 
     def __init__(self) -> None:
-        self._failures = 0
+        self.failures = 0
+        """Consecutive ones."""
+        self.is_open = False
         self._pause = FIRST_PAUSE
-        self._opened_at: float | None = None
+        self._opened_at = 0.0
         self._probing = False
-
-    @property
-    def is_open(self) -> bool:
-        return self._opened_at is not None
 
     def admits(self, now: float) -> bool:
         """True where a query could be sent now: a request may wait for one."""
-        return self._opened_at is None or (not self._probing and now >= self._opened_at + self._pause)
+        return not self.is_open or (not self._probing and now >= self._opened_at + self._pause)
 
     def try_acquire(self, now: float) -> bool:
         """True where a query may be sent now; if the breaker is open, that query is the probe."""
@@ -38,14 +36,14 @@ class Breaker:
 
     def succeeded(self) -> None:
         """A query succeeded: close."""
-        self._failures, self._pause, self._opened_at, self._probing = 0, FIRST_PAUSE, None, False
+        self.failures, self.is_open, self._pause, self._probing = 0, False, FIRST_PAUSE, False
 
     def failed(self, now: float, *, probe: bool = False) -> None:
         """A query failed. ``probe``: it was the probe, and not a query that was sent before the breaker opened."""
-        self._failures += 1
-        if self._opened_at is None:
-            if self._failures >= FAILURES:
-                self._opened_at = now
+        self.failures += 1
+        if not self.is_open:
+            if self.failures >= FAILURES:
+                self.is_open, self._opened_at = True, now
         elif probe:
             self._pause = min(self._pause * 2, LONGEST_PAUSE)
             self._opened_at, self._probing = now, False

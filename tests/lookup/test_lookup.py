@@ -13,11 +13,10 @@ import pytest
 from jwt_middleware import LookupLimits, names
 from jwt_middleware.counters import Counters
 from jwt_middleware.errors import ConfigError
-from jwt_middleware.lookup import lookup as lookup_module
-from jwt_middleware.lookup.batch import MANY, MAX_KEYS, Found, LookupFailed
+from jwt_middleware.lookup import batch as batch_module
+from jwt_middleware.lookup.batch import MANY, MAX_KEYS, MAX_LINKS, Found, LookupFailed
 from jwt_middleware.lookup.breaker import FAILURES, FIRST_PAUSE
 from jwt_middleware.lookup.lanes import Lanes
-from jwt_middleware.lookup.lookup import MAX_LINKS
 from jwt_middleware.types import FillOutcome
 from tests.support.lookups import Database, QueryRecorder, count, lookup_over, opened, outcome_of, started, turns
 from tests.support.world import FakeClock
@@ -28,13 +27,13 @@ SOON = timedelta(milliseconds=20)
 @pytest.fixture
 def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A query on a busy machine does not count as slow."""
-    monkeypatch.setattr(lookup_module, "SLOW", 3_600.0)
+    monkeypatch.setattr(batch_module, "SLOW", 3_600.0)
 
 
 @pytest.fixture
 def endless_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys wait for a slot on a busy machine, too."""
-    monkeypatch.setattr(lookup_module, "PATIENCE", 1e6)
+    monkeypatch.setattr(batch_module, "PATIENCE", 1e6)
 
 
 class TestBatches:
@@ -59,7 +58,7 @@ class TestBatches:
         first = await started(lookup.get("first"), turn=turn)
         other = await started(lookup.get("other"))
         await asyncio.gather(*first, *other)
-        assert database.sizes == ([2] if turn < lookup_module.TURNS else [1, 1])
+        assert database.sizes == ([2] if turn < batch_module.TURNS else [1, 1])
 
     async def test_a_request_joins_the_query_in_flight_for_its_key(self) -> None:
         lookup = lookup_over(database := Database(gate=asyncio.Event()))
@@ -125,7 +124,7 @@ class TestBatches:
         self, waits: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         if waits == "since then":
-            monkeypatch.setattr(lookup_module, "SLOW", 0.0)
+            monkeypatch.setattr(batch_module, "SLOW", 0.0)
         lookup = lookup_over(database := Database(gate=asyncio.Event()))
         slow = await started(lookup.get("slow"))
         behind = await started(lookup.get("behind"))
@@ -134,7 +133,7 @@ class TestBatches:
         assert database.queries == [["slow"], ["behind"]]
         database.gate.set()
         await asyncio.gather(*slow, *behind)
-        monkeypatch.setattr(lookup_module, "SLOW", 3_600.0)
+        monkeypatch.setattr(batch_module, "SLOW", 3_600.0)
         database.gate = asyncio.Event()
         tasks = await started(lookup.get("quick")) + await started(lookup.get("behind the quick one"))
         assert database.queries[2:] == [["quick"]]
@@ -267,7 +266,7 @@ class TestFailures:
 
     async def test_keys_that_get_no_slot_time_out(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Two queries that do not end when they are given up keep their slots."""
-        monkeypatch.setattr(lookup_module, "PATIENCE", 10.0)  # long enough for "b" on a busy machine
+        monkeypatch.setattr(batch_module, "PATIENCE", 10.0)  # long enough for "b" on a busy machine
         database = Database(gate=asyncio.Event(), stubborn=True)
         lookup = lookup_over(database, timeout=SOON, cached=False)
         first = await started(outcome_of(lookup, "a"))
