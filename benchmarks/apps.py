@@ -22,14 +22,14 @@ Coming = Callable[[int], list[Headers]]
 """The headers of a number of requests, made before the clock starts."""
 
 
-def said(session: object) -> str:
+def body_of(session: object) -> str:
     """The body of every handler: only a handler that has read a session can return "ok"."""
     return "hi" if session is None else "ok"
 
 
 async def home(request: Request) -> PlainTextResponse:
     """The bare app's handler looks for a session too, so the cost of reading one is in every base."""
-    return PlainTextResponse(said(request.scope["state"].get("session")))
+    return PlainTextResponse(body_of(request.scope["state"].get("session")))
 
 
 def bare(*middleware: Middleware, handler: Callable[[Request], Any] = home) -> Starlette:

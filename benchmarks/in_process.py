@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse
 from jwt_middleware import JWTSessionMiddleware, SessionAuthority, SessionStatus
 
 from . import world
-from .apps import always, at_random, bare, requests, said
+from .apps import always, at_random, bare, body_of, requests
 from .measure import FULL, Effort, Line, Rounds, Section, Table, Timed, in_turns, median, over, ratio_over
 from .peers import REVOKED_SESSIONS, Carried, Peer, bad, everyone, on_fastapi, prove, shown
 from .tokens import emails, old_request, remember, signed, unseen
@@ -54,7 +54,7 @@ def run(effort: Effort = FULL, peers: Peers = everyone) -> Section:
     table = Table(
         title="One request in process",
         note="Microseconds over the bare app of the same framework, and how many times our cache hit on it that is, "
-        "in the same rounds. Requests carry a browser's 16 headers and three cookies; where nothing else is said it is "
+        "in the same rounds. Requests carry a browser's 16 headers and three cookies; by default it is "
         "one token again and again. Every handler reads the session; the bare app's finds none. What the store "
         "answered holds for the run: asking it is in the next table.",
     )
@@ -90,7 +90,7 @@ def _on_their_frameworks(ours: Ours, theirs: dict[str, Peer]) -> dict[str, Peer]
     app, hit = bare(middleware), hit_on("Starlette")
 
     async def reading(request: Request) -> PlainTextResponse:
-        return PlainTextResponse(said(authority.session(request)))
+        return PlainTextResponse(body_of(authority.session(request)))
 
     made = {
         hit: _peer(ours, "Starlette", app),

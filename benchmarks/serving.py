@@ -187,11 +187,11 @@ def _round(server: Server) -> Round:
     command = ["wrk", "-t1", "-c16", f"-d{SECONDS}s", *given, f"http://127.0.0.1:{server.port}/"]
     pinned = ["taskset", "-c", "1", *command] if shutil.which("taskset") and (os.cpu_count() or 1) > 1 else command
     before, started = _cpu(server.pid), time.perf_counter()
-    said = subprocess.run(pinned, capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(pinned, capture_output=True, text=True, check=True).stdout
     seconds, cpu = time.perf_counter() - started, _cpu(server.pid) - before
-    rate, requests = re.search(r"Requests/sec:\s+([\d.]+)", said), re.search(r"(\d+) requests in", said)
-    if rate is None or requests is None or "Non-2xx" in said:
-        raise SystemExit(said)
+    rate, requests = re.search(r"Requests/sec:\s+([\d.]+)", output), re.search(r"(\d+) requests in", output)
+    if rate is None or requests is None or "Non-2xx" in output:
+        raise SystemExit(output)
     return Round(rate=float(rate[1]), cpu=cpu / int(requests[1]) * 1e6, busy=cpu / seconds)
 
 

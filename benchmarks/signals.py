@@ -113,7 +113,7 @@ def _one_fallback(found: Rounds, section: Section) -> None:
         table.rows.append(row | {"× `jwt.decode`": round(decodes, 2), "middle half of it": decodes.half()})
     section.tables.append(table)
 
-    def said(name: str) -> str:
+    def figures_of(name: str) -> str:
         return f"{median(costs, name):.1f} µs, {ratio(costs, name, DECODE):.2f} of a `jwt.decode`"
 
     one = median(costs, over_old)
@@ -121,7 +121,7 @@ def _one_fallback(found: Rounds, section: Section) -> None:
         Line(
             what="one fallback from the cache, span unsampled, log filtered, over an old token that lacks nothing",
             budget="≤ 15 µs",
-            measured=f"{said(over_old)}; over a cache hit {said(over_hit)}; whole {said(FALLBACK)}",
+            measured=f"{figures_of(over_old)}; over a cache hit {figures_of(over_hit)}; whole {figures_of(FALLBACK)}",
             met=one <= 15,
             spread=one.half(1),
         )

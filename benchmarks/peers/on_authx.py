@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.responses import PlainTextResponse
 
 from .. import world
-from ..apps import said
+from ..apps import body_of
 from ..world import COOKIE, LEEWAY, SECRET, WINDOW, Session
 from . import REVOKED_SESSIONS, Peer, bad, shown
 from .on_fastapi import depending
@@ -55,7 +55,7 @@ def _by_its_dependency(auth: Any) -> FastAPI:
 
     @app.get("/")
     async def home(payload: TokenPayload = Depends(auth.access_token_required)) -> PlainTextResponse:
-        return PlainTextResponse(said(_session(payload)))
+        return PlainTextResponse(body_of(_session(payload)))
 
     return app
 

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
 from .. import world
-from ..apps import home, said
+from ..apps import body_of, home
 from ..world import COOKIE, Session
 from . import Peer, bad, decode, shown, unguarded
 
@@ -28,7 +28,7 @@ def depending(on: Callable[..., Any], *middleware: Middleware) -> FastAPI:
 
     @app.get("/")
     async def home(session: Any = Depends(on)) -> PlainTextResponse:
-        return PlainTextResponse(said(session))
+        return PlainTextResponse(body_of(session))
 
     return app
 

@@ -11,7 +11,7 @@ from litestar import Litestar, MediaType, Request, get
 from litestar.security.jwt import JWTCookieAuth, Token
 
 from .. import world
-from ..apps import said
+from ..apps import body_of
 from ..world import COOKIE, LEEWAY, SECRET, WINDOW, Headers, Session
 from . import REVOKED_SESSIONS, Peer, bad, shown, unguarded
 
@@ -44,7 +44,7 @@ def _of_the_scope(request: Any) -> object:
 
 def _app(session_of: Callable[[Any], object], **settings: Any) -> Litestar:
     def home(request: Request[Any, Any, Any]) -> str:
-        return said(session_of(request))
+        return body_of(session_of(request))
 
     handler = get("/", media_type=MediaType.TEXT, sync_to_thread=False)(home)
     return Litestar([handler], openapi_config=None, **settings)

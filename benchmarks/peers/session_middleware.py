@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 
 from .. import world
-from ..apps import bare, said
+from ..apps import bare, body_of
 from ..world import COOKIE, SECRET, WINDOW, Headers, Session
 from . import ANOTHER_SECRET, REVOKED, REVOKED_SESSIONS, Peer
 
 
 async def home(request: Request) -> PlainTextResponse:
-    """The middleware lets everybody in and makes no session: what others' middleware does, the handler does here."""
+    """The middleware accepts every request and makes no session: the handler does what other middleware does."""
     claims = request.session
     try:
         session = Session(
@@ -34,7 +34,7 @@ async def home(request: Request) -> PlainTextResponse:
             return PlainTextResponse("unauthorized", status_code=401)
     except KeyError:
         return PlainTextResponse("unauthorized", status_code=401)
-    return PlainTextResponse(said(session))
+    return PlainTextResponse(body_of(session))
 
 
 def peers() -> dict[str, Peer]:

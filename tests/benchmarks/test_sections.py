@@ -115,8 +115,8 @@ def test_a_handler_that_accepts_a_bad_token_is_not_timed() -> None:
     async def lets_all_in(token: str) -> world.Session:
         return world.user()
 
-    with pytest.raises(SystemExit, match="nobody accepted a token that is forged"):
-        asyncio.run(handlers.prove("nobody", lets_all_in))
+    with pytest.raises(SystemExit, match="a contender accepted a token that is forged"):
+        asyncio.run(handlers.prove("a contender", lets_all_in))
 
 
 def test_every_session_of_a_crowd_is_another() -> None:
@@ -141,12 +141,12 @@ def _peer_that_lets_all_in() -> Peer:
 
 def test_a_peer_that_accepts_a_bad_token_is_not_timed() -> None:
     with pytest.raises(SystemExit, match="answered 200 to a token that is forged"):
-        asyncio.run(prove("nobody", _peer_that_lets_all_in()))
+        asyncio.run(prove("a contender", _peer_that_lets_all_in()))
 
 
 def test_a_peer_whose_handler_finds_no_session_is_not_timed() -> None:
     with pytest.raises(SystemExit, match="to a good token"):
-        asyncio.run(prove("nobody", replace(_peer_that_lets_all_in(), says=b"ok")))
+        asyncio.run(prove("a contender", replace(_peer_that_lets_all_in(), says=b"ok")))
 
 
 def test_every_peer_refuses_bad_tokens_and_accepts_good_ones() -> None:
@@ -182,7 +182,7 @@ async def _lets_all_in(token: str) -> object:
 def test_a_reader_that_accepts_a_bad_token_is_not_timed(reader: Reader) -> None:
     with asyncio.Runner() as runner:
         with pytest.raises(SystemExit, match="accepted a token that is forged"):
-            reader.prove(runner.get_loop(), "nobody", {}, {"forged": world.forged()})
+            reader.prove(runner.get_loop(), "a contender", {}, {"forged": world.forged()})
         with pytest.raises(SystemExit, match="a bad token was accepted"):
             reader.refusing(runner.get_loop(), world.forged())(1)
 
@@ -192,7 +192,7 @@ def test_a_reader_that_refuses_a_good_token_is_not_timed() -> None:
     with asyncio.Runner() as runner:
         for reader in readers:
             with pytest.raises(SystemExit, match="refused a good token"):
-                reader.prove(runner.get_loop(), "nobody", {world.forged(): {}}, {})
+                reader.prove(runner.get_loop(), "a contender", {world.forged(): {}}, {})
             with pytest.raises(reader.refusal):
                 reader.accepting(runner.get_loop(), [world.forged()])(1)
 

@@ -337,7 +337,7 @@ def test_rules_that_look_back_a_day(tmp_path: Path) -> None:
                 },
                 "13h OldPayloadStillMinted; 25h OldPayloadStillMinted; 26h10m",
             ),
-            "minted at the very moment from which nobody may": (
+            "minted at the very moment of the change": (
                 {
                     of_version(names.PAYLOAD_SUPERSEDED, 1): still(3600, 180),
                     of_version(names.PAYLOAD_LAST_MINTED, 1): still(3600, 180),

@@ -124,7 +124,7 @@ def test_a_healthy_app_raises_no_alert(case: Case, reported: dict[str, str]) -> 
             },
             "34m; 36m OldPayloadStillMinted; 59m OldPayloadStillMinted; 1h1m",
         ),
-        "an old payload minted in the rollout, before nobody may": (
+        "an old payload minted in the rollout, before the change": (
             {MINTED: then(still(3000, 55), still(3599))},
             "1h; 3h20m",
         ),
@@ -273,7 +273,7 @@ def test_alerts_of_availability(case: Case, reported: dict[str, str]) -> None:
             },
             "2h10m; 2h30m RefusalSpike",
         ),
-        "a bot that begins when nobody works": (
+        "a bot that begins without other traffic": (
             {accepted(): still(0), refused("signature_invalid"): counting(600, after=150)},
             "2h45m NothingAccepted; 3h NothingAccepted RefusalSpike",
         ),
@@ -288,12 +288,12 @@ def test_alerts_of_availability(case: Case, reported: dict[str, str]) -> None:
             {accepted(): then(counting(60, 119), counting(5, start=7140)), refused("signature_invalid"): counting(1)},
             "2h15m; 3h20m",
         ),
-        "nobody gets in, with six requests an hour": (
+        "no request is accepted, of six an hour": (
             {accepted(): still(0), refused("claims_invalid"): every_ten_minutes()},
             "30m; 2h30m NothingAccepted",
         ),
-        "nobody comes": ({accepted(): still(0), refused("claims_invalid"): still(4, after=30)}, "1h; 3h20m"),
-        "somebody got in at a new instance before its first scrape": (
+        "no requests": ({accepted(): still(0), refused("claims_invalid"): still(4, after=30)}, "1h; 3h20m"),
+        "one request accepted at a new instance before its first scrape": (
             {accepted(): still(0), refused("claims_invalid"): counting(0.1), accepted(at="new"): still(1, born=60)},
             "2h30m; 3h20m NothingAccepted",
         ),
@@ -413,7 +413,7 @@ def test_alerts_of_the_metrics_themselves(case: Case, reported: dict[str, str]) 
             {**fleet(5, 2 * HOUR), breaker("claims", at="i2"): still(1, HOUR, after=59)},
             "1h4m; 1h6m BreakerOpen; 2h BreakerOpen",
         ),
-        "a key removed too early at one instance of five is nobody's page": (
+        "a key removed too early at one instance of five is not a page": (
             {
                 **fleet(5, 2 * HOUR),
                 accepted(at="i1"): then(counting(60, 79), still(4740, HOUR)),

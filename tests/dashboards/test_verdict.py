@@ -121,11 +121,11 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "a gap of half a day": (with_gap(at=3 * DAY, slots=DAY // 2), "8d2h UNPROVEN"),
         "a gap of an hour": (with_gap(at=3 * DAY, slots=4), "8d2h DRAINED"),
         "a gap now": (with_gap(at=END - 12, slots=40), "8d2h none"),
-        "nobody came within a day": (
+        "no requests within a day": (
             migrated({accepted(): then(counting(100, 6 * DAY), still(57_600, 3 * DAY))}),
             "8d2h UNPROVEN",
         ),
-        "tokens that live longer than anybody looks back": (
+        "tokens that live longer than the lookback": (
             migrated(
                 {
                     LIFETIME: still(30 * SECONDS, END),

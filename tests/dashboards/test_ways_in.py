@@ -39,9 +39,9 @@ def test_the_command_writes_everything_with_the_address_of_the_runbook(
     assert main(["dashboards", str(target), "--runbook", f"{RUNBOOK}/"]) == 0
     files = written(target)
     assert set(files) == {*(path.name for path in GENERATED.iterdir()), "runbook.md"}
-    said = capsys.readouterr().out
-    assert said.startswith(f"written to {target}: ")
-    assert "--runbook" not in said
+    output = capsys.readouterr().out
+    assert output.startswith(f"written to {target}: ")
+    assert "--runbook" not in output
     assert command.PLACEHOLDER not in "".join(files.values())
     for alert in ALERTS:
         assert f"runbook_url: {RUNBOOK}#{alert.name.lower()}" in files["jwt-rules.yaml"]
@@ -60,9 +60,9 @@ def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pyt
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit) as ended:
         main(["dashboards", str(tmp_path / "file" / "below")])
-    said = capsys.readouterr().err
+    output = capsys.readouterr().err
     assert ended.value.code == 2
-    assert re.fullmatch(r"jwt_middleware: .+ cannot be written: .+\n", said)
+    assert re.fullmatch(r"jwt_middleware: .+ cannot be written: .+\n", output)
 
 
 def test_the_wheel_s_files_come_before_those_of_a_checkout(tmp_path: Path) -> None:
