@@ -67,11 +67,11 @@ async def crowd(authority: SessionAuthority[Any], token: Token, keys: Iterable[b
 
 async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:
     """Fill the cache of the claims source for a number of users."""
-    lookup: Any = authority.parts.authenticator.filler._sources[0][1]
+    queries: Any = authority.parts.authenticator.filler._sources[0][1]._queries
     for first in range(0, count, 1_000):
-        rows = await lookup._fetch([user(number) for number in range(first, min(count, first + 1_000))])
+        rows = await queries._fetch([user(number) for number in range(first, min(count, first + 1_000))])
         for key, row in rows.items():
-            lookup.cache.put(key, Found(value=row, origin="cache"), until=monotonic() + lookup._ttl)
+            queries.cache.put(key, Found(value=row, origin="cache"), until=monotonic() + queries._ttl)
 
 
 def anyone(token: Token, count: int) -> Coming:
