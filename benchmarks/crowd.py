@@ -67,7 +67,8 @@ async def crowd(authority: SessionAuthority[Any], token: Token, keys: Iterable[b
 
 async def cache_claims(authority: SessionAuthority[Any], count: int) -> None:
     """Fill the cache of the claims source for a number of users."""
-    queries: Any = authority.parts.authenticator.filler._sources[0][1]._queries
+    lookup: Any = authority.parts.authenticator.filler._sources[0][1]
+    queries = lookup._queries
     for first in range(0, count, 1_000):
         rows = await queries._fetch([user(number) for number in range(first, min(count, first + 1_000))])
         for key, row in rows.items():
