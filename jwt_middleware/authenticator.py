@@ -1,12 +1,13 @@
 """One request, from its token to its session: verify, active?, upgrade, fill, build, record.
 
-:meth:`Authenticator.decide` holds the steps in their order, and each is named after the module that does it. A cache
-hit ends before the first of them. Every other request leaves one :class:`Outcome`, which is counted and shown to
+:meth:`Authenticator._authenticate` holds the steps in their order, and each is named after the module that does it. A
+cache hit ends before the first of them. Every other request leaves one :class:`Outcome`, which is counted and shown to
 observers.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final, Generic, NamedTuple
 
@@ -199,26 +200,37 @@ class Authenticator(Generic[S]):
             standing = recalled.standing
         facts = RequestFacts(presented.raw.carrier)
         try:
-            token = await self._verify(presented, facts)
-            payload = self.schema.upgrade(token.claims, token.payload_version)
-            facts.subject = payload.subject
-            if standing is None:
-                standing = await self._check_session(presented.key, token.session_id, payload.subject, token.auth_time)
-            standing.refuse()
-            facts.stale = standing.stale
-            filled = await self.filler.fill(payload)
-            facts.fallback = filled.fallback
-            filled.refuse()
-            claims = self.schema.freeze(filled.claims)
-            session, info = self.schema.thaw(claims), _token_info(token, filled)
+            return await self._authenticate(presented, facts, standing)
         except Refusal as refusal:
             facts.claim = refusal.claim
             return self.recorder.refuse(facts, refusal.reason, optional=optional)
+
+    async def _authenticate(self, presented: Presented, facts: RequestFacts, standing: Standing | None) -> Outcome[S]:
+        """The steps, in their order; ``standing`` is that of the session, if it is known already.
+
+        Raises:
+            Refusal: A step refuses the request.
+        """
+        token = await self._verify(presented, facts)
+        payload = self.schema.upgrade(token.claims, token.payload_version)
+        facts.subject = payload.subject
+        if standing is None:
+            standing = await self._check_session(presented.key, token.session_id, payload.subject, token.auth_time)
+        if standing.reason is not None:
+            raise Refusal(standing.reason)
+        facts.stale = standing.stale
+        filled = await self.filler.fill(payload)
+        facts.fallback = filled.fallback
+        if filled.reason is not None:
+            raise Refusal(filled.reason, claim=filled.claim)
+        claims, session = self.schema.assemble(filled.claims)
+        info = _token_info(token, filled)
         self._cache(presented, token, payload, claims, info, facts, standing)
         self._count_adoption(token)
         if self.activity is not None:
             self.activity.note(token.session_id or adopted_session_id(presented.key))
-        facts.renewal = self.renewals.due(presented.raw, token, payload, filled)
+        if self.renewals.enabled:
+            facts.renewal = self.renewals.due(presented.raw, token, payload, filled)
         return self.recorder.accept(facts, session, info)
 
     async def verify(self, raw: RawToken) -> VerifiedToken:
@@ -246,7 +258,8 @@ class Authenticator(Generic[S]):
         token = await self._verify(presented, RequestFacts())
         subject = self.schema.upgrade(token.claims, token.payload_version).subject
         standing = await self._check_session(presented.key, token.session_id, subject, token.auth_time, fresh=fresh)
-        standing.refuse()
+        if standing.reason is not None:
+            raise Refusal(standing.reason)
         left = token.valid_until - self.runtime.clock.now()
         return max(_SHORTEST_PAUSE, min(left, self.max_staleness, LONGEST))
 
@@ -321,9 +334,9 @@ class Authenticator(Generic[S]):
         """Of a token with nothing to report the session is cached, of another one the verification."""
         now, monotonic = self.runtime.clock.now(), self.runtime.clock.monotonic()
         valid_until = min(monotonic + min(token.valid_until - now, LONGEST), self.keys.usable_until)
-        renewed_from = monotonic + self.renewals.renewed_from(token) - now
-        if facts.minted is None and facts.fallback is None and not token.adopted and renewed_from > monotonic:
-            valid_until = min(valid_until, renewed_from)
+        renewed_from = self.renewals.renewed_from(token) if self.renewals.enabled else math.inf
+        if facts.minted is None and facts.fallback is None and not token.adopted and renewed_from > now:
+            valid_until = min(valid_until, monotonic + renewed_from - now)
             entry = CurrentEntry(
                 claims=claims,
                 token=info,

@@ -77,11 +77,6 @@ class Filled(Value, frozen=True, kw_only=True, gc=False):
     claim: str | None = None
     """Wire name of the claim that the reason is about, if it is about one."""
 
-    def refuse(self) -> None:
-        """Raise the refusal, if there is a reason."""
-        if self.reason is not None:
-            raise Refusal(self.reason, claim=self.claim)
-
 
 class _Result(NamedTuple):
     """What one source has for one request."""

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, Literal
 
 from ..errors import ConfigError, MintError, Reason, Refusal
 from ..types import S, Value
-from .fields import ENVELOPE, ClaimSpec, Shape, decode, encode, shape_of, subject_key
+from .fields import ENVELOPE, ClaimSpec, Shape, encode, shape_of, subject_key
 from .versions import Step, Versions, is_version
 
 _ABSENT: Final = object()
@@ -61,7 +61,7 @@ class SessionSchema(Generic[S]):
         self.version_claim: Final = version_claim
         self._shape: Final[Shape[S]] = shape_of(cls)
         self.build: Final = self._shape.build
-        """A new session from what :meth:`freeze` returns. Raises what the class raises: :meth:`thaw` translates it."""
+        """A new session from the JSON of :meth:`assemble`: no two requests share one. Raises what the class raises."""
         self.claims: Final = self._shape.claims
         self._by_name: Final = {spec.name: spec for spec in self.claims}
         self._refuse_ambiguous()
@@ -119,29 +119,18 @@ class SessionSchema(Generic[S]):
             label=self.label(version),
         )
 
-    def freeze(self, claims: Mapping[str, Any]) -> bytes:
-        """Today's claims as JSON, as :meth:`thaw` needs it.
+    def assemble(self, claims: Mapping[str, Any]) -> tuple[bytes, S]:
+        """Today's claims as JSON, and a session that is built from it, as later requests build theirs.
 
         Raises:
-            Refusal: ``payload_invalid`` if JSON cannot carry the claims.
+            Refusal: ``payload_invalid`` if JSON cannot carry the claims, or they do not fit the session class.
         """
         try:
-            return encode({spec.key: claims[spec.name] for spec in self.claims if spec.name in claims})
+            encoded = encode({spec.key: claims[spec.name] for spec in self.claims if spec.name in claims})
         except Exception:  # an upgrade step may return what JSON cannot carry
             raise Refusal(Reason.PAYLOAD_INVALID) from None
-
-    def subject_in(self, frozen: bytes) -> str:
-        """The subject as in the token: the session may hold it as another type, or changed by its class."""
-        return subject_key(decode(frozen)[self._by_name[self.subject].key])
-
-    def thaw(self, frozen: bytes) -> S:
-        """A new session: no two requests share one.
-
-        Raises:
-            Refusal: ``payload_invalid`` if the claims do not fit the session class.
-        """
         try:
-            return self.build(frozen)
+            return encoded, self.build(encoded)
         except Exception as error:  # the class may run code of the app (__post_init__, validators)
             key = self._shape.misfit(error)
             claim = next((spec.name for spec in self.claims if spec.key == key), None)

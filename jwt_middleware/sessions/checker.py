@@ -15,7 +15,7 @@ from typing import Final, Literal, Protocol
 
 from .. import names
 from ..counters import Runtime
-from ..errors import ConfigError, Reason, Refusal, refuse_numbers
+from ..errors import ConfigError, Reason, refuse_numbers
 from ..lookup.batch import Found, LookupFailed
 from ..types import SessionKey, SessionStatus, Value
 from .status_cache import CachedStatus, LocalRevocations, StatusCache
@@ -58,11 +58,6 @@ class Standing(Value, frozen=True, kw_only=True, gc=False):
     """The monotonic moment until which it counts without another check; past at once where it is ``stale``."""
     stale: bool = False
     reason: Reason | None = None
-
-    def refuse(self) -> None:
-        """Raise the :class:`Refusal`, if there is a reason."""
-        if self.reason is not None:
-            raise Refusal(self.reason)
 
 
 ALWAYS: Final = Standing(until=math.inf)
@@ -121,10 +116,9 @@ class SessionChecker:
         if standing is not None:
             return standing
         try:
-            status = await self._fetch(key, auth_time, listed=listed, fresh=fresh)
+            return await self._fetch(key, auth_time, listed=listed, fresh=fresh)
         except LookupFailed:
             return self._without_store(key, auth_time, listed=listed, fresh=fresh)
-        return Standing(until=status.sent_at + self._staleness / 2, reason=status.refuses(auth_time, listed=listed))
 
     def session_revoked(self, session_id: str, *, done: bool) -> None:
         """Note a revocation by this process. ``done``: False where the store failed, and may have done it or not."""
@@ -150,9 +144,12 @@ class SessionChecker:
     ) -> None:
         self._revocations.add(scope, name, at=self._monotonic(), not_before=self._now(), kept=kept, done=done)
 
-    async def _fetch(
-        self, key: SessionKey, auth_time: float | None, *, listed: bool, fresh: bool = False
-    ) -> CachedStatus:
+    async def _fetch(self, key: SessionKey, auth_time: float | None, *, listed: bool, fresh: bool = False) -> Standing:
+        """Fetch the status, cache it, and say what it means.
+
+        Raises:
+            LookupFailed: The store could not answer.
+        """
         called_at, generation = self._monotonic(), self._revocations.generation
         found = await self._lookup.get(key, fresh=fresh)
         if not fresh and found.origin == "coalesced" and self._left_too_early(key, found.sent_at, called_at):
@@ -167,11 +164,11 @@ class SessionChecker:
             sent_at=found.sent_at,
             generation=generation,
         )
+        reason = status.refuses(auth_time, listed=listed)
         earlier = self._statuses.get(key)
         if earlier is None or earlier.sent_at <= found.sent_at:  # an older query may return later
-            active = status.refuses(auth_time, listed=listed) is None
-            self._statuses.put(key, status, active=active, now=self._monotonic())
-        return status
+            self._statuses.put(key, status, active=reason is None, now=self._monotonic())
+        return Standing(until=status.sent_at + self._staleness / 2, reason=reason)
 
     def _left_too_early(self, key: SessionKey, sent_at: float, called_at: float) -> bool:
         """The query that was joined had left before the bound, or before this process revoked something."""

@@ -67,6 +67,8 @@ class RenewalPolicy:
                 raise ConfigError(
                     f"max_session_age must be longer than window, got {max_session_age!r}; else nothing is ever renewed"
                 )
+        self.enabled: Final = reissue or renew_within is not None
+        """False: no token is ever due."""
         self._schema: Final = schema
         self._now: Final = clock.now
         self._window: Final = int(window.total_seconds())
@@ -158,7 +160,9 @@ class Renewer(Generic[S]):
         token = due.token
         if self.checker is not None:
             key = SessionKey(session_id=token.session_id, user_id=due.subject)
-            (await self.checker.check(key, token.auth_time or 0.0, listed=True, fresh=True)).refuse()
+            standing = await self.checker.check(key, token.auth_time or 0.0, listed=True, fresh=True)
+            if standing.reason is not None:
+                return None
         claims = due.claims
         if due.trigger == "renew":
             claims = await self.filler.fetch_fresh(claims, subject=due.subject)
@@ -171,7 +175,7 @@ class Renewer(Generic[S]):
 
     def _session_claims(self, due: RenewalDue, claims: dict[str, Any]) -> dict[str, Any]:
         """What a log-in of this session would mint, and the claims that the schema does not know."""
-        subject, minted = self.schema.mint(self.schema.thaw(self.schema.freeze(claims)))
+        subject, minted = self.schema.mint(self.schema.assemble(claims)[1])
         if subject != due.subject:
             raise MintError("the session class changes its subject: the token would be another user's")
         specified = {self.schema.version_claim, *(spec.name for spec in self.schema.claims)}
