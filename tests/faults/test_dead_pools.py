@@ -72,59 +72,6 @@ async def app(url: str, what: str, *, lookups: float = 0.25) -> AsyncIterator[Ap
         proxy.repair()
 
 
-@pytest.mark.parametrize(
-    ("fault", "traffic"), [("half-open", True), ("half-open", False), ("cut", True), ("reset", True)]
-)
-@pytest.mark.parametrize("what", ["claims", "sessions"])
-async def test_a_pool_that_died_costs_few_queries(postgres_url: str, what: str, fault: Fault, traffic: bool) -> None:
-    async with app(postgres_url, what) as under_test:
-        before = await under_test.backends()
-        assert len(before) == POOL
-        await until(under_test.works)
-        under_test.proxy.set(fault)
-        ends = asyncio.get_running_loop().time() + OUTAGE
-        while asyncio.get_running_loop().time() < ends:
-            await asyncio.sleep(0.02)
-            assert not traffic or not await under_test.works()
-        under_test.proxy.repair()
-        failures = under_test.failures()
-        await under_test.until_normal()
-        assert under_test.failures() - failures <= FEW
-        assert not before & await under_test.backends()
-
-
-@pytest.mark.parametrize(("lookups", "works"), [(float(LIMIT), True), (0.25, False)])
-@pytest.mark.parametrize("what", ["claims", "sessions"])
-async def test_a_slow_query_leaves_a_healthy_pool_unchanged(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, what: str, lookups: float, works: bool
-) -> None:
-    """A lock makes it slow. Only the connection of a query that times out is closed."""
-    monkeypatch.setattr(pool_probe, "REPLY_TIMEOUT", float(LIMIT))
-    async with app(postgres_url, what, lookups=lookups) as under_test, engine_on(postgres_url) as locking:
-        before = await under_test.backends()
-        taken = list[object]()
-        sa.event.listen(under_test.world.engine.sync_engine, "checkout", lambda *_: taken.append(1))
-        async with locking.begin() as connection:
-            table = "users" if what == "claims" else "user_sessions"
-            await connection.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
-            request = asyncio.create_task(under_test.works())
-            await until(lambda: len(taken) >= POOL if works else request.done())
-        assert await request is works
-        await under_test.world.authority.aclose()
-        assert len(before & await under_test.backends()) >= POOL - (0 if works else WIDTH)
-
-
-async def test_closing_an_authority_waits_for_the_probe(postgres_url: str) -> None:
-    async with app(postgres_url, "claims") as under_test:
-        await under_test.backends()
-        under_test.proxy.set("half-open")
-        assert not await under_test.works()
-        await until(lambda: checked_out(under_test.world.engine) == POOL)  # the probe has the idle ones
-        await under_test.world.authority.aclose()
-        assert checked_out(under_test.world.engine) == 0
-        assert not [task for task in asyncio.all_tasks() if "PoolProbe" in repr(task)]
-
-
 def calls(store: SQLAlchemySessionStore) -> list[Callable[[], Coroutine[Any, Any, object]]]:
     """All calls of a log-in, a log-out or a page of sessions."""
     one = record()
@@ -142,44 +89,95 @@ def calls(store: SQLAlchemySessionStore) -> list[Callable[[], Coroutine[Any, Any
     ]
 
 
-@pytest.mark.parametrize("fault", ["half-open", "delay"])
-async def test_each_call_of_the_store_ends_without_a_reply_too(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
-) -> None:
-    monkeypatch.setattr(sessions, "TIMEOUT", 0.3)
-    async with app(postgres_url, "sessions") as under_test:
-        await under_test.backends()
-        under_test.proxy.set(fault)
-        called = calls(under_test.world.store)
-        results = await asyncio.gather(*(call() for call in called), return_exceptions=True)
-        assert [type(result) for result in results] == [Unavailable] * len(called)
-        under_test.proxy.repair()
-        monkeypatch.setattr(sessions, "TIMEOUT", float(LIMIT))
-        for call in calls(under_test.world.store):
-            await call()
+class TestDeadPools:
+    @pytest.mark.parametrize(
+        ("fault", "traffic"), [("half-open", True), ("half-open", False), ("cut", True), ("reset", True)]
+    )
+    @pytest.mark.parametrize("what", ["claims", "sessions"])
+    async def test_a_pool_that_died_costs_few_queries(
+        self, postgres_url: str, what: str, fault: Fault, traffic: bool
+    ) -> None:
+        async with app(postgres_url, what) as under_test:
+            before = await under_test.backends()
+            assert len(before) == POOL
+            await until(under_test.works)
+            under_test.proxy.set(fault)
+            ends = asyncio.get_running_loop().time() + OUTAGE
+            while asyncio.get_running_loop().time() < ends:
+                await asyncio.sleep(0.02)
+                assert not traffic or not await under_test.works()
+            under_test.proxy.repair()
+            failures = under_test.failures()
+            await under_test.until_normal()
+            assert under_test.failures() - failures <= FEW
+            assert not before & await under_test.backends()
 
+    @pytest.mark.parametrize(("lookups", "works"), [(float(LIMIT), True), (0.25, False)])
+    @pytest.mark.parametrize("what", ["claims", "sessions"])
+    async def test_a_slow_query_leaves_a_healthy_pool_unchanged(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch, what: str, lookups: float, works: bool
+    ) -> None:
+        """A lock makes it slow. Only the connection of a query that times out is closed."""
+        monkeypatch.setattr(pool_probe, "REPLY_TIMEOUT", float(LIMIT))
+        async with app(postgres_url, what, lookups=lookups) as under_test, engine_on(postgres_url) as locking:
+            before = await under_test.backends()
+            taken = list[object]()
+            sa.event.listen(under_test.world.engine.sync_engine, "checkout", lambda *_: taken.append(1))
+            async with locking.begin() as connection:
+                table = "users" if what == "claims" else "user_sessions"
+                await connection.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+                request = asyncio.create_task(under_test.works())
+                await until(lambda: len(taken) >= POOL if works else request.done())
+            assert await request is works
+            await under_test.world.authority.aclose()
+            assert len(before & await under_test.backends()) >= POOL - (0 if works else WIDTH)
 
-async def test_a_log_in_on_a_dead_connection_fails_and_the_next_one_works(postgres_url: str) -> None:
-    """With the default limits: five seconds, and two for asyncpg's graceful close."""
-    async with app(postgres_url, "sessions") as under_test:
-        await under_test.backends()
-        under_test.proxy.set("half-open")
-        under_test.proxy.repair()
-        with pytest.raises(Unavailable):
-            await under_test.world.log_in("7")
-        _, session_id = await under_test.world.log_in("7")
-        assert await under_test.world.authority.revoke(session_id, user_id="7")
+    async def test_closing_an_authority_waits_for_the_probe(self, postgres_url: str) -> None:
+        async with app(postgres_url, "claims") as under_test:
+            await under_test.backends()
+            under_test.proxy.set("half-open")
+            assert not await under_test.works()
+            await until(lambda: checked_out(under_test.world.engine) == POOL)  # the probe has the idle ones
+            await under_test.world.authority.aclose()
+            assert checked_out(under_test.world.engine) == 0
+            assert not [task for task in asyncio.all_tasks() if "PoolProbe" in repr(task)]
 
+    @pytest.mark.parametrize("fault", ["half-open", "delay"])
+    async def test_each_call_of_the_store_ends_without_a_reply_too(
+        self, postgres_url: str, monkeypatch: pytest.MonkeyPatch, fault: Fault
+    ) -> None:
+        monkeypatch.setattr(sessions, "TIMEOUT", 0.3)
+        async with app(postgres_url, "sessions") as under_test:
+            await under_test.backends()
+            under_test.proxy.set(fault)
+            called = calls(under_test.world.store)
+            results = await asyncio.gather(*(call() for call in called), return_exceptions=True)
+            assert [type(result) for result in results] == [Unavailable] * len(called)
+            under_test.proxy.repair()
+            monkeypatch.setattr(sessions, "TIMEOUT", float(LIMIT))
+            for call in calls(under_test.world.store):
+                await call()
 
-async def test_on_sqlite_a_transaction_completes_and_only_a_lock_times_out(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sessions, "TIMEOUT", 0.0)
-    async with deployed(sqlite_url, engine={"connect_args": {"timeout": 0.2}}) as world:
-        for call in calls(world.store):
-            await call()
-        async with world.engine.connect() as connection:
-            await connection.execute(sa.text("BEGIN EXCLUSIVE"))
+    async def test_a_log_in_on_a_dead_connection_fails_and_the_next_one_works(self, postgres_url: str) -> None:
+        """With the default limits: five seconds, and two for asyncpg's graceful close."""
+        async with app(postgres_url, "sessions") as under_test:
+            await under_test.backends()
+            under_test.proxy.set("half-open")
+            under_test.proxy.repair()
             with pytest.raises(Unavailable):
-                await world.store.revoke_all()
-        await world.store.revoke_all()
+                await under_test.world.log_in("7")
+            _, session_id = await under_test.world.log_in("7")
+            assert await under_test.world.authority.revoke(session_id, user_id="7")
+
+    async def test_on_sqlite_a_transaction_completes_and_only_a_lock_times_out(
+        self, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sessions, "TIMEOUT", 0.0)
+        async with deployed(sqlite_url, engine={"connect_args": {"timeout": 0.2}}) as world:
+            for call in calls(world.store):
+                await call()
+            async with world.engine.connect() as connection:
+                await connection.execute(sa.text("BEGIN EXCLUSIVE"))
+                with pytest.raises(Unavailable):
+                    await world.store.revoke_all()
+            await world.store.revoke_all()

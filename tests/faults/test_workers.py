@@ -98,42 +98,42 @@ ENDS: dict[str, Callable[[Two], Awaitable[Any]]] = {
 }
 
 
-async def test_a_session_that_ends_anywhere_ends_in_every_worker(two: Two) -> None:
-    for how, end in ENDS.items():
-        other, token = await two.log_in(8), await two.log_in(7)
-        assert [await status(worker, token) for worker in (two.here, two.there)] == [200, 200]
-        await end(two)
-        if "revoke" in how:
-            assert await status(two.here, token) == 401  # the worker that revoked refuses the next request
+class TestWorkers:
+    async def test_a_session_that_ends_anywhere_ends_in_every_worker(self, two: Two) -> None:
+        for how, end in ENDS.items():
+            other, token = await two.log_in(8), await two.log_in(7)
+            assert [await status(worker, token) for worker in (two.here, two.there)] == [200, 200]
+            await end(two)
+            if "revoke" in how:
+                assert await status(two.here, token) == 401  # the worker that revoked refuses the next request
+            async with asyncio.timeout(LIMIT):
+                for statuses in await asyncio.gather(
+                    *(two.until_refused(worker, token) for worker in (two.here, two.there))
+                ):
+                    assert statuses[-1] == 401
+            assert await status(two.there, other) == (401 if how == "revoke all" else 200)
+
+    async def test_no_worker_accepts_a_session_that_it_has_refused(self, two: Two) -> None:
+        """Many sessions of one user are in use in both workers while all are revoked."""
+        tokens = [await two.log_in(7) for _ in range(10)]
+        started = [asyncio.Event() for _ in range(20)]
+
+        async def use(worker: httpx.AsyncClient, token: str, accepted: asyncio.Event) -> list[int]:
+            assert await status(worker, token) == 200
+            accepted.set()
+            statuses = await two.until_refused(worker, token)
+            for _ in range(20):
+                await asyncio.sleep(0.02)
+                statuses.append(await status(worker, token))
+            return statuses
+
+        pairs = [(worker, token) for worker in (two.here, two.there) for token in tokens]
+        uses = [asyncio.create_task(use(*pair, event)) for pair, event in zip(pairs, started, strict=True)]
         async with asyncio.timeout(LIMIT):
-            for statuses in await asyncio.gather(
-                *(two.until_refused(worker, token) for worker in (two.here, two.there))
-            ):
-                assert statuses[-1] == 401
-        assert await status(two.there, other) == (401 if how == "revoke all" else 200)
-
-
-async def test_no_worker_accepts_a_session_that_it_has_refused(two: Two) -> None:
-    """Many sessions of one user are in use in both workers while all are revoked."""
-    tokens = [await two.log_in(7) for _ in range(10)]
-    started = [asyncio.Event() for _ in range(20)]
-
-    async def use(worker: httpx.AsyncClient, token: str, accepted: asyncio.Event) -> list[int]:
-        assert await status(worker, token) == 200
-        accepted.set()
-        statuses = await two.until_refused(worker, token)
-        for _ in range(20):
-            await asyncio.sleep(0.02)
-            statuses.append(await status(worker, token))
-        return statuses
-
-    pairs = [(worker, token) for worker in (two.here, two.there) for token in tokens]
-    uses = [asyncio.create_task(use(*pair, event)) for pair, event in zip(pairs, started, strict=True)]
-    async with asyncio.timeout(LIMIT):
-        for event in started:
-            await event.wait()
-        (await two.there.post("/revoke?user=7")).raise_for_status()
-        for statuses in await asyncio.gather(*uses):
-            assert set(statuses) <= {200, 401}
-            assert statuses == sorted(statuses)
-            assert statuses[-20:] == [401] * 20
+            for event in started:
+                await event.wait()
+            (await two.there.post("/revoke?user=7")).raise_for_status()
+            for statuses in await asyncio.gather(*uses):
+                assert set(statuses) <= {200, 401}
+                assert statuses == sorted(statuses)
+                assert statuses[-20:] == [401] * 20

@@ -64,141 +64,135 @@ def minted(**claims: Any) -> str:
     return foreign_token(OLD_SECRET, {name: value for name, value in payload.items() if value is not None})
 
 
-@pytest.mark.parametrize("store", [False, True])
-async def test_no_user_is_logged_out_and_each_exception_is_counted_each_time(store: bool) -> None:
-    app = OldApp(store=store)
-    for _ in range(3):
-        response = await app.ask(cookie=f"token={minted()}")
-        assert response.status_code == 200
-        assert app.echo.session == SEVEN
-        assert "set-cookie" not in response.headers
-    expected = {("cookie",), ("key",), ("iat",), ("lifetime",)} | ({("sid",)} if store else set())
-    assert app.counts("adoptions") == dict.fromkeys(expected, 3)
-
-
-async def test_a_token_is_counted_only_for_what_it_needed() -> None:
-    app = OldApp()
-    for _ in range(2):
-        assert await app.status("__Host-session", iat=int(EPOCH) - 60, exp=int(EPOCH) + 3_600) == 200
-    assert app.counts("adoptions") == {("key",): 2}
-
-
-@pytest.mark.parametrize("store", [False, True])
-async def test_the_next_login_is_a_session_of_today_and_needs_no_exception(store: bool) -> None:
-    app = OldApp(store=store)
-    async with client(app.app, cookies={"token": minted()}) as http:
-        assert (await http.get("/me")).status_code == 200
-        before = app.counts("adoptions")
-        login = await http.post("/login")
-        assert login.headers.get_list("set-cookie")[0].startswith("token=;")
-        http.cookies.delete("token")  # the jar keeps what no server set; a browser has let it go
-        assert (await http.get("/me")).status_code == 200
-    assert app.echo.session == SEVEN
-    assert app.counts("adoptions") == before
-    assert app.recorder.outcomes[-1].payload_version == "2"
-    assert app.recorder.outcomes[-1].key_id == "2026"
-
-
-async def test_logging_out_ends_an_old_token_where_there_is_a_store() -> None:
-    app = OldApp(store=True)
-    assert await app.status() == 200
-    gone = await app.ask("/logout", "POST", cookie=f"token={minted()}")
-    assert [value.split(";")[0] for value in gone.headers.get_list("set-cookie")] == ["__Host-session=", "token="]
-    assert await app.status() == 401
-    assert app.recorder.reasons[-1] == "session_revoked"
-    assert await app.status(exp=int(EPOCH) + DAY) == 200
-
-
-@pytest.mark.parametrize("revoked", ["all", "user"])
-async def test_marks_revoke_tokens_without_iat_too(revoked: str) -> None:
-    app = OldApp(store=True)
-    assert await app.status() == 200
-    await (app.authority.revoke_all() if revoked == "all" else app.authority.revoke_user("7"))
-    assert await app.status() == 401
-    assert app.recorder.reasons[-1] == "session_revoked"
-
-
-async def test_with_a_store_old_tokens_are_refused_unless_marks_are_configured() -> None:
-    app = OldApp(store=True, adoption=Adoption(iat_required=False, accepted_lifetime=MONTH))
-    assert await app.status() == 401
-    assert app.recorder.reasons == ["session_unknown"]
-
-
-@pytest.mark.parametrize(
-    ("without", "reason"),
-    [
-        ({"cookie": SessionCookie()}, "token_missing"),
-        ({"keys": KeyRing([Key.hmac(SECRET, kid="2026")])}, "key_unknown"),
-        ({"adoption": Adoption(accepted_lifetime=MONTH)}, "claims_invalid"),
-        ({"adoption": Adoption(iat_required=False)}, "lifetime_exceeded"),
-        ({"schema": {"subject": "id"}}, "claims_invalid"),
-    ],
-)
-async def test_each_line_of_the_adoption_is_needed_and_may_be_deleted_later(
-    without: dict[str, Any], reason: str
-) -> None:
-    app = OldApp(**without)
-    assert await app.status() == 401
-    assert app.recorder.reasons == [reason]
-
-
-async def test_the_old_key_ends_at_its_date() -> None:
-    app = OldApp()
-    assert await app.status(exp=int(EPOCH) + 30 * DAY) == 200
-    app.clock.advance(30 * DAY)
-    assert await app.status(exp=int(EPOCH) + 30 * DAY) == 401
-    assert app.recorder.reasons[-1] == "key_unknown"
-
-
-async def test_exceptions_are_for_tokens_without_sid_alone() -> None:
-    app = OldApp()
-    for claims in ({}, {"iat": int(EPOCH)}, {"iat": None, "exp": int(EPOCH) + 60}):
-        assert await app.status(sid="3f0c3a1e-0000-4000-8000-000000000000", **claims) == 401
-    assert app.recorder.reasons == ["claims_invalid", "lifetime_exceeded", "claims_invalid"]
-
-
-@pytest.mark.parametrize(
-    "claims",
-    [
-        {"type": "refresh"},
-        {"token_type": "refresh"},
-        {"token_use": "id"},
-        {"purpose": "password-reset"},
-        {"nonce": "n"},
-        {"type": None, "token_use": ["access"]},
-    ],
-)
-async def test_other_tokens_of_the_same_secret_do_not_become_sessions(claims: dict[str, Any]) -> None:
-    app = OldApp()
-    assert await app.status(**claims) == 401
-    assert app.recorder.reasons == ["claims_invalid"]
-
-
-@pytest.mark.parametrize("claims", [{"type": "access"}, {"token_type": "session"}, {"token_use": "access"}])
-async def test_access_tokens_do(claims: dict[str, Any]) -> None:
-    app = OldApp()
-    assert await app.status(**claims) == 200
-
-
 def broken(claims: Mapping[str, Any]) -> bool:
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize(
-    ("recognise", "status"), [(lambda claims: "role" in claims, 200), (lambda claims: False, 401), (broken, 401)]
-)
-async def test_the_app_can_say_which_tokens_are_sessions(recognise: Callable[..., bool], status: int) -> None:
-    app = OldApp(adoption=Adoption(iat_required=False, accepted_lifetime=MONTH, recognise=recognise))
-    assert await app.status() == status
+class TestOldTokens:
+    @pytest.mark.parametrize("store", [False, True])
+    async def test_no_user_is_logged_out_and_each_exception_is_counted_each_time(self, store: bool) -> None:
+        app = OldApp(store=store)
+        for _ in range(3):
+            response = await app.ask(cookie=f"token={minted()}")
+            assert response.status_code == 200
+            assert app.echo.session == SEVEN
+            assert "set-cookie" not in response.headers
+        expected = {("cookie",), ("key",), ("iat",), ("lifetime",)} | ({("sid",)} if store else set())
+        assert app.counts("adoptions") == dict.fromkeys(expected, 3)
+
+    async def test_a_token_is_counted_only_for_what_it_needed(self) -> None:
+        app = OldApp()
+        for _ in range(2):
+            assert await app.status("__Host-session", iat=int(EPOCH) - 60, exp=int(EPOCH) + 3_600) == 200
+        assert app.counts("adoptions") == {("key",): 2}
+
+    @pytest.mark.parametrize("store", [False, True])
+    async def test_the_next_login_is_a_session_of_today_and_needs_no_exception(self, store: bool) -> None:
+        app = OldApp(store=store)
+        async with client(app.app, cookies={"token": minted()}) as http:
+            assert (await http.get("/me")).status_code == 200
+            before = app.counts("adoptions")
+            login = await http.post("/login")
+            assert login.headers.get_list("set-cookie")[0].startswith("token=;")
+            http.cookies.delete("token")  # the jar keeps what no server set; a browser has let it go
+            assert (await http.get("/me")).status_code == 200
+        assert app.echo.session == SEVEN
+        assert app.counts("adoptions") == before
+        assert app.recorder.outcomes[-1].payload_version == "2"
+        assert app.recorder.outcomes[-1].key_id == "2026"
+
+    async def test_logging_out_ends_an_old_token_where_there_is_a_store(self) -> None:
+        app = OldApp(store=True)
+        assert await app.status() == 200
+        gone = await app.ask("/logout", "POST", cookie=f"token={minted()}")
+        assert [value.split(";")[0] for value in gone.headers.get_list("set-cookie")] == ["__Host-session=", "token="]
+        assert await app.status() == 401
+        assert app.recorder.reasons[-1] == "session_revoked"
+        assert await app.status(exp=int(EPOCH) + DAY) == 200
+
+    @pytest.mark.parametrize("revoked", ["all", "user"])
+    async def test_marks_revoke_tokens_without_iat_too(self, revoked: str) -> None:
+        app = OldApp(store=True)
+        assert await app.status() == 200
+        await (app.authority.revoke_all() if revoked == "all" else app.authority.revoke_user("7"))
+        assert await app.status() == 401
+        assert app.recorder.reasons[-1] == "session_revoked"
+
+    async def test_with_a_store_old_tokens_are_refused_unless_marks_are_configured(self) -> None:
+        app = OldApp(store=True, adoption=Adoption(iat_required=False, accepted_lifetime=MONTH))
+        assert await app.status() == 401
+        assert app.recorder.reasons == ["session_unknown"]
 
 
-def test_a_short_secret_needs_an_end() -> None:
-    with pytest.raises(ConfigError):
-        Key.hmac(OLD_SECRET, verify_only=True)
-    with pytest.raises(ConfigError, match="until"):
-        Key.hmac(OLD_SECRET, verify_only=True, allow_short=True)
+class TestEnds:
+    @pytest.mark.parametrize(
+        ("without", "reason"),
+        [
+            ({"cookie": SessionCookie()}, "token_missing"),
+            ({"keys": KeyRing([Key.hmac(SECRET, kid="2026")])}, "key_unknown"),
+            ({"adoption": Adoption(accepted_lifetime=MONTH)}, "claims_invalid"),
+            ({"adoption": Adoption(iat_required=False)}, "lifetime_exceeded"),
+            ({"schema": {"subject": "id"}}, "claims_invalid"),
+        ],
+    )
+    async def test_each_line_of_the_adoption_is_needed_and_may_be_deleted_later(
+        self, without: dict[str, Any], reason: str
+    ) -> None:
+        app = OldApp(**without)
+        assert await app.status() == 401
+        assert app.recorder.reasons == [reason]
+
+    async def test_the_old_key_ends_at_its_date(self) -> None:
+        app = OldApp()
+        assert await app.status(exp=int(EPOCH) + 30 * DAY) == 200
+        app.clock.advance(30 * DAY)
+        assert await app.status(exp=int(EPOCH) + 30 * DAY) == 401
+        assert app.recorder.reasons[-1] == "key_unknown"
 
 
-def test_the_page_names_every_rule() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "adopting.md").read_text()
-    assert tuple(re.findall(r"\| `([a-z]+)` \|$", page, re.MULTILINE)) == ADOPTION_RULES
+class TestOtherTokens:
+    async def test_exceptions_are_for_tokens_without_sid_alone(self) -> None:
+        app = OldApp()
+        for claims in ({}, {"iat": int(EPOCH)}, {"iat": None, "exp": int(EPOCH) + 60}):
+            assert await app.status(sid="3f0c3a1e-0000-4000-8000-000000000000", **claims) == 401
+        assert app.recorder.reasons == ["claims_invalid", "lifetime_exceeded", "claims_invalid"]
+
+    @pytest.mark.parametrize(
+        "claims",
+        [
+            {"type": "refresh"},
+            {"token_type": "refresh"},
+            {"token_use": "id"},
+            {"purpose": "password-reset"},
+            {"nonce": "n"},
+            {"type": None, "token_use": ["access"]},
+        ],
+    )
+    async def test_other_tokens_of_the_same_secret_do_not_become_sessions(self, claims: dict[str, Any]) -> None:
+        app = OldApp()
+        assert await app.status(**claims) == 401
+        assert app.recorder.reasons == ["claims_invalid"]
+
+    @pytest.mark.parametrize("claims", [{"type": "access"}, {"token_type": "session"}, {"token_use": "access"}])
+    async def test_access_tokens_do(self, claims: dict[str, Any]) -> None:
+        app = OldApp()
+        assert await app.status(**claims) == 200
+
+    @pytest.mark.parametrize(
+        ("recognise", "status"), [(lambda claims: "role" in claims, 200), (lambda claims: False, 401), (broken, 401)]
+    )
+    async def test_the_app_can_say_which_tokens_are_sessions(self, recognise: Callable[..., bool], status: int) -> None:
+        app = OldApp(adoption=Adoption(iat_required=False, accepted_lifetime=MONTH, recognise=recognise))
+        assert await app.status() == status
+
+
+class TestSettings:
+    def test_a_short_secret_needs_an_end(self) -> None:
+        with pytest.raises(ConfigError):
+            Key.hmac(OLD_SECRET, verify_only=True)
+        with pytest.raises(ConfigError, match="until"):
+            Key.hmac(OLD_SECRET, verify_only=True, allow_short=True)
+
+    def test_the_page_names_every_rule(self) -> None:
+        page = (Path(__file__).parents[2] / "docs" / "adopting.md").read_text()
+        assert tuple(re.findall(r"\| `([a-z]+)` \|$", page, re.MULTILINE)) == ADOPTION_RULES

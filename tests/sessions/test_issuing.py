@@ -16,86 +16,6 @@ from tests.support.world import ADA, EPOCH, WEEK, FakeClock, Session, World, aut
 secrets = SecretClaims(SECRET_CLAIMS)
 
 
-async def test_a_token_carries_the_sessions_claims_by_wire_name_and_the_envelope() -> None:
-    world = World(issuer="us", audience=["app", "api"])
-    issued = await world.authority.issue(Session(user_id="1", company_id="acme", email="ada@example.com"))
-    assert await world.claims(issued.token) == {
-        "userId": "1",
-        "companyId": "acme",
-        "role": "user",
-        "email": "ada@example.com",
-        "permissions": ["read"],
-        "version": 2,
-        "iat": EPOCH,
-        "exp": EPOCH + WEEK,
-        "sid": issued.session_id,
-        "auth_time": EPOCH,
-        "iss": "us",
-        "aud": ["app", "api"],
-    }
-    assert issued.expires_at.timestamp() == EPOCH + WEEK
-
-
-async def test_the_cookie_lives_as_long_as_its_token() -> None:
-    issued = await authority_of(clock=FakeClock(wall=EPOCH + 0.75)).issue(ADA)
-    assert issued.set_cookie == (
-        f"__Host-session={issued.token}; Max-Age={WEEK - 1}; Path=/; Secure; HttpOnly; SameSite=Lax"
-    )
-
-
-async def test_one_audience_is_a_text_and_no_list() -> None:
-    world = World(audience="app")
-    assert (await world.claims(await world.token()))["aud"] == "app"
-
-
-async def test_mints_writes_the_older_shape_and_counts_it() -> None:
-    world = World(schema={"mints": 1})
-    assert (await world.claims(await world.token()))["version"] == 1
-    assert world.counts("tokens.issued") == {("1", "start"): 1}
-    assert world.authority.migration.last_minted.keys() == {1}
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.999])
-@pytest.mark.parametrize("store", [None, MemorySessionStore])
-async def test_without_leeway_a_token_is_valid_the_moment_it_is_minted(fraction: float, store: Any) -> None:
-    world = World(
-        clock=FakeClock(wall=EPOCH + fraction), leeway=timedelta(0), window=timedelta(seconds=45), store=store
-    )
-    issued = await world.authority.issue(ADA)
-    assert (await world.authority.verify(issued.token)).auth_time == pytest.approx(EPOCH + fraction)
-    assert issued.expires_at.timestamp() == EPOCH + 45
-
-
-# The row
-
-
-async def test_the_row_is_written_before_the_token_leaves_and_holds_no_token() -> None:
-    world = World()
-    issued = await world.authority.issue(ADA, label="phone")
-    row = await world.row()
-    assert (row.id, row.user_id, row.label, row.is_active) == (issued.session_id, "1", "phone", True)
-    assert row.session_token == digest(issued.token)
-    assert row.expires_at == issued.expires_at
-
-
-async def test_a_row_that_cannot_be_written_means_no_token_and_no_count() -> None:
-    world = World(store=FakeStore)
-    world.store.writes_fail = "before"
-    with pytest.raises(Unavailable):
-        await world.token()
-    assert world.counts("tokens.issued") == {}
-    assert world.authority.migration.last_minted == {}
-
-
-async def test_a_label_is_short() -> None:
-    assert (await authority_of().issue(ADA, label="x" * 100)).token
-    with pytest.raises(MintError, match="100 characters"):
-        await authority_of().issue(ADA, label="x" * 101)
-
-
-# What is refused
-
-
 @dataclass(kw_only=True)
 class WithPassword:
     userId: str
@@ -108,99 +28,160 @@ class WithAnything:
     profile: dict[str, Any] = field(default_factory=dict)
 
 
-def test_a_session_class_with_a_secret_is_an_error_of_configuration() -> None:
-    with pytest.raises(ConfigError, match=r"'passwordHash' looks like a secret.*secret_claims"):
-        authority_of(WithPassword, schema={"version": 1})
+class TestToken:
+    async def test_a_token_carries_the_sessions_claims_by_wire_name_and_the_envelope(self) -> None:
+        world = World(issuer="us", audience=["app", "api"])
+        issued = await world.authority.issue(Session(user_id="1", company_id="acme", email="ada@example.com"))
+        assert await world.claims(issued.token) == {
+            "userId": "1",
+            "companyId": "acme",
+            "role": "user",
+            "email": "ada@example.com",
+            "permissions": ["read"],
+            "version": 2,
+            "iat": EPOCH,
+            "exp": EPOCH + WEEK,
+            "sid": issued.session_id,
+            "auth_time": EPOCH,
+            "iss": "us",
+            "aud": ["app", "api"],
+        }
+        assert issued.expires_at.timestamp() == EPOCH + WEEK
+
+    async def test_the_cookie_lives_as_long_as_its_token(self) -> None:
+        issued = await authority_of(clock=FakeClock(wall=EPOCH + 0.75)).issue(ADA)
+        assert issued.set_cookie == (
+            f"__Host-session={issued.token}; Max-Age={WEEK - 1}; Path=/; Secure; HttpOnly; SameSite=Lax"
+        )
+
+    async def test_one_audience_is_a_text_and_no_list(self) -> None:
+        world = World(audience="app")
+        assert (await world.claims(await world.token()))["aud"] == "app"
+
+    async def test_mints_writes_the_older_shape_and_counts_it(self) -> None:
+        world = World(schema={"mints": 1})
+        assert (await world.claims(await world.token()))["version"] == 1
+        assert world.counts("tokens.issued") == {("1", "start"): 1}
+        assert world.authority.migration.last_minted.keys() == {1}
+
+    @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.999])
+    @pytest.mark.parametrize("store", [None, MemorySessionStore])
+    async def test_without_leeway_a_token_is_valid_the_moment_it_is_minted(self, fraction: float, store: Any) -> None:
+        world = World(
+            clock=FakeClock(wall=EPOCH + fraction), leeway=timedelta(0), window=timedelta(seconds=45), store=store
+        )
+        issued = await world.authority.issue(ADA)
+        assert (await world.authority.verify(issued.token)).auth_time == pytest.approx(EPOCH + fraction)
+        assert issued.expires_at.timestamp() == EPOCH + 45
 
 
-async def test_the_deny_list_is_a_setting() -> None:
-    allowed = World(WithPassword, schema={"version": 1}, sources=[], secret_claims=())
-    issued = await allowed.authority.issue(WithPassword(userId="1", passwordHash="x"))
-    assert (await allowed.claims(issued.token))["passwordHash"] == "x"
-    with pytest.raises(ConfigError, match="'email' looks like a secret"):
-        authority_of(secret_claims=["email"])
+class TestRow:
+    async def test_the_row_is_written_before_the_token_leaves_and_holds_no_token(self) -> None:
+        world = World()
+        issued = await world.authority.issue(ADA, label="phone")
+        row = await world.row()
+        assert (row.id, row.user_id, row.label, row.is_active) == (issued.session_id, "1", "phone", True)
+        assert row.session_token == digest(issued.token)
+        assert row.expires_at == issued.expires_at
+
+    async def test_a_row_that_cannot_be_written_means_no_token_and_no_count(self) -> None:
+        world = World(store=FakeStore)
+        world.store.writes_fail = "before"
+        with pytest.raises(Unavailable):
+            await world.token()
+        assert world.counts("tokens.issued") == {}
+        assert world.authority.migration.last_minted == {}
+
+    async def test_a_label_is_short(self) -> None:
+        assert (await authority_of().issue(ADA, label="x" * 100)).token
+        with pytest.raises(MintError, match="100 characters"):
+            await authority_of().issue(ADA, label="x" * 101)
 
 
-@pytest.mark.parametrize("name", ["password", "apiKey", "api_key", "cardNumber", "SSN", "client_secret"])
-async def test_a_secret_deep_in_a_claim_is_an_error_that_hides_its_value(name: str) -> None:
-    authority = authority_of(WithAnything, schema={"version": 1})
-    with pytest.raises(MintError, match=name) as refused:
-        await authority.issue(WithAnything(userId="1", profile={"inner": [{name: "canary"}]}))
-    assert "canary" not in str(refused.value)
+class TestRefused:
+    def test_a_session_class_with_a_secret_is_an_error_of_configuration(self) -> None:
+        with pytest.raises(ConfigError, match=r"'passwordHash' looks like a secret.*secret_claims"):
+            authority_of(WithPassword, schema={"version": 1})
+
+    async def test_the_deny_list_is_a_setting(self) -> None:
+        allowed = World(WithPassword, schema={"version": 1}, sources=[], secret_claims=())
+        issued = await allowed.authority.issue(WithPassword(userId="1", passwordHash="x"))
+        assert (await allowed.claims(issued.token))["passwordHash"] == "x"
+        with pytest.raises(ConfigError, match="'email' looks like a secret"):
+            authority_of(secret_claims=["email"])
+
+    @pytest.mark.parametrize("name", ["password", "apiKey", "api_key", "cardNumber", "SSN", "client_secret"])
+    async def test_a_secret_deep_in_a_claim_is_an_error_that_hides_its_value(self, name: str) -> None:
+        authority = authority_of(WithAnything, schema={"version": 1})
+        with pytest.raises(MintError, match=name) as refused:
+            await authority.issue(WithAnything(userId="1", profile={"inner": [{name: "canary"}]}))
+        assert "canary" not in str(refused.value)
+
+    async def test_a_cookie_over_4096_bytes_is_refused_and_nothing_is_written(self) -> None:
+        world = World()
+        with pytest.raises(MintError, match="4096"):
+            await world.token(email="x" * 3_000)
+        assert await world.authority.sessions_of("1") == []
+
+    async def test_a_cookie_of_exactly_4096_bytes_is_minted_and_of_one_more_is_not(self) -> None:
+        async def length(name: str) -> int:
+            authority = authority_of(clock=FakeClock(), cookie=SessionCookie(name, secure=False))
+            return len((await authority.issue(Session(user_id="1", email="x" * 2_500))).set_cookie)
+
+        spare = 4_096 - await length("s")
+        assert await length("s" * (1 + spare)) == 4_096
+        with pytest.raises(MintError, match="4097"):
+            await length("s" * (2 + spare))
+
+    async def test_a_session_of_another_class_is_refused(self) -> None:
+        with pytest.raises(MintError, match="expected a Session, got a str"):
+            await authority_of().issue("ada")
 
 
-async def test_a_cookie_over_4096_bytes_is_refused_and_nothing_is_written() -> None:
-    world = World()
-    with pytest.raises(MintError, match="4096"):
-        await world.token(email="x" * 3_000)
-    assert await world.authority.sessions_of("1") == []
+class TestSecretClaims:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "password",
+            "PASSWORD",
+            "passwordHash",
+            "user_password",
+            "passwords",
+            "passwd",
+            "clientSecret",
+            "SECRET-2",
+            "apiKey",
+            "api_key",
+            "API-KEY",
+            "APIKey",
+            "apikey",
+            "apiKeys",
+            "myApiKey2",
+            "privateKey",
+            "cardNumber",
+            "creditCard",
+            "cards",
+            "ssn",
+            "SSN",
+            "userSSN",
+        ],
+    )
+    def test_a_name_with_a_denied_word_is_found_however_it_is_written(self, name: str) -> None:
+        assert secrets.denies(name)
 
+    @pytest.mark.parametrize(
+        "name", ["", "userId", "email", "discard", "cardinality", "secretary", "assn", "keyApi", "api"]
+    )
+    def test_other_names_are_left_alone(self, name: str) -> None:
+        assert not secrets.denies(name)
 
-async def test_a_cookie_of_exactly_4096_bytes_is_minted_and_of_one_more_is_not() -> None:
-    async def length(name: str) -> int:
-        authority = authority_of(clock=FakeClock(), cookie=SessionCookie(name, secure=False))
-        return len((await authority.issue(Session(user_id="1", email="x" * 2_500))).set_cookie)
+    def test_names_within_are_found_at_any_depth(self) -> None:
+        payload = {"a": [{"b": {"apiKey": 1}}, ({"ssn": {"password": 2}},)], "c": "password"}
+        assert list(secrets.within(payload)) == ["apiKey", "ssn", "password"]
 
-    spare = 4_096 - await length("s")
-    assert await length("s" * (1 + spare)) == 4_096
-    with pytest.raises(MintError, match="4097"):
-        await length("s" * (2 + spare))
-
-
-async def test_a_session_of_another_class_is_refused() -> None:
-    with pytest.raises(MintError, match="expected a Session, got a str"):
-        await authority_of().issue("ada")
-
-
-# Names that look like secrets
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "password",
-        "PASSWORD",
-        "passwordHash",
-        "user_password",
-        "passwords",
-        "passwd",
-        "clientSecret",
-        "SECRET-2",
-        "apiKey",
-        "api_key",
-        "API-KEY",
-        "APIKey",
-        "apikey",
-        "apiKeys",
-        "myApiKey2",
-        "privateKey",
-        "cardNumber",
-        "creditCard",
-        "cards",
-        "ssn",
-        "SSN",
-        "userSSN",
-    ],
-)
-def test_a_name_with_a_denied_word_is_found_however_it_is_written(name: str) -> None:
-    assert secrets.denies(name)
-
-
-@pytest.mark.parametrize(
-    "name", ["", "userId", "email", "discard", "cardinality", "secretary", "assn", "keyApi", "api"]
-)
-def test_other_names_are_left_alone(name: str) -> None:
-    assert not secrets.denies(name)
-
-
-def test_names_within_are_found_at_any_depth() -> None:
-    payload = {"a": [{"b": {"apiKey": 1}}, ({"ssn": {"password": 2}},)], "c": "password"}
-    assert list(secrets.within(payload)) == ["apiKey", "ssn", "password"]
-
-
-def test_the_list_can_be_another_one() -> None:
-    own = SecretClaims(["pin code", ""])
-    assert own.denies("pinCode")
-    assert own.denies("pincodes")
-    assert not own.denies("password")
-    assert not SecretClaims([]).denies("password")
+    def test_the_list_can_be_another_one(self) -> None:
+        own = SecretClaims(["pin code", ""])
+        assert own.denies("pinCode")
+        assert own.denies("pincodes")
+        assert not own.denies("password")
+        assert not SecretClaims([]).denies("password")
