@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 import pydantic
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jwt_middleware.errors import ConfigError, MintError, Reason, Refusal
@@ -518,9 +518,9 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(
-    cls=st.sampled_from(CLASSES),
-    payload=st.dictionaries(st.sampled_from([*PAYLOAD, "other"]), json_values, max_size=7),
+    cls=st.sampled_from(CLASSES), payload=st.dictionaries(st.sampled_from([*PAYLOAD, "other"]), json_values, max_size=7)
 )
 def test_any_payload_becomes_a_session_or_a_refusal(cls: type[Any], payload: dict[str, Any]) -> None:
     try:

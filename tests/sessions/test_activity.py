@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from jwt_middleware import Adoption, MemorySessionStore, Revocation, SilentObserver
-from jwt_middleware.counters import Counters, Runtime
-from jwt_middleware.errors import Unavailable
+from jwt_middleware import Adoption, MemorySessionStore, Revocation, Unavailable
+from jwt_middleware.counters import Counters
 from jwt_middleware.protocols import SystemClock
 from jwt_middleware.sessions import activity as module
 from jwt_middleware.sessions.activity import Activity
 from jwt_middleware.types import moment
 from tests.support.asgi import counted
+from tests.support.lookups import runtime
 from tests.support.processes import python
 from tests.support.stores import opened
 from tests.support.world import FakeClock, World, bearer
@@ -66,8 +66,8 @@ class Noted:
 
     def __init__(self, *, limit: int = 100_000, every: float = 3_600.0) -> None:
         self.store, self.counters, self.clock = Written(), Counters(), FakeClock()
-        runtime = Runtime(clock=self.clock, counters=self.counters, observer=SilentObserver())
-        self.activity = Activity(self.store, runtime=runtime, limit=limit, every=every)
+        parts = runtime(clock=self.clock, counters=self.counters)
+        self.activity = Activity(self.store, runtime=parts, limit=limit, every=every)
         self.clock.ticks += every
 
     def lost(self, reason: str) -> int:

@@ -6,18 +6,18 @@ import asyncio
 import gc
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
-from jwt_middleware import Revocation, SilentObserver, names
-from jwt_middleware.counters import Counters, Runtime
+from jwt_middleware import Revocation, names
+from jwt_middleware.counters import Counters
 from jwt_middleware.errors import ConfigError, Reason
 from jwt_middleware.lookup.batch import Found, LookupFailed
 from jwt_middleware.sessions import status_cache
 from jwt_middleware.sessions.checker import SessionChecker, Standing
 from jwt_middleware.types import FillOutcome, SessionKey, SessionStatus
-from tests.support.lookups import turns
+from tests.support.lookups import runtime, turns
 from tests.support.world import EPOCH, FakeClock
 
 KEY = SessionKey(session_id="s", user_id="7")
@@ -25,6 +25,7 @@ ACTIVE = SessionStatus(known=True, active=True)
 REVOKED = SessionStatus(known=True, active=False)
 NO_ROW = SessionStatus(known=False, active=False)
 BEGAN = EPOCH - 100.0
+SECOND = timedelta(seconds=1)
 
 
 @dataclass
@@ -34,7 +35,6 @@ class Store:
     clock: FakeClock
     status: dict[SessionKey, SessionStatus] = field(default_factory=dict)
     down: bool | Exception = False
-    origin: Literal["database", "coalesced"] = "database"
     queries: list[tuple[SessionKey, bool]] = field(default_factory=list)
     gates: list[asyncio.Event] = field(default_factory=list)
     joined_at: float | None = None
@@ -64,23 +64,19 @@ class Checked:
         self.checker = SessionChecker(
             Revocation(max_staleness=timedelta(seconds=staleness), **settings),
             self.store,
-            Runtime(clock=self.clock, counters=self.counters, observer=SilentObserver()),
+            runtime(clock=self.clock, counters=self.counters),
         )
 
-    async def check(
-        self, key: SessionKey = KEY, *, began: float | None = BEGAN, listed: bool = True, fresh: bool = False
-    ) -> str:
+    async def check(self, key: SessionKey = KEY, *, began: float | None = BEGAN, **how: bool) -> str:
         """`passes`, or the reason why it does not."""
-        standing = await self.checker.check(key, began, listed=listed, fresh=fresh)
+        standing = await self.checker.check(key, began, **{"listed": True, **how})
         return "passes" if standing.reason is None else standing.reason.value
 
-    def revoke(
-        self, *, session: str | None = None, user: str | None = None, keep: str | None = None, done: bool = True
-    ) -> None:
+    def revoke(self, *, session: str = "", user: str = "", keep: str | None = None, done: bool = True) -> None:
         """This process revokes a session, a user, or every session."""
-        if session is not None:
+        if session:
             self.checker.session_revoked(session, done=done)
-        elif user is not None:
+        elif user:
             self.checker.user_revoked(user, keep=keep, done=done)
         else:
             self.checker.all_revoked(done=done)
@@ -375,9 +371,8 @@ class TestCache:
         checked = Checked(on_unavailable="allow")
         checked.revoke(user="7")
         checked.clock.advance(0.1)
-        assert (
-            await checked.check(began=checked.clock.wall - 1.0) == "passes"
-        )  # by the store's clock it is the later one
+        # by the store's clock it is the later one
+        assert await checked.check(began=checked.clock.wall - 1.0) == "passes"
         for _ in range(5):
             checked.clock.advance(100.0)
             await checked.check(SessionKey(session_id="other", user_id="8"), listed=False)
@@ -405,8 +400,7 @@ class TestCache:
         assert "7" not in repr(status)
 
     async def test_local_revocations_are_bounded_and_dropped_ones_are_fetched(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(status_cache, "MAX_REVOCATIONS", 10)
 
@@ -433,29 +427,22 @@ class TestBackground:
             assert checked.queries == expected
         await checked.checker.aclose()
 
-    def test_closing_ends_the_checks_in_the_background(self) -> None:
-        async def main() -> None:
-            checked = Checked()
-            await checked.check()
-            checked.clock.advance(6.0)
-            checked.store.gates = [asyncio.Event()]
-            await checked.check()
-            await turns()
-            assert len(asyncio.all_tasks()) == 2
-            await checked.checker.aclose()
-            assert len(asyncio.all_tasks()) == 1
-
-        asyncio.run(main())
+    async def test_closing_ends_the_checks_in_the_background(self) -> None:
+        checked, tasks = Checked(), asyncio.all_tasks()
+        await checked.check()
+        checked.clock.advance(6.0)
+        checked.store.gates = [asyncio.Event()]
+        await checked.check()
+        await turns()
+        assert len(asyncio.all_tasks() - tasks) == 1
+        await checked.checker.aclose()
+        assert asyncio.all_tasks() == tasks
 
 
 class TestSettings:
     @pytest.mark.parametrize(
         "settings",
-        [
-            {"max_staleness": timedelta(seconds=-1)},
-            {"stale_if_error": timedelta(seconds=-1)},
-            {"on_unavailable": "ignore"},
-        ],
+        [{"max_staleness": -SECOND}, {"stale_if_error": -SECOND}, {"on_unavailable": "ignore"}],
         ids=str,
     )
     def test_settings_that_cannot_work_are_refused(self, settings: dict[str, Any]) -> None:

@@ -22,12 +22,6 @@ class WithPassword:
     passwordHash: str = ""
 
 
-@dataclass(kw_only=True)
-class WithAnything:
-    userId: str
-    profile: dict[str, Any] = field(default_factory=dict)
-
-
 class TestToken:
     async def test_a_token_carries_the_sessions_claims_by_wire_name_and_the_envelope(self) -> None:
         world = World(issuer="us", audience=["app", "api"])
@@ -62,7 +56,12 @@ class TestToken:
         world = World(schema={"mints": 1})
         assert (await world.claims(await world.token()))["version"] == 1
         assert world.counts("tokens.issued") == {("1", "start"): 1}
-        assert world.authority.migration.last_minted.keys() == {1}
+
+    async def test_the_migration_sees_a_token_when_it_is_minted(self) -> None:
+        world = World(schema={"mints": 1})
+        await world.token()
+        migration = world.authority.migration
+        assert (migration.last_minted, migration.last_expiry) == ({1: EPOCH}, {1: EPOCH + WEEK})
 
     @pytest.mark.parametrize("fraction", [0.0, 0.3, 0.999])
     @pytest.mark.parametrize("store", [None, MemorySessionStore])
@@ -112,6 +111,11 @@ class TestRefused:
 
     @pytest.mark.parametrize("name", ["password", "apiKey", "api_key", "cardNumber", "SSN", "client_secret"])
     async def test_a_secret_deep_in_a_claim_is_an_error_that_hides_its_value(self, name: str) -> None:
+        @dataclass(kw_only=True)
+        class WithAnything:
+            userId: str
+            profile: dict[str, Any] = field(default_factory=dict)
+
         authority = authority_of(WithAnything, schema={"version": 1})
         with pytest.raises(MintError, match=name) as refused:
             await authority.issue(WithAnything(userId="1", profile={"inner": [{name: "canary"}]}))
@@ -140,34 +144,24 @@ class TestRefused:
 
 class TestSecretClaims:
     @pytest.mark.parametrize(
-        "name",
+        "names",
         [
-            "password",
-            "PASSWORD",
-            "passwordHash",
-            "user_password",
-            "passwords",
-            "passwd",
-            "clientSecret",
-            "SECRET-2",
-            "apiKey",
-            "api_key",
-            "API-KEY",
-            "APIKey",
-            "apikey",
-            "apiKeys",
-            "myApiKey2",
-            "privateKey",
-            "cardNumber",
-            "creditCard",
-            "cards",
-            "ssn",
-            "SSN",
-            "userSSN",
+            [
+                "password",
+                "PASSWORD",
+                "passwordHash",
+                "user_password",
+                "passwords",
+                "passwd",
+                "clientSecret",
+                "SECRET-2",
+            ],
+            ["apiKey", "api_key", "API-KEY", "APIKey", "apikey", "apiKeys", "myApiKey2", "privateKey"],
+            ["cardNumber", "creditCard", "cards", "ssn", "SSN", "userSSN"],
         ],
     )
-    def test_a_name_with_a_denied_word_is_found_however_it_is_written(self, name: str) -> None:
-        assert secrets.denies(name)
+    def test_a_name_with_a_denied_word_is_found_however_it_is_written(self, names: list[str]) -> None:
+        assert [name for name in names if not secrets.denies(name)] == []
 
     @pytest.mark.parametrize(
         "name", ["", "userId", "email", "discard", "cardinality", "secretary", "assn", "keyApi", "api"]

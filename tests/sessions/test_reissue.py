@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,17 +12,8 @@ from typing import Annotated, Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from jwt_middleware import (
-    Adoption,
-    Claim,
-    Key,
-    KeyRing,
-    LookupLimits,
-    MemorySessionStore,
-    Reason,
-    Refusal,
-    SessionCookie,
-)
+from jwt_middleware import Adoption, Claim, Key, KeyRing, LookupLimits, MemorySessionStore, SessionCookie
+from jwt_middleware.errors import Reason, Refusal
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import SessionKey, SessionStatus
 from tests.support.asgi import counts, foreign_token, scope_of
@@ -305,6 +297,16 @@ class TestNever:
         world.guard(slow)
         assert cookie_of(await world.get(await world.old(exp=int(EPOCH) + 5))) is None
 
+    @pytest.mark.parametrize(("left", "max_age"), [(1.5, "1"), (1.0, "1"), (0.5, None)])
+    async def test_never_in_the_last_second_of_a_session(self, left: float, max_age: str | None) -> None:
+        world = World(reissue=True)
+        old = await world.old(exp=int(EPOCH) + 2)
+        world.clock.advance(2 - left)
+        response = await world.get(old)
+        assert response.status_code == 200
+        ages = re.findall("Max-Age=([0-9]+);", response.headers.get("set-cookie", ""))
+        assert ages == ([] if max_age is None else [max_age])
+
     async def test_never_for_another_subject_than_the_tokens(self) -> None:
         @dataclass(slots=True, kw_only=True)
         class Shouting(Session):
@@ -316,13 +318,15 @@ class TestNever:
         response = await world.get(old)
         assert (response.status_code, cookie_of(response)) == (200, None)
 
-    async def test_where_the_update_fails_the_response_goes_out_without_a_cookie(self) -> None:
+    async def test_where_the_update_fails_the_next_response_sets_the_cookie(self) -> None:
         world = World(reissue=True, store=FakeStore)
         old = await world.old()
         world.store.writes_fail = "before"
         response = await world.get(old)
         assert (response.status_code, response.text, cookie_of(response)) == (200, "ok", None)
         assert world.reissued == {}
+        world.store.writes_fail = ""
+        assert cookie_of(await world.get(old)) is not None
 
     async def test_where_the_row_is_deleted_after_the_check_there_is_no_cookie(self) -> None:
         class Lagging(MemorySessionStore):

@@ -18,8 +18,6 @@ from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, metadata
 from jwt_middleware.testing import old_token
 from tests.support.world import authority_of, bearer
 
-PAGE = Path(__file__).parents[2] / "docs" / "sessions.md"
-
 TABLES: dict[str, tuple[Any, Any, Any]] = {
     "integers": (sa.Integer(), sa.Integer(), sa.DateTime()),
     "uuids": (sa.Uuid(), sa.Uuid(), sa.DateTime(timezone=True)),
@@ -31,7 +29,8 @@ SUBJECT = "5a7bf8a5-1f3e-4d5c-9d56-0a2c2f7d0f11"
 
 def documented() -> dict[str, Any]:
     """The block that defines `adopt`, as the page has it."""
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    page = (Path(__file__).parents[2] / "docs" / "sessions.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     scope: dict[str, Any] = {}
     exec(next(block for block in blocks if "async def adopt(" in block), scope)
     return scope

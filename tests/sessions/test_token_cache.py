@@ -15,38 +15,21 @@ from typing import Annotated, Any
 
 import pytest
 
-from jwt_middleware import Claim, MemorySessionStore, Outcome, Reason, Revocation, SessionKey, SessionStatus, TokenInfo
+from jwt_middleware import Claim, Outcome, Reason, Revocation, SessionKey, SessionStatus, TokenInfo
 from jwt_middleware.sessions.token_cache import CurrentEntry, Hit, TokenCache
 from jwt_middleware.tokens.jws import digest
 from tests.support.lookups import turns
-from tests.support.world import DAY, EPOCH, FakeClock, Session, World, authority_of, bearer, cookie
+from tests.support.stores import FakeStore
+from tests.support.world import ADA, DAY, EPOCH, Session, World, authority_of, bearer, cookie
 
-ADA = Session(user_id="1")
-
-
-class Store(MemorySessionStore):
-    """Counts its queries, fails when told to, and lets a test act while one runs."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        super().__init__(clock=clock)
-        self.queries, self.down = 0, False
-        self.meanwhile: Any = None
-
-    async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
-        self.queries += 1
-        if self.down:
-            raise OSError("gone")
-        statuses = await super().statuses(keys)
-        if self.meanwhile is not None:
-            await self.meanwhile()
-        return statuses
+Who = Enum("Who", {"ADA": "ada"})
 
 
 class Cached(World):
     """A world, and a token of today's payload that it accepted once."""
 
     def __init__(self, cls: type[Any] = Session, session: Any = ADA, **settings: Any) -> None:
-        super().__init__(cls, store=settings.pop("store", Store), **{"sources": (), **settings})
+        super().__init__(cls, store=settings.pop("store", FakeStore), **{"sources": (), **settings})
         self.session = session
 
     async def begin(self) -> None:
@@ -54,21 +37,13 @@ class Cached(World):
         assert (await self.decide()).result == "accepted"
         self.recorder.outcomes.clear()
         if self.store is not None:
-            self.store.queries = 0
+            self.store.asked = 0
 
     async def decide(self, after: float = 0.0) -> Outcome[Any]:
         """One request, so many seconds later."""
         self.clock.advance(after)
         outcome: Outcome[Any] = await self.authority.authenticate(cookie(self.issued.token, self.authority.cookie.name))
         return outcome
-
-    async def last_activity(self) -> float:
-        await self.authority.parts.activity.aclose()
-        return float((await self.row()).last_activity_at.timestamp())
-
-
-class Who(Enum):
-    ADA = "ada"
 
 
 def entry_of(cache: TokenCache[Any]) -> CurrentEntry:
@@ -81,20 +56,20 @@ def entry_of(cache: TokenCache[Any]) -> CurrentEntry:
 
 class TestAge:
     async def test_past_the_bound_the_session_is_checked_and_the_token_not_read(
-        self,
-        monkeypatch: pytest.MonkeyPatch,
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         cached = Cached()
         await cached.begin()
         monkeypatch.setattr(cached.authority.parts.authenticator.tokens, "open", None)
         for times in (1, 2):
             outcome = await cached.decide(after=6.0)
-            assert (outcome.result, outcome.session, cached.store.queries) == ("accepted", ADA, times)
+            assert (outcome.result, outcome.session, cached.store.asked) == ("accepted", ADA, times)
         assert (await cached.decide()).result == "accepted"
-        assert cached.store.queries == 2
+        assert cached.store.asked == 2
         assert cached.counts("requests") == {("2", "accepted"): 4}
         assert cached.recorder.outcomes == [], "nothing about it is new"
-        assert await cached.last_activity() == cached.clock.wall
+        await cached.authority.parts.activity.aclose()
+        assert (await cached.row()).last_activity_at.timestamp() == cached.clock.wall
 
     async def test_after_a_minute_the_token_is_read_again(self) -> None:
         cached = Cached()
@@ -118,7 +93,7 @@ class TestAge:
             6.0,
         )
         assert (await cached.decide()).reason is Reason.SESSION_REVOKED
-        assert cached.store.queries == 1
+        assert cached.store.asked == 1
         assert cached.recorder.reasons == ["session_revoked"] * 2
 
     async def test_a_store_that_is_down_gets_one_query_a_request(self) -> None:
@@ -127,7 +102,7 @@ class TestAge:
         cached.store.down = True
         outcome = await cached.decide(after=6.0)
         assert (outcome.reason, outcome.payload_version) == (Reason.SESSIONS_UNAVAILABLE, "2")
-        assert cached.store.queries == 1
+        assert cached.store.asked == 1
         cached.store.down = False
         assert (await cached.decide()).result == "accepted"
 
@@ -136,16 +111,21 @@ class TestAge:
         await cached.begin()
         cached.store.down = True
         outcome = await cached.decide(after=6.0)
-        assert (outcome.result, outcome.stale, cached.store.queries) == ("accepted", True, 1)
+        assert (outcome.result, outcome.stale, cached.store.asked) == ("accepted", True, 1)
         assert cached.counts("revocation.stale") == {(): 1}
         assert [each.stale for each in cached.recorder.outcomes] == [True]
 
     async def test_nothing_is_cached_if_a_revocation_ran_meanwhile(self) -> None:
-        cached = Cached()
+        class Meanwhile(FakeStore):
+            async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
+                statuses = await super().statuses(keys)
+                if cached.clock.now() > EPOCH:
+                    await cached.authority.revoke_all()
+                return statuses
+
+        cached = Cached(store=Meanwhile)
         await cached.begin()
-        cached.store.meanwhile = cached.authority.revoke_all
         await cached.decide(after=6.0)
-        cached.store.meanwhile = None
         assert len(cached.authority.parts.token_cache) == 0
         assert (await cached.decide()).reason is Reason.SESSION_REVOKED
 
@@ -273,14 +253,14 @@ class TestTable:
         await cached.begin()
         mine, other = cached.issued, await cached.authority.issue(Session(user_id="2"))
         await cached.authority.authenticate(cookie(other.token))
-        cached.store.queries = 0
+        cached.store.asked = 0
         arguments = {"revoke": [mine.session_id], "revoke_user": ["1"], "revoke_all": []}[name]
         await getattr(cached.authority, name)(*arguments)
         cached.clock.advance(0.1)
         assert (await cached.decide()).reason is Reason.SESSION_REVOKED
-        assert cached.store.queries == 1
+        assert cached.store.asked == 1
         outcome = await cached.authority.authenticate(cookie(other.token))
-        assert (outcome.reason, cached.store.queries) == (
+        assert (outcome.reason, cached.store.asked) == (
             (Reason.SESSION_REVOKED, 2) if name == "revoke_all" else (None, 1)
         )
 
@@ -290,7 +270,7 @@ class TestTable:
         await cached.authority.revoke_user("1", keep=cached.issued.session_id)
         for _ in range(3):
             assert (await cached.decide(after=0.1)).result == "accepted"
-        assert cached.store.queries == 1
+        assert cached.store.asked == 1
         assert cached.recorder.outcomes == []
 
     async def test_revoked_names_are_kept_no_longer_than_entries_live(self) -> None:
