@@ -72,228 +72,210 @@ class Emails:
         return emails
 
 
-# What the Outcome says
+class TestOutcome:
+    def test_an_old_token_leaves_an_outcome_with_everything_that_is_known(self) -> None:
+        clock, seen = FakeClock(), Recorder()
+        authority = authority_of(
+            clock=clock,
+            observers=[seen],
+            sources=[Emails().source],
+            effective_at={2: datetime.fromtimestamp(EPOCH, UTC)},
+        )
+        old = old_token(authority, {"userId": "1"}, age=timedelta(hours=1))
+        outcome = decide(authority, bearer(old))
+        assert len(seen.outcomes) == 1
+        assert (outcome.result, outcome.reason, outcome.subject, outcome.carrier) == ("accepted", None, "1", "bearer")
+        assert (outcome.key_id, outcome.payload_version, outcome.payload_expected) == ("key-1", "1", 2)
+        assert (outcome.minted, outcome.token_age, outcome.auth_time) == ("before_change", 3_600.0, EPOCH - 3_600)
+        assert outcome.fallback is not None
+        assert outcome.fallback.outcome is FillOutcome.RESOLVED
+        assert outcome.token is not None
+        assert outcome.token.filled == outcome.fallback.claims
+        assert outcome.session == Session(user_id="1", email="ada@example.com")
+
+    def test_a_refused_token_says_as_much_as_was_verified(self) -> None:
+        seen = Recorder()
+        authority = authority_of(observers=[seen])
+        decide(authority, [])
+        decide(authority, bearer("a.b.c"))
+        decide(authority, bearer(old_token(authority, {"userId": "1", "version": "two"}, sid=None)))
+        decide(authority, bearer(old_token(authority, {"userId": "1"}, exp=1)))
+        decide(authority, bearer(old_token(authority, {}, version=3)))
+        decide(authority, [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")])
+        assert [(each.reason, each.key_id, each.payload_version) for each in seen.outcomes] == [
+            (Reason.TOKEN_MISSING, None, None),
+            (Reason.TOKEN_MALFORMED, None, None),
+            (Reason.CLAIMS_INVALID, "key-1", "unknown"),
+            (Reason.TOKEN_EXPIRED, "key-1", "1"),
+            (Reason.CLAIMS_INVALID, "key-1", "newer"),
+            (Reason.TOKEN_AMBIGUOUS, None, None),
+        ]
+        assert [each.carrier for each in seen.outcomes] == [None, *["bearer"] * 5]
+        assert counts(authority, "requests")[("claims_invalid", "newer", "refused")] == 1
+
+    def test_optional_makes_a_bad_cookie_anonymous_and_refuses_a_bad_bearer_token(self) -> None:
+        authority = authority_of()
+        cookie = [(b"cookie", b"__Host-session=junk")]
+        assert decide(authority, cookie, optional=True).result == "anonymous"
+        assert decide(authority, [], optional=True).result == "anonymous"
+        assert decide(authority, bearer("a.b.c"), optional=True).result == "refused"
+        assert decide(authority, [*cookie, *cookie], optional=True).reason is Reason.TOKEN_AMBIGUOUS
+
+    def test_every_cell_of_requests_is_zero_before_the_first_request(self) -> None:
+        authority = authority_of()
+        series = [
+            attributes for metric, attributes, _ in authority.parts.counters.series() if "requests" in metric.name
+        ]
+        accepted = {
+            tuple(value for _, value in each) for each in series if ("jwt_middleware.result", "accepted") in each
+        }
+        assert accepted == {("before_change", "1", "accepted"), ("after_change", "1", "accepted")} | {
+            ("unknown", "1", "accepted"),
+            ("2", "accepted"),
+            ("newer", "accepted"),
+        }
+        decide(authority, bearer(old_token(authority, {"userId": "1"}, version=9)))
+        after = [attributes for metric, attributes, _ in authority.parts.counters.series() if "requests" in metric.name]
+        assert after == series
 
 
-def test_an_old_token_leaves_an_outcome_with_everything_that_is_known() -> None:
-    clock, seen = FakeClock(), Recorder()
-    authority = authority_of(
-        clock=clock,
-        observers=[seen],
-        sources=[Emails().source],
-        effective_at={2: datetime.fromtimestamp(EPOCH, UTC)},
-    )
-    old = old_token(authority, {"userId": "1"}, age=timedelta(hours=1))
-    outcome = decide(authority, bearer(old))
-    assert len(seen.outcomes) == 1
-    assert (outcome.result, outcome.reason, outcome.subject, outcome.carrier) == ("accepted", None, "1", "bearer")
-    assert (outcome.key_id, outcome.payload_version, outcome.payload_expected) == ("key-1", "1", 2)
-    assert (outcome.minted, outcome.token_age, outcome.auth_time) == ("before_change", 3_600.0, EPOCH - 3_600)
-    assert outcome.fallback is not None
-    assert outcome.fallback.outcome is FillOutcome.RESOLVED
-    assert outcome.token is not None
-    assert outcome.token.filled == outcome.fallback.claims
-    assert outcome.session == Session(user_id="1", email="ada@example.com")
+class TestTokenCache:
+    def test_a_known_token_is_verified_once_and_the_outcome_of_a_hit_says_what_it_is(self) -> None:
+        seen = Recorder()
+        authority = authority_of(observers=[seen])
+        first, second = decide_all(authority, minted(authority), 2)
+        assert counts(authority, "verifications") == {("key-1",): 1}
+        assert counts(authority, "requests") == {("2", "accepted"): 2}
+        assert seen.outcomes == [first]
+        assert second.session == first.session
+        assert second.session is not first.session
+        for each in ("result", "token", "subject", "carrier", "payload_version", "payload_expected"):
+            assert getattr(second, each) == getattr(first, each)
+
+    def test_an_old_token_is_verified_once_and_reported_each_time(self) -> None:
+        seen, emails = Recorder(), Emails()
+        authority = authority_of(observers=[seen], sources=[emails.source])
+        decide_all(authority, bearer(old_token(authority, {"userId": "1"})), 3)
+        assert counts(authority, "verifications") == {("key-1",): 1}
+        assert emails.asked == 1
+        assert [outcome.fallback is not None for outcome in seen.outcomes] == [True] * 3
+        assert counts(authority, "fallbacks") == {("resolved", "1"): 3}
+
+    def test_an_old_token_is_verified_again_once_a_minute_and_not_on_each_request_after_it(self) -> None:
+        clock = FakeClock()
+        authority = authority_of(clock=clock)
+        headers = bearer(old_token(authority, {"userId": "1"}))
+        decide_all(authority, headers, 2)
+        clock.advance(61)
+        decide_all(authority, headers, 3)
+        assert counts(authority, "verifications") == {("key-1",): 2}
+
+    def test_a_token_of_an_adopted_cookie_is_never_a_plain_hit(self) -> None:
+        authority = authority_of(cookie=SessionCookie(also_read=["token"]))
+        token = asyncio.run(authority.issue(ADA)).token
+        decide_all(authority, [(b"cookie", f"token={token}".encode())], 3)
+        assert counts(authority, "adoptions") == {("cookie",): 3}
+        decide_all(authority, [(b"cookie", f"__Host-session={token}".encode())], 2)
+        decide_all(authority, [(b"cookie", f"token={token}".encode())], 1)
+        assert counts(authority, "adoptions") == {("cookie",): 4}
+
+    def test_a_token_ends_at_its_exp_plus_leeway_however_well_it_is_known(self) -> None:
+        clock = FakeClock()
+        authority = authority_of(clock=clock)
+        headers = minted(authority)
+        clock.advance(7 * 86_400)
+        assert decide(authority, headers).result == "accepted"
+        clock.advance(29.9)
+        assert decide(authority, headers).result == "accepted"
+        clock.advance(0.1)
+        assert decide(authority, headers).reason is Reason.TOKEN_EXPIRED
+
+    def test_a_wall_clock_set_forward_is_noticed_within_a_minute(self) -> None:
+        clock = FakeClock()
+        authority = authority_of(clock=clock)
+        headers = minted(authority)
+        assert decide(authority, headers).result == "accepted"
+        clock.wall += 30 * 86_400
+        clock.ticks += 60
+        assert decide(authority, headers).reason is Reason.TOKEN_EXPIRED
+
+    def test_a_session_class_that_changes_its_mind_is_asked_again_on_the_path(self) -> None:
+        allowed = {"1"}
+
+        @dataclass(kw_only=True)
+        class Picky:
+            user_id: Annotated[str, Claim("userId")]
+
+            def __post_init__(self) -> None:
+                if self.user_id not in allowed:
+                    raise ValueError
+
+        authority = authority_of(Picky, schema={"version": 1})
+        headers = minted(authority, Picky(user_id="1"))
+        assert decide(authority, headers).result == "accepted"
+        allowed.clear()
+        assert decide(authority, headers).reason is Reason.PAYLOAD_INVALID
+
+    def test_a_refused_payload_names_the_claim_that_does_not_fit_and_never_its_value(self) -> None:
+        @dataclass(kw_only=True)
+        class Strict:
+            user_id: Annotated[str, Claim("userId")]
+            level: Annotated[int, Claim("lvl")]
+
+        authority = authority_of(Strict, schema={"version": 1}, clock=FakeClock())
+        times = {"iat": EPOCH, "exp": EPOCH + 60, "sid": "s"}
+        headers = bearer(foreign_token(SECRET.encode(), {"userId": "1", "lvl": "high", "version": 1, **times}))
+        refused = decide(authority, headers)
+        assert (refused.reason, refused.claim) == (Reason.PAYLOAD_INVALID, "lvl")
 
 
-def test_a_refused_token_says_as_much_as_was_verified() -> None:
-    seen = Recorder()
-    authority = authority_of(observers=[seen])
-    decide(authority, [])
-    decide(authority, bearer("a.b.c"))
-    decide(authority, bearer(old_token(authority, {"userId": "1", "version": "two"}, sid=None)))
-    decide(authority, bearer(old_token(authority, {"userId": "1"}, exp=1)))
-    decide(authority, bearer(old_token(authority, {}, version=3)))
-    decide(authority, [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")])
-    assert [(each.reason, each.key_id, each.payload_version) for each in seen.outcomes] == [
-        (Reason.TOKEN_MISSING, None, None),
-        (Reason.TOKEN_MALFORMED, None, None),
-        (Reason.CLAIMS_INVALID, "key-1", "unknown"),
-        (Reason.TOKEN_EXPIRED, "key-1", "1"),
-        (Reason.CLAIMS_INVALID, "key-1", "newer"),
-        (Reason.TOKEN_AMBIGUOUS, None, None),
-    ]
-    assert [each.carrier for each in seen.outcomes] == [None, *["bearer"] * 5]
-    assert counts(authority, "requests")[("claims_invalid", "newer", "refused")] == 1
+class TestRevocation:
+    def test_a_revoked_session_is_seen_by_the_next_request(self) -> None:
+        authority = authority_of(store=MemorySessionStore())
+        issued = asyncio.run(authority.issue(ADA))
+        headers = bearer(issued.token)
+        assert [each.result for each in decide_all(authority, headers, 2)] == ["accepted"] * 2
+        assert asyncio.run(authority.revoke(issued.session_id))
+        assert decide(authority, headers).reason is Reason.SESSION_REVOKED
 
+    def test_a_session_revoked_while_its_request_ran_is_not_remembered(self) -> None:
+        asked: list[str] = []
 
-def test_optional_makes_a_bad_cookie_anonymous_and_refuses_a_bad_bearer_token() -> None:
-    authority = authority_of()
-    cookie = [(b"cookie", b"__Host-session=junk")]
-    assert decide(authority, cookie, optional=True).result == "anonymous"
-    assert decide(authority, [], optional=True).result == "anonymous"
-    assert decide(authority, bearer("a.b.c"), optional=True).result == "refused"
-    assert decide(authority, [*cookie, *cookie], optional=True).reason is Reason.TOKEN_AMBIGUOUS
+        @source("email")
+        async def revoking(keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+            asked.extend(keys)
+            await authority.revoke_all()
+            return {}
 
+        authority = authority_of(store=MemorySessionStore(), sources=[revoking])
+        record = asyncio.run(authority.issue(ADA))
+        claims = {"userId": "1"}
+        old = old_token(authority, claims, sid=record.session_id)
+        assert decide(authority, bearer(old)).result == "accepted"
+        assert len(authority.parts.token_cache) == 0
+        assert decide(authority, bearer(old)).reason is Reason.SESSION_REVOKED
 
-def test_every_cell_of_requests_is_zero_before_the_first_request() -> None:
-    authority = authority_of()
-    series = [attributes for metric, attributes, _ in authority.parts.counters.series() if "requests" in metric.name]
-    accepted = {tuple(value for _, value in each) for each in series if ("jwt_middleware.result", "accepted") in each}
-    assert accepted == {("before_change", "1", "accepted"), ("after_change", "1", "accepted")} | {
-        ("unknown", "1", "accepted"),
-        ("2", "accepted"),
-        ("newer", "accepted"),
-    }
-    decide(authority, bearer(old_token(authority, {"userId": "1"}, version=9)))
-    after = [attributes for metric, attributes, _ in authority.parts.counters.series() if "requests" in metric.name]
-    assert after == series
+    def test_what_ended_is_remembered_in_bounds(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("jwt_middleware.sessions.token_cache._MOST_ENDED", 2)
+        authority = authority_of(store=MemorySessionStore())
+        issued = [asyncio.run(authority.issue(ADA)) for _ in range(3)]
+        for each in issued:
+            decide(authority, bearer(each.token))
+            asyncio.run(authority.revoke(each.session_id))
+        assert {decide(authority, bearer(each.token)).reason for each in issued} == {Reason.SESSION_REVOKED}
 
-
-# What is remembered
-
-
-def test_a_known_token_is_verified_once_and_the_outcome_of_a_hit_says_what_it_is() -> None:
-    seen = Recorder()
-    authority = authority_of(observers=[seen])
-    first, second = decide_all(authority, minted(authority), 2)
-    assert counts(authority, "verifications") == {("key-1",): 1}
-    assert counts(authority, "requests") == {("2", "accepted"): 2}
-    assert seen.outcomes == [first]
-    assert second.session == first.session
-    assert second.session is not first.session
-    for each in ("result", "token", "subject", "carrier", "payload_version", "payload_expected"):
-        assert getattr(second, each) == getattr(first, each)
-
-
-def test_an_old_token_is_verified_once_and_reported_each_time() -> None:
-    seen, emails = Recorder(), Emails()
-    authority = authority_of(observers=[seen], sources=[emails.source])
-    decide_all(authority, bearer(old_token(authority, {"userId": "1"})), 3)
-    assert counts(authority, "verifications") == {("key-1",): 1}
-    assert emails.asked == 1
-    assert [outcome.fallback is not None for outcome in seen.outcomes] == [True] * 3
-    assert counts(authority, "fallbacks") == {("resolved", "1"): 3}
-
-
-def test_an_old_token_is_verified_again_once_a_minute_and_not_on_each_request_after_it() -> None:
-    clock = FakeClock()
-    authority = authority_of(clock=clock)
-    headers = bearer(old_token(authority, {"userId": "1"}))
-    decide_all(authority, headers, 2)
-    clock.advance(61)
-    decide_all(authority, headers, 3)
-    assert counts(authority, "verifications") == {("key-1",): 2}
-
-
-def test_a_token_of_an_adopted_cookie_is_never_a_plain_hit() -> None:
-    authority = authority_of(cookie=SessionCookie(also_read=["token"]))
-    token = asyncio.run(authority.issue(ADA)).token
-    decide_all(authority, [(b"cookie", f"token={token}".encode())], 3)
-    assert counts(authority, "adoptions") == {("cookie",): 3}
-    decide_all(authority, [(b"cookie", f"__Host-session={token}".encode())], 2)
-    decide_all(authority, [(b"cookie", f"token={token}".encode())], 1)
-    assert counts(authority, "adoptions") == {("cookie",): 4}
-
-
-def test_a_token_ends_at_its_exp_plus_leeway_however_well_it_is_known() -> None:
-    clock = FakeClock()
-    authority = authority_of(clock=clock)
-    headers = minted(authority)
-    clock.advance(7 * 86_400)
-    assert decide(authority, headers).result == "accepted"
-    clock.advance(29.9)
-    assert decide(authority, headers).result == "accepted"
-    clock.advance(0.1)
-    assert decide(authority, headers).reason is Reason.TOKEN_EXPIRED
-
-
-def test_a_wall_clock_set_forward_is_noticed_within_a_minute() -> None:
-    clock = FakeClock()
-    authority = authority_of(clock=clock)
-    headers = minted(authority)
-    assert decide(authority, headers).result == "accepted"
-    clock.wall += 30 * 86_400
-    clock.ticks += 60
-    assert decide(authority, headers).reason is Reason.TOKEN_EXPIRED
-
-
-def test_a_session_class_that_changes_its_mind_is_asked_again_on_the_path() -> None:
-    allowed = {"1"}
-
-    @dataclass(kw_only=True)
-    class Picky:
-        user_id: Annotated[str, Claim("userId")]
-
-        def __post_init__(self) -> None:
-            if self.user_id not in allowed:
-                raise ValueError
-
-    authority = authority_of(Picky, schema={"version": 1})
-    headers = minted(authority, Picky(user_id="1"))
-    assert decide(authority, headers).result == "accepted"
-    allowed.clear()
-    assert decide(authority, headers).reason is Reason.PAYLOAD_INVALID
-
-
-def test_a_refused_payload_names_the_claim_that_does_not_fit_and_never_its_value() -> None:
-    @dataclass(kw_only=True)
-    class Strict:
-        user_id: Annotated[str, Claim("userId")]
-        level: Annotated[int, Claim("lvl")]
-
-    authority = authority_of(Strict, schema={"version": 1}, clock=FakeClock())
-    times = {"iat": EPOCH, "exp": EPOCH + 60, "sid": "s"}
-    headers = bearer(foreign_token(SECRET.encode(), {"userId": "1", "lvl": "high", "version": 1, **times}))
-    refused = decide(authority, headers)
-    assert (refused.reason, refused.claim) == (Reason.PAYLOAD_INVALID, "lvl")
-
-
-# Revocation
-
-
-def test_a_revoked_session_is_seen_by_the_next_request() -> None:
-    authority = authority_of(store=MemorySessionStore())
-    issued = asyncio.run(authority.issue(ADA))
-    headers = bearer(issued.token)
-    assert [each.result for each in decide_all(authority, headers, 2)] == ["accepted"] * 2
-    assert asyncio.run(authority.revoke(issued.session_id))
-    assert decide(authority, headers).reason is Reason.SESSION_REVOKED
-
-
-def test_a_session_revoked_while_its_request_ran_is_not_remembered() -> None:
-    asked: list[str] = []
-
-    @source("email")
-    async def revoking(keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
-        asked.extend(keys)
-        await authority.revoke_all()
-        return {}
-
-    authority = authority_of(store=MemorySessionStore(), sources=[revoking])
-    record = asyncio.run(authority.issue(ADA))
-    claims = {"userId": "1"}
-    old = old_token(authority, claims, sid=record.session_id)
-    assert decide(authority, bearer(old)).result == "accepted"
-    assert len(authority.parts.token_cache) == 0
-    assert decide(authority, bearer(old)).reason is Reason.SESSION_REVOKED
-
-
-def test_what_ended_is_remembered_in_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jwt_middleware.sessions.token_cache._MOST_ENDED", 2)
-    authority = authority_of(store=MemorySessionStore())
-    issued = [asyncio.run(authority.issue(ADA)) for _ in range(3)]
-    for each in issued:
-        decide(authority, bearer(each.token))
-        asyncio.run(authority.revoke(each.session_id))
-    assert {decide(authority, bearer(each.token)).reason for each in issued} == {Reason.SESSION_REVOKED}
-
-
-def test_a_token_is_as_fresh_as_the_last_answer_of_its_store() -> None:
-    clock = FakeClock()
-    store = MemorySessionStore(clock=clock)
-    authority = authority_of(clock=clock, store=store, revocation=Revocation(max_staleness=timedelta(seconds=5)))
-    issued = asyncio.run(authority.issue(ADA))
-    headers = bearer(issued.token)
-    assert decide(authority, headers).result == "accepted"
-    asyncio.run(store.revoke(issued.session_id))  # by another process
-    clock.advance(2.4)
-    assert decide(authority, headers).result == "accepted"
-    clock.advance(2.6)
-    assert decide(authority, headers).reason is Reason.SESSION_REVOKED
-
-
-# Keys that come late
+    def test_a_token_is_as_fresh_as_the_last_answer_of_its_store(self) -> None:
+        clock = FakeClock()
+        store = MemorySessionStore(clock=clock)
+        authority = authority_of(clock=clock, store=store, revocation=Revocation(max_staleness=timedelta(seconds=5)))
+        issued = asyncio.run(authority.issue(ADA))
+        headers = bearer(issued.token)
+        assert decide(authority, headers).result == "accepted"
+        asyncio.run(store.revoke(issued.session_id))  # by another process
+        clock.advance(2.4)
+        assert decide(authority, headers).result == "accepted"
+        clock.advance(2.6)
+        assert decide(authority, headers).reason is Reason.SESSION_REVOKED
 
 
 class LateKeys:
@@ -320,46 +302,40 @@ class LateKeys:
         return self.comes
 
 
-@pytest.mark.parametrize(("comes", "result"), [(True, "accepted"), (False, "refused")])
-def test_an_unknown_key_is_looked_for_once_more_after_a_refresh(comes: bool, result: str) -> None:
-    keys = LateKeys(comes=comes)
-    authority = authority_of(keys=keys, issuer="us", audience="app")
-    outcome = decide(authority, minted(authority))
-    assert (outcome.result, keys.fetched) == (result, 1)
+class TestLateKeys:
+    @pytest.mark.parametrize(("comes", "result"), [(True, "accepted"), (False, "refused")])
+    def test_an_unknown_key_is_looked_for_once_more_after_a_refresh(self, comes: bool, result: str) -> None:
+        keys = LateKeys(comes=comes)
+        authority = authority_of(keys=keys, issuer="us", audience="app")
+        outcome = decide(authority, minted(authority))
+        assert (outcome.result, keys.fetched) == (result, 1)
+
+    def test_a_refusal_for_another_reason_refreshes_nothing(self) -> None:
+        keys = LateKeys(comes=True)
+        authority = authority_of(keys=keys, issuer="us", audience="app")
+        assert decide(authority, bearer("a.b.c")).reason is Reason.TOKEN_MALFORMED
+        assert keys.fetched == 0
 
 
-def test_a_refusal_for_another_reason_refreshes_nothing() -> None:
-    keys = LateKeys(comes=True)
-    authority = authority_of(keys=keys, issuer="us", audience="app")
-    assert decide(authority, bearer("a.b.c")).reason is Reason.TOKEN_MALFORMED
-    assert keys.fetched == 0
+class TestCheck:
+    def test_a_check_counts_no_request_and_says_how_long_it_holds(self) -> None:
+        clock = FakeClock()
+        store = MemorySessionStore(clock=clock)
+        authority = authority_of(clock=clock, store=store)
+        issued = asyncio.run(authority.issue(ADA))
+        raw = authority.transport.read(bearer(issued.token)).raw
+        assert asyncio.run(authority.parts.authenticator.check(raw)) == 5.0
+        assert counts(authority, "requests") == {}
+        clock.advance(7 * 86_400 + 29)
+        assert asyncio.run(authority.parts.authenticator.check(raw)) == pytest.approx(1.0)
+        asyncio.run(authority.revoke(issued.session_id))
+        with pytest.raises(Refusal):
+            asyncio.run(authority.parts.authenticator.check(raw))
 
-
-# check: for websockets and streams
-
-
-def test_a_check_counts_no_request_and_says_how_long_it_holds() -> None:
-    clock = FakeClock()
-    store = MemorySessionStore(clock=clock)
-    authority = authority_of(clock=clock, store=store)
-    issued = asyncio.run(authority.issue(ADA))
-    raw = authority.transport.read(bearer(issued.token)).raw
-    assert asyncio.run(authority.parts.authenticator.check(raw)) == 5.0
-    assert counts(authority, "requests") == {}
-    clock.advance(7 * 86_400 + 29)
-    assert asyncio.run(authority.parts.authenticator.check(raw)) == pytest.approx(1.0)
-    asyncio.run(authority.revoke(issued.session_id))
-    with pytest.raises(Refusal):
-        asyncio.run(authority.parts.authenticator.check(raw))
-
-
-def test_without_a_store_a_check_holds_for_a_minute() -> None:
-    authority = authority_of()
-    raw = authority.transport.read(minted(authority)).raw
-    assert asyncio.run(authority.parts.authenticator.check(raw)) == 60.0
-
-
-# Tokens of before this package
+    def test_without_a_store_a_check_holds_for_a_minute(self) -> None:
+        authority = authority_of()
+        raw = authority.transport.read(minted(authority)).raw
+        assert asyncio.run(authority.parts.authenticator.check(raw)) == 60.0
 
 
 def test_a_token_without_iat_has_no_age_and_nobody_can_say_when_it_was_minted() -> None:

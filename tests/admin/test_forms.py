@@ -56,139 +56,134 @@ async def read(
         return refused.status_code
 
 
-@pytest.mark.parametrize(
-    ("body", "fields"),
-    [
-        ({}, {}),
-        ({"user_id": "ü", "confirm": True}, {"user_id": "ü", "confirm": "yes"}),
-        ({"confirm": False}, {"confirm": ""}),
-    ],
-)
-async def test_json_is_an_object_of_strings_and_booleans(body: Any, fields: dict[str, str]) -> None:
-    assert await read(JSON, json.dumps(body).encode()) == fields
-    assert await read(b"Application/JSON; charset=utf-8", json.dumps(body).encode()) == fields
+class TestBody:
+    @pytest.mark.parametrize(
+        ("body", "fields"),
+        [
+            ({}, {}),
+            ({"user_id": "ü", "confirm": True}, {"user_id": "ü", "confirm": "yes"}),
+            ({"confirm": False}, {"confirm": ""}),
+        ],
+    )
+    async def test_json_is_an_object_of_strings_and_booleans(self, body: Any, fields: dict[str, str]) -> None:
+        assert await read(JSON, json.dumps(body).encode()) == fields
+        assert await read(b"Application/JSON; charset=utf-8", json.dumps(body).encode()) == fields
+
+    @pytest.mark.parametrize(
+        ("kind", "body", "status"),
+        [
+            *((JSON, body, 400) for body in (b"", b"[]", b"null", b'"x"', b'{"user_id": 7}', b'{"user_id": null}')),
+            *((JSON, body, 400) for body in (b"{", b"\xff", b"[" * 8_000, None)),
+            *((kind, b" " * (MAX_BODY + 1), 413) for kind in (JSON, FORM)),
+            *((kind, b'{"confirm": true}', 415) for kind in (b"", b"text/plain", b"text/plain, application/json")),
+            (b"multipart/form-data; boundary=x", b'{"confirm": true}', 415),
+            *((FORM, body, 400) for body in (b"a=%ff", b"a=\xff", b"&".join([b"a=1"] * 11))),
+        ],
+    )
+    async def test_other_bodies_are_refused(self, kind: bytes, body: bytes | None, status: int) -> None:
+        assert await read(kind, body) == status
+
+    @pytest.mark.parametrize("kind", [FORM, b"text/plain"])
+    async def test_a_script_learns_what_it_must_send(self, kind: bytes) -> None:
+        """A script that names no content type sends that of a form, as curl does."""
+        headers = {"content-type": kind.decode()}
+        visit = await Stage().visit()
+        response = await visit.ask(f"{ADMIN}revoke-all", "POST", content=b'{"confirm": true}', headers=headers)
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json() == {
+            "type": "about:blank",
+            "title": "Unsupported Media Type",
+            "status": 415,
+            "detail": "Send the header Content-Type: application/json, or the form of the page.",
+        }
 
 
-@pytest.mark.parametrize(
-    ("kind", "body", "status"),
-    [
-        *((JSON, body, 400) for body in (b"", b"[]", b"null", b'"x"', b'{"user_id": 7}', b'{"user_id": null}')),
-        *((JSON, body, 400) for body in (b"{", b"\xff", b"[" * 8_000, None)),
-        *((kind, b" " * (MAX_BODY + 1), 413) for kind in (JSON, FORM)),
-        *((kind, b'{"confirm": true}', 415) for kind in (b"", b"text/plain", b"text/plain, application/json")),
-        (b"multipart/form-data; boundary=x", b'{"confirm": true}', 415),
-        *((FORM, body, 400) for body in (b"a=%ff", b"a=\xff", b"&".join([b"a=1"] * 11))),
-    ],
-)
-async def test_other_bodies_are_refused(kind: bytes, body: bytes | None, status: int) -> None:
-    assert await read(kind, body) == status
+class TestFormToken:
+    @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+    async def test_a_form_is_valid_for_its_session_in_every_worker(self, key: Key) -> None:
+        one, another = authority_of(keys=KeyRing([key])), authority_of(keys=KeyRing([key]))
+        body = f"user_id=7&form_token={form_token(one, visitor())}".encode()
+        assert await read(FORM, body, another) == {"user_id": "7"}
+        assert await read(FORM, body, another, visitor("6f1c7b52-0000-4000-8000-000000000002", b"x.y.z")) == 403
+
+    async def test_a_form_stays_valid_after_a_reissue_of_the_token(self) -> None:
+        authority = authority_of()
+        body = f"form_token={form_token(authority, visitor(token=b'before.the.reissue'))}".encode()
+        assert await read(FORM, body, authority, visitor(token=b"after.the.reissue")) == {}
+
+    async def test_the_page_that_sets_a_reissued_cookie_has_a_valid_form(self) -> None:
+        stage = Stage(reissue=True)
+        visit = await stage.visit()
+        claims, auth_time = {"userId": "1", "role": "admin"}, stage.clock.now() - 0.001
+        visit.token = old_token(stage.authority, claims, version=1, sid=visit.session_id, auth_time=auth_time)
+        page = await visit.page(ADMIN)
+        new = cookie_of(page.response)
+        assert new not in (None, visit.token)
+        visit.token = new
+        assert (await visit.confirm(page, "Revoke all sessions of all users")).status == 200
+        assert await stage.authority.active_users() == []
+
+    async def test_an_adopted_session_has_forms_too(self) -> None:
+        authority, adopted = authority_of(), visitor(None)
+        body = f"form_token={form_token(authority, adopted)}".encode()
+        assert await read(FORM, body, authority, adopted) == {}
+        assert await read(FORM, body, authority, visitor(None, b"x.y.z")) == 403
+
+    @pytest.mark.parametrize(
+        "token", ["", "x", "%C3%BC", "AAAA", "%00", "a.b.c", "6f1c7b52-0000-4000-8000-000000000001"]
+    )
+    @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+    async def test_any_other_form_token_is_refused(self, token: str, key: Key) -> None:
+        assert await read(FORM, f"form_token={token}".encode(), authority_of(keys=KeyRing([key]))) == 403
+
+    async def test_a_form_token_is_no_signature_of_a_token_and_the_reverse(self) -> None:
+        authority = authority_of()
+        signature = form_token(authority, visitor()).rstrip("=")
+        assert (await authority.authenticate(bearer(signature))).result == "refused"
+        token = (await authority.issue(Session(user_id="1"))).token
+        assert await read(FORM, f"form_token={token.rpartition('.')[2]}=".encode(), authority) == 403
 
 
-@pytest.mark.parametrize("kind", [FORM, b"text/plain"])
-async def test_a_script_learns_what_it_must_send(kind: bytes) -> None:
-    """A script that names no content type sends that of a form, as curl does."""
-    headers = {"content-type": kind.decode()}
-    visit = await Stage().visit()
-    response = await visit.ask(f"{ADMIN}revoke-all", "POST", content=b'{"confirm": true}', headers=headers)
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.json() == {
-        "type": "about:blank",
-        "title": "Unsupported Media Type",
-        "status": 415,
-        "detail": "Send the header Content-Type: application/json, or the form of the page.",
-    }
+class TestCrossSite:
+    @pytest.mark.parametrize("path", POSTS)
+    async def test_another_site_cannot_post(self, path: str) -> None:
+        stage = Stage()
+        visit, other = await stage.visit("1"), await stage.visit("1")
+        own = (await visit.page(DEVICES)).form("Log out on all other devices").fields["form_token"]
+        fields = {"session_id": other.session_id, "user_id": "1", "confirm": "yes"}
+        cross_site = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+        attempts: list[dict[str, Any]] = [
+            {"data": {**fields, "form_token": own}, "headers": cross_site},  # even with the valid form token
+            {"json": {**fields, "confirm": True}, "headers": cross_site},
+            {"data": fields, "headers": SAME_ORIGIN},  # the middleware accepts it, the form token is missing
+            {"data": fields},
+            {"data": {**fields, "form_token": "AAAA"}, "headers": SAME_ORIGIN},
+        ]
+        for attempt in attempts:
+            assert (await visit.ask(path, "POST", accept=HTML, **attempt)).status_code == 403
+        plain, content = {"content-type": "text/plain"}, json.dumps({**fields, "confirm": True})
+        assert (await visit.ask(path, "POST", content=content, headers=plain)).status_code == 415
+        assert len(await stage.authority.sessions_of("1")) == 2
 
+    @pytest.mark.parametrize("path", POSTS)
+    async def test_a_link_revokes_nothing(self, path: str) -> None:
+        assert (await (await Stage().visit()).ask(f"{path}?confirm=yes&user_id=1")).status_code == 405
 
-@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-async def test_a_form_is_valid_for_its_session_in_every_worker(key: Key) -> None:
-    one, another = authority_of(keys=KeyRing([key])), authority_of(keys=KeyRing([key]))
-    body = f"user_id=7&form_token={form_token(one, visitor())}".encode()
-    assert await read(FORM, body, another) == {"user_id": "7"}
-    assert await read(FORM, body, another, visitor("6f1c7b52-0000-4000-8000-000000000002", b"x.y.z")) == 403
+    async def test_the_form_of_one_session_is_invalid_for_another(self) -> None:
+        stage = Stage()
+        mine, theirs = await stage.visit("1"), await stage.visit("2")
+        form = (await mine.page(ADMIN)).form("Revoke all sessions of all users")
+        page = await theirs.page(ADMIN)
+        assert form.fields["form_token"] != page.forms[-1].fields["form_token"]
+        sent = await theirs.send(page, form)
+        assert sent.status == 403
+        assert "load it again" in sent.text
 
-
-async def test_a_form_stays_valid_after_a_reissue_of_the_token() -> None:
-    authority = authority_of()
-    body = f"form_token={form_token(authority, visitor(token=b'before.the.reissue'))}".encode()
-    assert await read(FORM, body, authority, visitor(token=b"after.the.reissue")) == {}
-
-
-async def test_the_page_that_sets_a_reissued_cookie_has_a_valid_form() -> None:
-    stage = Stage(reissue=True)
-    visit = await stage.visit()
-    claims, auth_time = {"userId": "1", "role": "admin"}, stage.clock.now() - 0.001
-    visit.token = old_token(stage.authority, claims, version=1, sid=visit.session_id, auth_time=auth_time)
-    page = await visit.page(ADMIN)
-    new = cookie_of(page.response)
-    assert new not in (None, visit.token)
-    visit.token = new
-    assert (await visit.confirm(page, "Revoke all sessions of all users")).status == 200
-    assert await stage.authority.active_users() == []
-
-
-async def test_an_adopted_session_has_forms_too() -> None:
-    authority, adopted = authority_of(), visitor(None)
-    body = f"form_token={form_token(authority, adopted)}".encode()
-    assert await read(FORM, body, authority, adopted) == {}
-    assert await read(FORM, body, authority, visitor(None, b"x.y.z")) == 403
-
-
-@pytest.mark.parametrize("token", ["", "x", "%C3%BC", "AAAA", "%00", "a.b.c", "6f1c7b52-0000-4000-8000-000000000001"])
-@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-async def test_any_other_form_token_is_refused(token: str, key: Key) -> None:
-    assert await read(FORM, f"form_token={token}".encode(), authority_of(keys=KeyRing([key]))) == 403
-
-
-async def test_a_form_token_is_no_signature_of_a_token_and_the_reverse() -> None:
-    authority = authority_of()
-    signature = form_token(authority, visitor()).rstrip("=")
-    assert (await authority.authenticate(bearer(signature))).result == "refused"
-    token = (await authority.issue(Session(user_id="1"))).token
-    assert await read(FORM, f"form_token={token.rpartition('.')[2]}=".encode(), authority) == 403
-
-
-@pytest.mark.parametrize("path", POSTS)
-async def test_another_site_cannot_post(path: str) -> None:
-    stage = Stage()
-    visit, other = await stage.visit("1"), await stage.visit("1")
-    own = (await visit.page(DEVICES)).form("Log out on all other devices").fields["form_token"]
-    fields = {"session_id": other.session_id, "user_id": "1", "confirm": "yes"}
-    cross_site = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
-    attempts: list[dict[str, Any]] = [
-        {"data": {**fields, "form_token": own}, "headers": cross_site},  # even with the valid form token
-        {"json": {**fields, "confirm": True}, "headers": cross_site},
-        {"data": fields, "headers": SAME_ORIGIN},  # the middleware accepts it, the form token is missing
-        {"data": fields},
-        {"data": {**fields, "form_token": "AAAA"}, "headers": SAME_ORIGIN},
-    ]
-    for attempt in attempts:
-        assert (await visit.ask(path, "POST", accept=HTML, **attempt)).status_code == 403
-    plain, content = {"content-type": "text/plain"}, json.dumps({**fields, "confirm": True})
-    assert (await visit.ask(path, "POST", content=content, headers=plain)).status_code == 415
-    assert len(await stage.authority.sessions_of("1")) == 2
-
-
-@pytest.mark.parametrize("path", POSTS)
-async def test_a_link_revokes_nothing(path: str) -> None:
-    assert (await (await Stage().visit()).ask(f"{path}?confirm=yes&user_id=1")).status_code == 405
-
-
-async def test_the_form_of_one_session_is_invalid_for_another() -> None:
-    stage = Stage()
-    mine, theirs = await stage.visit("1"), await stage.visit("2")
-    form = (await mine.page(ADMIN)).form("Revoke all sessions of all users")
-    page = await theirs.page(ADMIN)
-    assert form.fields["form_token"] != page.forms[-1].fields["form_token"]
-    sent = await theirs.send(page, form)
-    assert sent.status == 403
-    assert "load it again" in sent.text
-
-
-@pytest.mark.parametrize("path", [ADMIN, f"{ADMIN}sessions?user_id=1", DEVICES])
-async def test_a_page_holds_no_token_of_a_session(path: str) -> None:
-    stage = Stage()
-    visit = await stage.visit(label="phone")
-    (row,) = await stage.authority.sessions_of("1")
-    assert visit.token is not None
-    for shown in ((await visit.page(path)).source, (await visit.ask(path)).text):
-        assert not any(part in shown for part in [*visit.token.split("."), row.session_token])
+    @pytest.mark.parametrize("path", [ADMIN, f"{ADMIN}sessions?user_id=1", DEVICES])
+    async def test_a_page_holds_no_token_of_a_session(self, path: str) -> None:
+        stage = Stage()
+        visit = await stage.visit(label="phone")
+        (row,) = await stage.authority.sessions_of("1")
+        assert visit.token is not None
+        for shown in ((await visit.page(path)).source, (await visit.ask(path)).text):
+            assert not any(part in shown for part in [*visit.token.split("."), row.session_token])

@@ -75,140 +75,138 @@ class Site(World):
 site = Site()
 
 
-@pytest.mark.parametrize("kind", ["http", "websocket"])
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/me",
-        "/me/",
-        "//me",
-        "/./me",
-        "/login/../me",
-        "/login/..;/me",
-        "/login%2f..%2fme",
-        "/login%2f%2e%2e%2fme",
-        "/login/%2e%2e/me",
-        "/login%00/me",
-        "/login%0a",
-        "/login;/../me",
-        "/login?/../me",
-        "/login#/../me",
-        "/login\\..\\me",
-        "/static/../me",
-        "/static/..%2fme",
-        "/static/%2e%2e/me",
-        "/static/%2e%2e%2fme",
-        "/static/.%2e/me",
-        "/static/%252e%252e/me",
-        "/static/%252e%252e%252fme",
-        "/static/..%5cme",
-        "/static/..%255cme",
-        "/static//../me",
-        "/static/a/../../me",
-        "/static/%2e/../me",
-        "/static%2f..%2fme",
-        "/static/..%c0%afme",
-        "/static/\u2025/me\x01",
-        "/STATIC/../me",
-        "/Login",
-        "/LOGIN/../me",
-        "/static",
-        "/staticme",
-        "/static.json",
-        "/admin/../login",
-        "/admin/login",
-        "/admin//static/a",
-        "/admin/static/a",
-        "/admin/%2e%2e/static/a",
-        "http://testserver/me",
-        "/http://testserver/login",
-        "*",
-        "",
-    ],
-)
-def test_no_spelling_of_a_path_opens_what_is_private(path: str, kind: str) -> None:
-    status, body = site.call(path, kind=kind)
-    assert status == 401
-    assert b"private" not in body
-
-
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/login", 200),
-        ("/static/a.css", 200),
-        ("/static/deep/er.css", 200),
-        ("/static/%C3%A4.css", 200),
-        ("/static/a%20b", 200),
-    ],
-)
-def test_what_is_public_is_served_without_reading_the_token(path: str, status: int) -> None:
-    assert site.call(path, [(b"authorization", b"Bearer x")]) == (status, b'{"session":false}')
-    assert site.recorder.outcomes == []
-
-
-@pytest.mark.parametrize(
-    ("path", "root_path", "open_"),
-    [
-        ("/app/login", "/app", True),
-        ("/app/me", "/app", False),
-        ("/app/login/../me", "/app", False),
-        ("/login/me", "/login", False),
-        ("/static/me", "/static", False),
-        ("/me", "/me", False),
-        ("/applogin", "/app", False),
-        ("/app/app/login", "/app", False),
-        ("/app/admin/x", "/app", False),
-    ],
-)
-def test_the_root_path_shifts_what_is_public_and_opens_nothing_else(path: str, root_path: str, open_: bool) -> None:
-    status, body = site.call(path, root_path=root_path)
-    assert (status == 200) is open_
-    assert b"private" not in body
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [(b"x-original-url", b"/login")],
-        [(b"x-rewrite-url", b"/login")],
-        [(b"x-forwarded-prefix", b"/login")],
-        [(b"x-forwarded-path", b"/login")],
-        [(b"x-http-method-override", b"OPTIONS")],
-        [(b"host", b"testserver/login")],
-        [(b"host", b"testserver?/login")],
-        [(b"referer", b"https://testserver/login")],
-    ],
-)
-def test_no_header_makes_a_path_public(headers: Headers) -> None:
-    for method in METHODS:
-        assert site.call("/me", headers, method=method)[0] == 401
-
-
 NAMES = ["", ".", "..", "me", "login", "static", "admin", "a", "LOGIN", " "]
 SEGMENTS = st.sampled_from([*NAMES, "%2e%2e", "%2f", "%5c", "\\", ";", "%00", "%252e"])
 
 
-@given(st.lists(SEGMENTS, max_size=6), st.sampled_from(["", "/", "/app", "/static", "/login", "/app/"]))
-def test_no_generated_path_opens_what_is_private(segments: list[str], root_path: str) -> None:
-    path = "/" + "/".join(segments)
-    for whole in (path, root_path.rstrip("/") + path):
-        assert b"private" not in site.call(whole, root_path=root_path)[1]
+class TestPaths:
+    @pytest.mark.parametrize("kind", ["http", "websocket"])
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/me",
+            "/me/",
+            "//me",
+            "/./me",
+            "/login/../me",
+            "/login/..;/me",
+            "/login%2f..%2fme",
+            "/login%2f%2e%2e%2fme",
+            "/login/%2e%2e/me",
+            "/login%00/me",
+            "/login%0a",
+            "/login;/../me",
+            "/login?/../me",
+            "/login#/../me",
+            "/login\\..\\me",
+            "/static/../me",
+            "/static/..%2fme",
+            "/static/%2e%2e/me",
+            "/static/%2e%2e%2fme",
+            "/static/.%2e/me",
+            "/static/%252e%252e/me",
+            "/static/%252e%252e%252fme",
+            "/static/..%5cme",
+            "/static/..%255cme",
+            "/static//../me",
+            "/static/a/../../me",
+            "/static/%2e/../me",
+            "/static%2f..%2fme",
+            "/static/..%c0%afme",
+            "/static/\u2025/me\x01",
+            "/STATIC/../me",
+            "/Login",
+            "/LOGIN/../me",
+            "/static",
+            "/staticme",
+            "/static.json",
+            "/admin/../login",
+            "/admin/login",
+            "/admin//static/a",
+            "/admin/static/a",
+            "/admin/%2e%2e/static/a",
+            "http://testserver/me",
+            "/http://testserver/login",
+            "*",
+            "",
+        ],
+    )
+    def test_no_spelling_of_a_path_opens_what_is_private(self, path: str, kind: str) -> None:
+        status, body = site.call(path, kind=kind)
+        assert status == 401
+        assert b"private" not in body
 
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("/login", 200),
+            ("/static/a.css", 200),
+            ("/static/deep/er.css", 200),
+            ("/static/%C3%A4.css", 200),
+            ("/static/a%20b", 200),
+        ],
+    )
+    def test_what_is_public_is_served_without_reading_the_token(self, path: str, status: int) -> None:
+        assert site.call(path, [(b"authorization", b"Bearer x")]) == (status, b'{"session":false}')
+        assert site.recorder.outcomes == []
 
-@given(st.lists(SEGMENTS, max_size=6))
-def test_a_normalised_public_path_is_still_public(segments: list[str]) -> None:
-    """A router, a file server or a proxy behind may resolve dots and decode once more."""
-    path = "/static/" + "/".join(segments)
-    if site.call(path)[0] == 401:
-        return
-    parts: list[str] = []
-    for part in unquote(unquote(path)).replace("\\", "/").split("/"):
-        if part == "..":
-            del parts[-1:]
-        elif part not in ("", "."):
-            parts.append(part)
-    assert parts[0] == "static"
+    @pytest.mark.parametrize(
+        ("path", "root_path", "open_"),
+        [
+            ("/app/login", "/app", True),
+            ("/app/me", "/app", False),
+            ("/app/login/../me", "/app", False),
+            ("/login/me", "/login", False),
+            ("/static/me", "/static", False),
+            ("/me", "/me", False),
+            ("/applogin", "/app", False),
+            ("/app/app/login", "/app", False),
+            ("/app/admin/x", "/app", False),
+        ],
+    )
+    def test_the_root_path_shifts_what_is_public_and_opens_nothing_else(
+        self, path: str, root_path: str, open_: bool
+    ) -> None:
+        status, body = site.call(path, root_path=root_path)
+        assert (status == 200) is open_
+        assert b"private" not in body
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            [(b"x-original-url", b"/login")],
+            [(b"x-rewrite-url", b"/login")],
+            [(b"x-forwarded-prefix", b"/login")],
+            [(b"x-forwarded-path", b"/login")],
+            [(b"x-http-method-override", b"OPTIONS")],
+            [(b"host", b"testserver/login")],
+            [(b"host", b"testserver?/login")],
+            [(b"referer", b"https://testserver/login")],
+        ],
+    )
+    def test_no_header_makes_a_path_public(self, headers: Headers) -> None:
+        for method in METHODS:
+            assert site.call("/me", headers, method=method)[0] == 401
+
+    @given(st.lists(SEGMENTS, max_size=6), st.sampled_from(["", "/", "/app", "/static", "/login", "/app/"]))
+    def test_no_generated_path_opens_what_is_private(self, segments: list[str], root_path: str) -> None:
+        path = "/" + "/".join(segments)
+        for whole in (path, root_path.rstrip("/") + path):
+            assert b"private" not in site.call(whole, root_path=root_path)[1]
+
+    @given(st.lists(SEGMENTS, max_size=6))
+    def test_a_normalised_public_path_is_still_public(self, segments: list[str]) -> None:
+        """A router, a file server or a proxy behind may resolve dots and decode once more."""
+        path = "/static/" + "/".join(segments)
+        if site.call(path)[0] == 401:
+            return
+        parts: list[str] = []
+        for part in unquote(unquote(path)).replace("\\", "/").split("/"):
+            if part == "..":
+                del parts[-1:]
+            elif part not in ("", "."):
+                parts.append(part)
+        assert parts[0] == "static"
 
 
 EVIL: list[Headers] = [
@@ -231,50 +229,49 @@ OWN: list[Headers] = [
 ]
 
 
-@pytest.mark.parametrize("headers", EVIL)
-def test_another_site_cannot_use_the_cookie(headers: Headers) -> None:
-    assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
-    assert site.recorder.reasons == ["cross_site"]
-    assert site.call("/me", [*WITH_COOKIE, *headers], kind="websocket")[0] == 403
-    assert site.call("/me", [*WITH_COOKIE, *headers])[0] == 200
+class TestOrigins:
+    @pytest.mark.parametrize("headers", EVIL)
+    def test_another_site_cannot_use_the_cookie(self, headers: Headers) -> None:
+        assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
+        assert site.recorder.reasons == ["cross_site"]
+        assert site.call("/me", [*WITH_COOKIE, *headers], kind="websocket")[0] == 403
+        assert site.call("/me", [*WITH_COOKIE, *headers])[0] == 200
 
+    @pytest.mark.parametrize("headers", EVIL)
+    def test_another_site_cannot_log_a_user_in(self, headers: Headers) -> None:
+        assert site.call("/login", headers, method="POST")[0] == 403
+        assert site.call("/login", headers, kind="websocket")[0] == 403
+        assert site.call("/login", headers)[0] == 200
 
-@pytest.mark.parametrize("headers", EVIL)
-def test_another_site_cannot_log_a_user_in(headers: Headers) -> None:
-    assert site.call("/login", headers, method="POST")[0] == 403
-    assert site.call("/login", headers, kind="websocket")[0] == 403
-    assert site.call("/login", headers)[0] == 200
+    @pytest.mark.parametrize("headers", EVIL)
+    def test_a_bearer_token_needs_no_cross_site_guard(self, headers: Headers) -> None:
+        assert site.call("/me", [*WITH_BEARER, *headers], method="POST")[0] == 200
 
+    @pytest.mark.parametrize("headers", OWN)
+    def test_the_own_site_is_accepted(self, headers: Headers) -> None:
+        assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 200
+        assert site.call("/me", [*WITH_COOKIE, *headers], kind="websocket")[0] == 101
+        assert site.call("/login", headers, method="POST")[0] == 200
 
-@pytest.mark.parametrize("headers", EVIL)
-def test_a_bearer_token_needs_no_cross_site_guard(headers: Headers) -> None:
-    assert site.call("/me", [*WITH_BEARER, *headers], method="POST")[0] == 200
+    @pytest.mark.parametrize("headers", EVIL)
+    def test_an_optional_path_is_guarded_too(self, headers: Headers) -> None:
+        optional = Site(optional=["/me"])
+        assert optional.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
+        assert optional.call("/me", [*cookie("forged"), *headers], method="POST")[0] == 403
 
+    def test_a_trusted_origin_passes_everywhere(self) -> None:
+        trusting = Site(trusted_origins=["https://partner.example"])
+        headers = [(b"origin", b"https://partner.example"), (b"sec-fetch-site", b"cross-site")]
+        assert trusting.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 200
+        assert trusting.call("/me", [*WITH_COOKIE, *headers], kind="websocket")[0] == 101
+        assert trusting.call("/login", headers, method="POST")[0] == 200
+        assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
 
-@pytest.mark.parametrize("headers", OWN)
-def test_the_own_site_is_accepted(headers: Headers) -> None:
-    assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 200
-    assert site.call("/me", [*WITH_COOKIE, *headers], kind="websocket")[0] == 101
-    assert site.call("/login", headers, method="POST")[0] == 200
-
-
-@pytest.mark.parametrize("headers", EVIL)
-def test_an_optional_path_is_guarded_too(headers: Headers) -> None:
-    optional = Site(optional=["/me"])
-    assert optional.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
-    assert optional.call("/me", [*cookie("forged"), *headers], method="POST")[0] == 403
-
-
-def test_a_trusted_origin_passes_everywhere() -> None:
-    trusting = Site(trusted_origins=["https://partner.example"])
-    headers = [(b"origin", b"https://partner.example"), (b"sec-fetch-site", b"cross-site")]
-    assert trusting.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 200
-    assert trusting.call("/me", [*WITH_COOKIE, *headers], kind="websocket")[0] == 101
-    assert trusting.call("/login", headers, method="POST")[0] == 200
-    assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
-
-
-def test_a_proxy_is_trusted_by_explicit_setting_only() -> None:
-    headers = [(b"origin", b"https://app.example"), (b"host", b"10.0.0.7:8000"), (b"x-forwarded-host", b"app.example")]
-    assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
-    assert Site(trusted_proxy=True).call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 200
+    def test_a_proxy_is_trusted_by_explicit_setting_only(self) -> None:
+        headers = [
+            (b"origin", b"https://app.example"),
+            (b"host", b"10.0.0.7:8000"),
+            (b"x-forwarded-host", b"app.example"),
+        ]
+        assert site.call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 403
+        assert Site(trusted_proxy=True).call("/me", [*WITH_COOKIE, *headers], method="POST")[0] == 200

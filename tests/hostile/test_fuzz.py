@@ -51,45 +51,6 @@ def same(left: object, right: object) -> bool:
     return left == right and repr(left) == repr(right)
 
 
-@given(strategies.tokens())
-def test_pyjwt_accepts_each_accepted_hmac_token_with_the_same_claims(token: str) -> None:
-    claims = verified(hmac_target, token)
-    if claims is not None:
-        assert same(jwt.decode(token, SECRET, algorithms=["HS256"], options=NO_TIMES), claims)
-        assert claims["exp"] + 30 > NOW
-        assert claims["iat"] <= NOW + 30
-        assert claims["exp"] - claims["iat"] <= 7 * 86_400 + 30
-
-
-@given(strategies.tokens(ES256))
-def test_pyjwt_accepts_each_accepted_ecdsa_token_with_the_same_claims(token: str) -> None:
-    claims = verified(ec_target, token.replace("HS256", "ES256"))
-    if claims is not None:
-        assert same(jwt.decode(token, EC.public_key(), algorithms=["ES256"], options=NO_TIMES), claims)
-
-
-@given(st.data())
-def test_an_edited_token_is_refused(data: st.DataObject) -> None:
-    token = data.draw(strategies.edits(VALID))
-    assert (verified(hmac_target, token) is not None) is (token == VALID)
-
-
-@given(st.text(strategies.ALPHABET + ".=+/ é\0", max_size=300) | st.text(max_size=50))
-def test_noise_is_malformed(token: str) -> None:
-    assert hmac_target.verify(token) == "token_malformed"
-
-
-@given(st.data())
-def test_strict_json_is_read_as_the_standard_library_reads_it(data: st.DataObject) -> None:
-    raw = data.draw(strategies.spelled(data.draw(strategies.payloads)))
-    try:
-        value = parse_object(raw, Reason.CLAIMS_INVALID)
-    except Refusal:
-        event("refused")
-    else:
-        assert same(value, json.loads(raw.decode(), object_pairs_hook=unique))
-
-
 def unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
     assert len({name for name, _ in members}) == len(members)
     return dict(members)
@@ -103,34 +64,6 @@ def browser_headers() -> st.SearchStrategy[list[tuple[bytes, bytes]]]:
         **dict.fromkeys((b"x-forwarded-host", b"accept", b"x-a"), st.binary(max_size=8)),
     }
     return st.lists(st.one_of([st.tuples(st.just(name), value) for name, value in values.items()]), max_size=3)
-
-
-@given(st.data())
-def test_no_token_cookie_or_header_makes_a_500(data: st.DataObject) -> None:
-    token = data.draw(st.just(VALID) | strategies.tokens())
-    token = token.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    carried = st.one_of(
-        st.tuples(st.just(b"cookie"), strategies.cookies(token)),
-        st.sampled_from(cookie(token)),
-        st.tuples(st.just(b"authorization"), strategies.authorizations(token)),
-    )
-    sent = data.draw(st.lists(carried, max_size=2)) + data.draw(browser_headers())
-    method = data.draw(st.sampled_from(["GET", "HEAD", "POST", "DELETE"]))
-    answer = hmac_target.answer(sent, method=method)
-    event(f"{answer.status} {answer.reason}")
-    assert answer.status in {200, 401, 403, 405}
-    if answer.status == 401:
-        assert answer.body == (b"" if method == "HEAD" else BODY_401)
-
-
-@given(strategies.payloads, st.sampled_from(["", "version"]))
-def test_no_signed_claim_makes_a_500(payload: dict[str, Any], left_out: str) -> None:
-    payload.pop(left_out, None)
-    raw = json.dumps(payload).encode()
-    for answer in (hmac_target.by_cookie(forged(payload=raw)), hmac_target.by_bearer(forged(payload=raw))):
-        event(f"{answer.status} {answer.reason}")
-        assert answer.status in {200, 401}
-        assert answer.status == 200 or answer.body == BODY_401
 
 
 @pytest.fixture(scope="module")
@@ -151,33 +84,61 @@ def stored(runner: asyncio.Runner) -> Iterator[Target]:
     runner.run(engine.dispose())
 
 
-@given(payload=strategies.payloads, sid=st.none() | strategies.text | st.uuids().map(str))
-def test_no_signed_claim_makes_a_500_with_a_session_table(
-    runner: asyncio.Runner, stored: Target, payload: dict[str, Any], sid: str | None
-) -> None:
-    named = {**payload, "sid": sid} if sid is not None else {n: v for n, v in payload.items() if n != "sid"}
-    answer = runner.run(stored.request(bearer(forged(payload=json.dumps(named).encode()))))
-    event(f"{answer.status} {answer.reason}")
-    assert answer.status in {200, 401}
-    assert answer.status == 200 or answer.body == BODY_401
-
-
 ROW = st.fixed_dictionaries({}, optional={"email": strategies.values | st.binary(max_size=4) | st.just(object())})
 
 
-@given(ROW | strategies.values, st.sampled_from(["email", "permissions", "role"]), strategies.values)
-def test_no_row_makes_a_500(row: object, claim: str, value: object) -> None:
-    """A claim that is missing is filled from a row that holds anything at all."""
+class TestRequests:
+    @given(st.data())
+    def test_no_token_cookie_or_header_makes_a_500(self, data: st.DataObject) -> None:
+        token = data.draw(st.just(VALID) | strategies.tokens())
+        token = token.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        carried = st.one_of(
+            st.tuples(st.just(b"cookie"), strategies.cookies(token)),
+            st.sampled_from(cookie(token)),
+            st.tuples(st.just(b"authorization"), strategies.authorizations(token)),
+        )
+        sent = data.draw(st.lists(carried, max_size=2)) + data.draw(browser_headers())
+        method = data.draw(st.sampled_from(["GET", "HEAD", "POST", "DELETE"]))
+        answer = hmac_target.answer(sent, method=method)
+        event(f"{answer.status} {answer.reason}")
+        assert answer.status in {200, 401, 403, 405}
+        if answer.status == 401:
+            assert answer.body == (b"" if method == "HEAD" else BODY_401)
 
-    @source("email")
-    async def rows(keys: Collection[str]) -> Mapping[str, Any]:
-        return dict.fromkeys(keys, row)
+    @given(strategies.payloads, st.sampled_from(["", "version"]))
+    def test_no_signed_claim_makes_a_500(self, payload: dict[str, Any], left_out: str) -> None:
+        payload.pop(left_out, None)
+        raw = json.dumps(payload).encode()
+        for answer in (hmac_target.by_cookie(forged(payload=raw)), hmac_target.by_bearer(forged(payload=raw))):
+            event(f"{answer.status} {answer.reason}")
+            assert answer.status in {200, 401}
+            assert answer.status == 200 or answer.body == BODY_401
 
-    target = Target(sources=[rows])
-    old = {name: held for name, held in CLAIMS.items() if name not in ("email", "version")}
-    answer = target.by_bearer(forged(payload=json.dumps({**old, claim: value} if claim != "email" else old).encode()))
-    event(f"{answer.status} {answer.reason}")
-    assert answer.status in {200, 401, 503}
+    @given(payload=strategies.payloads, sid=st.none() | strategies.text | st.uuids().map(str))
+    def test_no_signed_claim_makes_a_500_with_a_session_table(
+        self, runner: asyncio.Runner, stored: Target, payload: dict[str, Any], sid: str | None
+    ) -> None:
+        named = {**payload, "sid": sid} if sid is not None else {n: v for n, v in payload.items() if n != "sid"}
+        answer = runner.run(stored.request(bearer(forged(payload=json.dumps(named).encode()))))
+        event(f"{answer.status} {answer.reason}")
+        assert answer.status in {200, 401}
+        assert answer.status == 200 or answer.body == BODY_401
+
+    @given(ROW | strategies.values, st.sampled_from(["email", "permissions", "role"]), strategies.values)
+    def test_no_row_makes_a_500(self, row: object, claim: str, value: object) -> None:
+        """A claim that is missing is filled from a row that holds anything at all."""
+
+        @source("email")
+        async def rows(keys: Collection[str]) -> Mapping[str, Any]:
+            return dict.fromkeys(keys, row)
+
+        target = Target(sources=[rows])
+        old = {name: held for name, held in CLAIMS.items() if name not in ("email", "version")}
+        answer = target.by_bearer(
+            forged(payload=json.dumps({**old, claim: value} if claim != "email" else old).encode())
+        )
+        event(f"{answer.status} {answer.reason}")
+        assert answer.status in {200, 401, 503}
 
 
 ANY_NAME = Transport(SessionCookie(also_read=("token",)))
@@ -190,33 +151,68 @@ def read(*headers: tuple[bytes, bytes]) -> RawToken | Reason | None:
         return refusal.reason
 
 
-@given(st.lists(strategies.cookies("abc"), min_size=1, max_size=2))
-def test_cookies_are_read_as_the_reference_reads_them(headers: list[bytes]) -> None:
-    names = [b"__Host-session", b"token"]
-    raw = read(*((b"cookie", header) for header in headers))
-    match strategies.reference_cookie(b";".join(headers), names):
-        case []:
-            assert raw is None
-        case [value]:
-            assert isinstance(raw, RawToken)
-            assert raw.value == value
-        case _:
-            assert raw is Reason.TOKEN_AMBIGUOUS
+class TestCarriers:
+    @given(st.lists(strategies.cookies("abc"), min_size=1, max_size=2))
+    def test_cookies_are_read_as_the_reference_reads_them(self, headers: list[bytes]) -> None:
+        names = [b"__Host-session", b"token"]
+        raw = read(*((b"cookie", header) for header in headers))
+        match strategies.reference_cookie(b";".join(headers), names):
+            case []:
+                assert raw is None
+            case [value]:
+                assert isinstance(raw, RawToken)
+                assert raw.value == value
+            case _:
+                assert raw is Reason.TOKEN_AMBIGUOUS
+
+    @given(strategies.authorizations("abc.def"))
+    def test_bearer_is_read_as_rfc_6750_says(self, value: bytes) -> None:
+        raw = read((b"authorization", value), (b"cookie", b"token=c"))
+        expected = strategies.reference_bearer(value)
+        if expected is not None:
+            assert raw == RawToken(expected, Carrier.BEARER)
+        elif re.match(rb"(?i)bearer(?:[ \t]|$)", value):
+            assert raw is Reason.TOKEN_MALFORMED
+        else:
+            assert raw == RawToken(b"c", Carrier.COOKIE, adopted=True)
 
 
-@given(strategies.authorizations("abc.def"))
-def test_bearer_is_read_as_rfc_6750_says(value: bytes) -> None:
-    raw = read((b"authorization", value), (b"cookie", b"token=c"))
-    expected = strategies.reference_bearer(value)
-    if expected is not None:
-        assert raw == RawToken(expected, Carrier.BEARER)
-    elif re.match(rb"(?i)bearer(?:[ \t]|$)", value):
-        assert raw is Reason.TOKEN_MALFORMED
-    else:
-        assert raw == RawToken(b"c", Carrier.COOKIE, adopted=True)
+class TestTokens:
+    @given(strategies.tokens())
+    def test_pyjwt_accepts_each_accepted_hmac_token_with_the_same_claims(self, token: str) -> None:
+        claims = verified(hmac_target, token)
+        if claims is not None:
+            assert same(jwt.decode(token, SECRET, algorithms=["HS256"], options=NO_TIMES), claims)
+            assert claims["exp"] + 30 > NOW
+            assert claims["iat"] <= NOW + 30
+            assert claims["exp"] - claims["iat"] <= 7 * 86_400 + 30
 
+    @given(strategies.tokens(ES256))
+    def test_pyjwt_accepts_each_accepted_ecdsa_token_with_the_same_claims(self, token: str) -> None:
+        claims = verified(ec_target, token.replace("HS256", "ES256"))
+        if claims is not None:
+            assert same(jwt.decode(token, EC.public_key(), algorithms=["ES256"], options=NO_TIMES), claims)
 
-def test_some_generated_tokens_are_accepted() -> None:
-    """The attacks would prove nothing if all of them were refused for their form."""
-    token = find(strategies.tokens(), lambda token: hmac_target.verify(token) is None)
-    assert hmac_target.by_cookie(token).reason != "token_malformed"
+    @given(st.data())
+    def test_an_edited_token_is_refused(self, data: st.DataObject) -> None:
+        token = data.draw(strategies.edits(VALID))
+        assert (verified(hmac_target, token) is not None) is (token == VALID)
+
+    @given(st.text(strategies.ALPHABET + ".=+/ é\0", max_size=300) | st.text(max_size=50))
+    def test_noise_is_malformed(self, token: str) -> None:
+        assert hmac_target.verify(token) == "token_malformed"
+
+    @given(st.data())
+    def test_strict_json_is_read_as_the_standard_library_reads_it(self, data: st.DataObject) -> None:
+        raw = data.draw(strategies.spelled(data.draw(strategies.payloads)))
+        try:
+            value = parse_object(raw, Reason.CLAIMS_INVALID)
+        except Refusal:
+            event("refused")
+        else:
+            assert same(value, json.loads(raw.decode(), object_pairs_hook=unique))
+
+    def test_some_generated_tokens_are_accepted(self) -> None:
+        """The attacks would prove nothing if all of them were refused for their form."""
+        token = find(strategies.tokens(), lambda token: hmac_target.verify(token) is None)
+        assert hmac_target.by_cookie(token).reason != "token_malformed"

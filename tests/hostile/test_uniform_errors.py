@@ -65,42 +65,39 @@ REFUSED: dict[Reason, tuple[Target, str]] = {
 """The Reasons a token, its row and its session can have."""
 
 
-def test_every_reason_of_a_token_is_covered() -> None:
-    without_token = {Reason.TOKEN_MISSING, Reason.TOKEN_AMBIGUOUS}
-    assert set(REFUSED) == {reason for reason in Reason if reason.status == 401} - without_token
+class TestUniformErrors:
+    def test_every_reason_of_a_token_is_covered(self) -> None:
+        without_token = {Reason.TOKEN_MISSING, Reason.TOKEN_AMBIGUOUS}
+        assert set(REFUSED) == {reason for reason in Reason if reason.status == 401} - without_token
 
+    @pytest.mark.parametrize("reason", REFUSED, ids=str)
+    def test_every_401_has_the_same_body(self, reason: Reason) -> None:
+        target, token = REFUSED[reason]
+        missing = plain.answer([])
+        assert missing.reason == "token_missing"
+        for answer in (target.by_cookie(token), target.by_bearer(token)):
+            assert answer == (401, missing.body, reason.value)
 
-@pytest.mark.parametrize("reason", REFUSED, ids=str)
-def test_every_401_has_the_same_body(reason: Reason) -> None:
-    target, token = REFUSED[reason]
-    missing = plain.answer([])
-    assert missing.reason == "token_missing"
-    for answer in (target.by_cookie(token), target.by_bearer(token)):
-        assert answer == (401, missing.body, reason.value)
+    @pytest.mark.parametrize("carry", [cookie, bearer])
+    async def test_the_headers_of_a_401_depend_only_on_the_carrier(self, carry: Any) -> None:
+        headers = {
+            reason: dict((await ask(target.app, headers=carry(token))).headers)
+            for reason, (target, token) in REFUSED.items()
+        }
+        assert all(sent["www-authenticate"] == 'Bearer error="invalid_token"' for sent in headers.values())
+        oversize = headers.pop(Reason.TOKEN_OVERSIZE)  # refused in the transport, where nothing else was read
+        first, *others = headers.values()
+        assert all(other == first for other in others)
+        assert set(oversize) == set(first)
 
+    async def test_the_login_page_is_named_for_every_reason_alike(self) -> None:
+        target = Target(issuer=None, public=["/login"], login="/login")
+        tokens = [token for held, token in REFUSED.values() if held is plain]
+        (body,) = {(await ask(target.app, bearer=token)).content for token in tokens}
+        assert json.loads(body) == {"type": "about:blank", "title": "Unauthorized", "status": 401, "login": "/login"}
 
-@pytest.mark.parametrize("carry", [cookie, bearer])
-async def test_the_headers_of_a_401_depend_only_on_the_carrier(carry: Any) -> None:
-    headers = {
-        reason: dict((await ask(target.app, headers=carry(token))).headers)
-        for reason, (target, token) in REFUSED.items()
-    }
-    assert all(sent["www-authenticate"] == 'Bearer error="invalid_token"' for sent in headers.values())
-    oversize = headers.pop(Reason.TOKEN_OVERSIZE)  # refused in the transport, where nothing else was read
-    first, *others = headers.values()
-    assert all(other == first for other in others)
-    assert set(oversize) == set(first)
-
-
-async def test_the_login_page_is_named_for_every_reason_alike() -> None:
-    target = Target(issuer=None, public=["/login"], login="/login")
-    tokens = [token for held, token in REFUSED.values() if held is plain]
-    (body,) = {(await ask(target.app, bearer=token)).content for token in tokens}
-    assert json.loads(body) == {"type": "about:blank", "title": "Unauthorized", "status": 401, "login": "/login"}
-
-
-def test_a_refusal_says_its_reason_and_shows_nothing_else() -> None:
-    token = forged(payload={**CLAIMS, "exp": "canary-canary"})
-    refused = refusal(asyncio.run, plain.authority.verify(token))
-    assert repr(refused) == "Refusal('claims_invalid')"
-    assert refused.args == ("claims_invalid",)
+    def test_a_refusal_says_its_reason_and_shows_nothing_else(self) -> None:
+        token = forged(payload={**CLAIMS, "exp": "canary-canary"})
+        refused = refusal(asyncio.run, plain.authority.verify(token))
+        assert repr(refused) == "Refusal('claims_invalid')"
+        assert refused.args == ("claims_invalid",)

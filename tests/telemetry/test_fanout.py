@@ -53,49 +53,46 @@ def calls_of(name: str, lookup: str = "claims", waiters: int = 1) -> list[Any]:
     ]
 
 
-def test_each_observer_gets_its_own_handles_back() -> None:
-    first, second = Recording("first"), Recording("second")
-    observers = ObserverFanout([first, second], Counters())
-    waiters = [observers.waiting(), observers.waiting()]
-    query = observers.looking_up("claims", waiters, 40)
-    observers.looked_up(query, FACTS)
-    observers.finished(filled(query))
-    assert first.calls == calls_of("first", waiters=2)
-    assert second.calls == calls_of("second", waiters=2)
+class TestObserverFanout:
+    def test_each_observer_gets_its_own_handles_back(self) -> None:
+        first, second = Recording("first"), Recording("second")
+        observers = ObserverFanout([first, second], Counters())
+        waiters = [observers.waiting(), observers.waiting()]
+        query = observers.looking_up("claims", waiters, 40)
+        observers.looked_up(query, FACTS)
+        observers.finished(filled(query))
+        assert first.calls == calls_of("first", waiters=2)
+        assert second.calls == calls_of("second", waiters=2)
 
+    def test_an_observer_that_raises_is_counted_and_the_others_still_see(self) -> None:
+        counters, good = Counters(), Recording("good")
+        observers = ObserverFanout([Recording("bad", fails=True), good], counters)
+        assert dropped(counters) == {"lookup": 0, "request": 0}
+        query = observers.looking_up("sessions", [observers.waiting()], 40)
+        observers.looked_up(query, FACTS)
+        observers.finished(filled(query))
+        assert dropped(counters) == {"lookup": 3, "request": 1}
+        assert good.calls == calls_of("good", "sessions")
 
-def test_an_observer_that_raises_is_counted_and_the_others_still_see() -> None:
-    counters, good = Counters(), Recording("good")
-    observers = ObserverFanout([Recording("bad", fails=True), good], counters)
-    assert dropped(counters) == {"lookup": 0, "request": 0}
-    query = observers.looking_up("sessions", [observers.waiting()], 40)
-    observers.looked_up(query, FACTS)
-    observers.finished(filled(query))
-    assert dropped(counters) == {"lookup": 3, "request": 1}
-    assert good.calls == calls_of("good", "sessions")
+    def test_without_a_query_there_are_no_handles(self) -> None:
+        observer = Recording("only")
+        observers = ObserverFanout([observer], Counters())
+        observers.looked_up(None, FACTS)  # a query that ended before it began
+        observers.looking_up("claims", [None, ()], 2)
+        for outcome in (filled(), PLAIN):
+            observers.finished(outcome)
+        assert observer.calls[:2] == [("looked_up", None, FACTS), ("looking_up", "claims", [], 2)]
+        assert observer.calls[2:] == [("finished", filled()), ("finished", PLAIN)]
 
+    def test_there_may_be_no_observer(self) -> None:
+        observers = ObserverFanout([], Counters())
+        query = observers.looking_up("claims", [observers.waiting()], 1)
+        observers.looked_up(query, FACTS)
+        observers.finished(filled(query))
+        assert query == {}
 
-def test_without_a_query_there_are_no_handles() -> None:
-    observer = Recording("only")
-    observers = ObserverFanout([observer], Counters())
-    observers.looked_up(None, FACTS)  # a query that ended before it began
-    observers.looking_up("claims", [None, ()], 2)
-    for outcome in (filled(), PLAIN):
-        observers.finished(outcome)
-    assert observer.calls[:2] == [("looked_up", None, FACTS), ("looking_up", "claims", [], 2)]
-    assert observer.calls[2:] == [("finished", filled()), ("finished", PLAIN)]
-
-
-def test_there_may_be_no_observer() -> None:
-    observers = ObserverFanout([], Counters())
-    query = observers.looking_up("claims", [observers.waiting()], 1)
-    observers.looked_up(query, FACTS)
-    observers.finished(filled(query))
-    assert query == {}
-
-
-def test_the_silent_observer_sees_nothing() -> None:
-    silent = SilentObserver()
-    assert silent.waiting() is silent.looking_up("claims", [], 0) is None
-    silent.looked_up(None, FACTS)
-    silent.finished(filled())
+    def test_the_silent_observer_sees_nothing(self) -> None:
+        silent = SilentObserver()
+        assert silent.waiting() is silent.looking_up("claims", [], 0) is None
+        silent.looked_up(None, FACTS)
+        silent.finished(filled())

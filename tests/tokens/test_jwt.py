@@ -39,323 +39,309 @@ def opened(tokens: Tokens, header: str, payload: str = "{}", **signed: Any) -> S
     return tokens.open(forged(header.encode(), payload.encode(), **signed).encode())
 
 
-def test_what_was_signed_is_opened_and_holds() -> None:
-    tokens = tokens_of()
-    signed = tokens.open(tokens.sign({**CLAIMS, "userId": "7"}).encode())
-    assert signed.claims == {**CLAIMS, "userId": "7"}
-    token = tokens.check(signed, payload_version=2)
-    assert (token.session_id, token.issued_at, token.expires_at) == ("s1", NOW, NOW + DAY)
-    assert (token.auth_time, token.valid_until, token.adopted) == (NOW + 0.25, NOW + DAY + 30, ())
-    assert (token.payload_version, token.key_id) == (2, "key-1")
+class TestOpening:
+    def test_what_was_signed_is_opened_and_holds(self) -> None:
+        tokens = tokens_of()
+        signed = tokens.open(tokens.sign({**CLAIMS, "userId": "7"}).encode())
+        assert signed.claims == {**CLAIMS, "userId": "7"}
+        token = tokens.check(signed, payload_version=2)
+        assert (token.session_id, token.issued_at, token.expires_at) == ("s1", NOW, NOW + DAY)
+        assert (token.auth_time, token.valid_until, token.adopted) == (NOW + 0.25, NOW + DAY + 30, ())
+        assert (token.payload_version, token.key_id) == (2, "key-1")
 
+    def test_a_verified_token_survives_the_cache(self) -> None:
+        token = verify(tokens_of(), CLAIMS)
+        assert unpack(pack(token)) == token
 
-def test_a_verified_token_survives_the_cache() -> None:
-    token = verify(tokens_of(), CLAIMS)
-    assert unpack(pack(token)) == token
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "",
-        "[]",
-        '{"typ":"JWT"}',
-        '{"alg":1}',
-        '{"alg":null}',
-        '{"alg":["HS256"]}',
-        '{"alg":"HS256","typ":"JWE"}',
-        '{"alg":"HS256","typ":1}',
-        '{"alg":"HS256","typ":null}',
-        '{"alg":"HS256","kid":1}',
-        '{"alg":"HS256","kid":null}',
-        '{"alg":"HS256","kid":""}',
-        '{"alg":"HS256","kid":"../../etc/passwd\\n"}',
-        '{"alg":"HS256","crit":["exp"],"exp":1}',
-        '{"alg":"HS256","crit":[]}',
-        '{"alg":"HS256","b64":true}',
-        '{"alg":"HS256","b64":false,"crit":["b64"]}',
-        '{"alg":"HS256","alg":"HS256"}',
-        '{"alg":"HS256","x":NaN}',
-    ],
-)
-def test_a_header_that_breaks_a_rule_is_malformed(header: str) -> None:
-    assert reason_of(opened, tokens_of(), header) is Reason.TOKEN_MALFORMED
-    assert reason_of(opened, tokens_of(), header, key=None, signature=b"") is Reason.TOKEN_MALFORMED
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        '{"alg":"HS256","typ":"jwt"}',
-        '{"typ" : "JWT", "alg" : "HS256"}',
-        '{"alg":"HS256","jku":"http://127.0.0.1:1/","x5u":1,"jwk":{"kty":"oct","k":"AA"},"x5c":["AA"]}',
-    ],
-)
-def test_a_header_is_read_in_any_layout_and_key_locations_are_ignored(header: str) -> None:
-    assert opened(tokens_of(), header).claims == {}
-
-
-@pytest.mark.parametrize("alg", ["none", "None", "hs256", "HS384", "RS256", "", "EdDSA"])
-def test_an_algorithm_that_no_key_has_is_a_mismatch(alg: str) -> None:
-    assert reason_of(opened, tokens_of(), f'{{"alg":"{alg}"}}') is Reason.ALGORITHM_MISMATCH
-
-
-def test_a_kid_that_no_key_has_is_unknown() -> None:
-    assert reason_of(opened, tokens_of(), '{"alg":"HS256","kid":"1"}') is Reason.KEY_UNKNOWN
-
-
-def test_another_signature_or_none_is_invalid() -> None:
-    tokens = tokens_of()
-    assert reason_of(opened, tokens, '{"alg":"HS256"}', key=None, signature=bytes(32)) is Reason.SIGNATURE_INVALID
-    assert reason_of(opened, tokens, '{"alg":"HS256"}', key=None, signature=b"") is Reason.SIGNATURE_INVALID
-
-
-def test_a_payload_is_parsed_only_after_its_signature_is_verified() -> None:
-    assert (
-        reason_of(opened, tokens_of(), '{"alg":"HS256"}', "no json", key=None, signature=bytes(32))
-        is Reason.SIGNATURE_INVALID
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "",
+            "[]",
+            '{"typ":"JWT"}',
+            '{"alg":1}',
+            '{"alg":null}',
+            '{"alg":["HS256"]}',
+            '{"alg":"HS256","typ":"JWE"}',
+            '{"alg":"HS256","typ":1}',
+            '{"alg":"HS256","typ":null}',
+            '{"alg":"HS256","kid":1}',
+            '{"alg":"HS256","kid":null}',
+            '{"alg":"HS256","kid":""}',
+            '{"alg":"HS256","kid":"../../etc/passwd\\n"}',
+            '{"alg":"HS256","crit":["exp"],"exp":1}',
+            '{"alg":"HS256","crit":[]}',
+            '{"alg":"HS256","b64":true}',
+            '{"alg":"HS256","b64":false,"crit":["b64"]}',
+            '{"alg":"HS256","alg":"HS256"}',
+            '{"alg":"HS256","x":NaN}',
+        ],
     )
-    assert reason_of(opened, tokens_of(), '{"alg":"HS256"}', "no json") is Reason.CLAIMS_INVALID
+    def test_a_header_that_breaks_a_rule_is_malformed(self, header: str) -> None:
+        assert reason_of(opened, tokens_of(), header) is Reason.TOKEN_MALFORMED
+        assert reason_of(opened, tokens_of(), header, key=None, signature=b"") is Reason.TOKEN_MALFORMED
 
-
-def test_a_long_header_is_parsed_strictly_after_the_signature() -> None:
-    header = '{"alg":"HS256","a":1,"a":2,"long":"%s"}' % ("A" * 256)
-    assert reason_of(opened, tokens_of(), header, key=None, signature=bytes(32)) is Reason.SIGNATURE_INVALID
-    assert reason_of(opened, tokens_of(), header) is Reason.TOKEN_MALFORMED
-
-
-@pytest.mark.parametrize("short", [True, False])
-def test_a_key_kept_for_older_tokens_is_adopted_also_with_sid_if_it_is_short(short: bool) -> None:
-    old = Key.hmac(
-        "short" if short else SECRET, allow_short=short, verify_only=True, until=datetime.fromtimestamp(9e9, UTC)
+    @pytest.mark.parametrize(
+        "header",
+        [
+            '{"alg":"HS256","typ":"jwt"}',
+            '{"typ" : "JWT", "alg" : "HS256"}',
+            '{"alg":"HS256","jku":"http://127.0.0.1:1/","x5u":1,"jwk":{"kty":"oct","k":"AA"},"x5c":["AA"]}',
+        ],
     )
-    tokens = tokens_of(keys=KeyRing([Key.hmac(SECRET + "new"), old]))
-    assert opened(tokens, '{"alg":"HS256"}', "{}", key=old).key_adopted
-    assert opened(tokens, '{"alg":"HS256"}', '{"sid":"s1"}', key=old).key_adopted is short
+    def test_a_header_is_read_in_any_layout_and_key_locations_are_ignored(self, header: str) -> None:
+        assert opened(tokens_of(), header).claims == {}
+
+    @pytest.mark.parametrize("alg", ["none", "None", "hs256", "HS384", "RS256", "", "EdDSA"])
+    def test_an_algorithm_that_no_key_has_is_a_mismatch(self, alg: str) -> None:
+        assert reason_of(opened, tokens_of(), f'{{"alg":"{alg}"}}') is Reason.ALGORITHM_MISMATCH
+
+    def test_a_kid_that_no_key_has_is_unknown(self) -> None:
+        assert reason_of(opened, tokens_of(), '{"alg":"HS256","kid":"1"}') is Reason.KEY_UNKNOWN
+
+    def test_another_signature_or_none_is_invalid(self) -> None:
+        tokens = tokens_of()
+        assert reason_of(opened, tokens, '{"alg":"HS256"}', key=None, signature=bytes(32)) is Reason.SIGNATURE_INVALID
+        assert reason_of(opened, tokens, '{"alg":"HS256"}', key=None, signature=b"") is Reason.SIGNATURE_INVALID
+
+    def test_a_payload_is_parsed_only_after_its_signature_is_verified(self) -> None:
+        assert (
+            reason_of(opened, tokens_of(), '{"alg":"HS256"}', "no json", key=None, signature=bytes(32))
+            is Reason.SIGNATURE_INVALID
+        )
+        assert reason_of(opened, tokens_of(), '{"alg":"HS256"}', "no json") is Reason.CLAIMS_INVALID
+
+    def test_a_long_header_is_parsed_strictly_after_the_signature(self) -> None:
+        header = '{"alg":"HS256","a":1,"a":2,"long":"%s"}' % ("A" * 256)
+        assert reason_of(opened, tokens_of(), header, key=None, signature=bytes(32)) is Reason.SIGNATURE_INVALID
+        assert reason_of(opened, tokens_of(), header) is Reason.TOKEN_MALFORMED
+
+    @pytest.mark.parametrize("short", [True, False])
+    def test_a_key_kept_for_older_tokens_is_adopted_also_with_sid_if_it_is_short(self, short: bool) -> None:
+        old = Key.hmac(
+            "short" if short else SECRET, allow_short=short, verify_only=True, until=datetime.fromtimestamp(9e9, UTC)
+        )
+        tokens = tokens_of(keys=KeyRing([Key.hmac(SECRET + "new"), old]))
+        assert opened(tokens, '{"alg":"HS256"}', "{}", key=old).key_adopted
+        assert opened(tokens, '{"alg":"HS256"}', '{"sid":"s1"}', key=old).key_adopted is short
+
+    def test_a_key_that_has_ended_counts_as_unknown(self) -> None:
+        clock = FakeClock()
+        until = datetime.fromtimestamp(EPOCH + 60, UTC)
+        keys = KeyRing([Key.hmac(SECRET + "new"), Key.hmac(SECRET, verify_only=True, until=until)])
+        tokens = tokens_of(clock, keys=keys)
+        signed = opened(tokens, '{"alg":"HS256"}')
+        assert signed.key_until == EPOCH + 60
+        assert tokens.check(
+            SignedClaims(claims=CLAIMS, key_id="k", key_until=EPOCH + 60), payload_version=1
+        ).valid_until == (EPOCH + 60)
+        clock.advance(59.9)
+        assert opened(tokens, '{"alg":"HS256"}').key_id == "key-2"
+        clock.advance(0.1)
+        assert (
+            reason_of(opened, tokens, '{"alg":"HS256"}') is Reason.SIGNATURE_INVALID
+        )  # one other key of that kind is alive
+        alone = tokens_of(clock, keys=KeyRing([Key.hmac(SECRET, verify_only=True, until=until)]))
+        assert reason_of(opened, alone, '{"alg":"HS256"}') is Reason.KEY_UNKNOWN
+
+    def test_verifications_are_counted_by_key(self) -> None:
+        counters = Counters()
+        tokens = tokens_of(counters=counters, keys=KeyRing([Key.hmac(SECRET, kid="a")]))
+        opened(tokens, '{"alg":"HS256","kid":"a"}')
+        assert counters.counts[counters.counter(names.VERIFICATIONS, {names.KEY_ID: "a"})] == 1
+
+    def test_headers_of_forged_tokens_are_not_cached(self) -> None:
+        tokens = tokens_of()
+        reason_of(opened, tokens, '{"alg":"HS256"}', key=None, signature=bytes(32))
+        assert tokens._headers == {}
+        for place in range(300):
+            opened(tokens, f'{{"alg":"HS256","x":{place}}}')
+        assert len(tokens._headers) == 256
 
 
-def test_a_key_that_has_ended_counts_as_unknown() -> None:
-    clock = FakeClock()
-    until = datetime.fromtimestamp(EPOCH + 60, UTC)
-    keys = KeyRing([Key.hmac(SECRET + "new"), Key.hmac(SECRET, verify_only=True, until=until)])
-    tokens = tokens_of(clock, keys=keys)
-    signed = opened(tokens, '{"alg":"HS256"}')
-    assert signed.key_until == EPOCH + 60
-    assert tokens.check(
-        SignedClaims(claims=CLAIMS, key_id="k", key_until=EPOCH + 60), payload_version=1
-    ).valid_until == (EPOCH + 60)
-    clock.advance(59.9)
-    assert opened(tokens, '{"alg":"HS256"}').key_id == "key-2"
-    clock.advance(0.1)
-    assert (
-        reason_of(opened, tokens, '{"alg":"HS256"}') is Reason.SIGNATURE_INVALID
-    )  # one other key of that kind is alive
-    alone = tokens_of(clock, keys=KeyRing([Key.hmac(SECRET, verify_only=True, until=until)]))
-    assert reason_of(opened, alone, '{"alg":"HS256"}') is Reason.KEY_UNKNOWN
+class TestClaims:
+    @pytest.mark.parametrize("name", ["exp", "iat", "nbf", "auth_time"])
+    @pytest.mark.parametrize("value", [True, False, None, str(NOW), [NOW], {}, float("inf"), float("nan")])
+    def test_a_time_is_a_finite_number(self, name: str, value: object) -> None:
+        assert reason_of(verify, tokens_of(), claims_of(**{name: value})) is Reason.CLAIMS_INVALID
+
+    @pytest.mark.parametrize("name", ["exp", "iat", "auth_time"])
+    def test_a_session_has_exp_iat_and_auth_time(self, name: str) -> None:
+        assert reason_of(verify, tokens_of(), claims_of(**{name: ABSENT})) is Reason.CLAIMS_INVALID
+
+    def test_without_a_store_iat_stands_in_for_auth_time(self) -> None:
+        tokens = tokens_of(session_required=False)
+        assert verify(tokens, claims_of(auth_time=ABSENT)).auth_time == NOW
+        assert verify(tokens, claims_of(auth_time=ABSENT, sid=ABSENT)).adopted == ()
+
+    @pytest.mark.parametrize("name", ["sid", "sub"])
+    @pytest.mark.parametrize("value", ["", "a" * 256, "a\n", "a\x7f", "\x85", 1, None, ["a"]])
+    def test_a_subject_or_session_id_is_an_identifier(self, name: str, value: object) -> None:
+        assert reason_of(verify, tokens_of(), claims_of(**{name: value})) is Reason.CLAIMS_INVALID
+        assert verify(tokens_of(), claims_of(**{name: "a" * 255})).claims[name] == "a" * 255
+
+    @pytest.mark.parametrize(
+        "changed",
+        [
+            {"iss": 1},
+            {"iss": None},
+            {"jti": 1},
+            {"jti": ["a"]},
+            {"aud": 1},
+            {"aud": []},
+            {"aud": ["a", 1]},
+            {"aud": None},
+        ],
+    )
+    def test_registered_claims_have_their_types(self, changed: dict[str, Any]) -> None:
+        assert reason_of(verify, tokens_of(), claims_of(**changed)) is Reason.CLAIMS_INVALID
+        assert reason_of(verify, tokens_of(audience="a", issuer="i"), claims_of(**changed)) is Reason.CLAIMS_INVALID
 
 
-def test_verifications_are_counted_by_key() -> None:
-    counters = Counters()
-    tokens = tokens_of(counters=counters, keys=KeyRing([Key.hmac(SECRET, kid="a")]))
-    opened(tokens, '{"alg":"HS256","kid":"a"}')
-    assert counters.counts[counters.counter(names.VERIFICATIONS, {names.KEY_ID: "a"})] == 1
+class TestTimes:
+    @pytest.mark.parametrize("name", ["iat", "nbf"])
+    def test_leeway_accepts_a_clock_that_is_behind(self, name: str) -> None:
+        tokens = tokens_of()
+        assert verify(tokens, claims_of(**{name: NOW + 30})).claims[name] == NOW + 30
+        assert reason_of(verify, tokens, claims_of(**{name: NOW + 30.001})) is Reason.TOKEN_NOT_YET_VALID
+
+    def test_leeway_applies_to_exp_too(self) -> None:
+        clock = FakeClock()
+        tokens = tokens_of(clock)
+        clock.advance(DAY + 29.999)
+        assert verify(tokens, CLAIMS).valid_until == NOW + DAY + 30
+        clock.advance(0.001)
+        assert reason_of(verify, tokens, CLAIMS) is Reason.TOKEN_EXPIRED
+
+    def test_auth_time_after_iat_is_refused(self) -> None:
+        tokens = tokens_of()
+        assert verify(tokens, claims_of(auth_time=NOW + 30)).auth_time == NOW + 30
+        assert reason_of(verify, tokens, claims_of(auth_time=NOW + 31)) is Reason.CLAIMS_INVALID
+        adopting = tokens_of(adoption=Adoption(iat_required=False, sessions="marks"))
+        assert (
+            reason_of(verify, adopting, claims_of(sid=ABSENT, iat=ABSENT, auth_time=NOW + 31)) is Reason.CLAIMS_INVALID
+        )
+
+    @pytest.mark.parametrize("exp", [NOW + 7 * DAY + 31, 1e308, 2**64 - 1])
+    def test_no_token_lives_longer_than_the_window(self, exp: float) -> None:
+        assert reason_of(verify, tokens_of(), claims_of(exp=exp)) is Reason.LIFETIME_EXCEEDED
+        assert verify(tokens_of(), claims_of(exp=NOW + 7 * DAY + 30)).adopted == ()
+
+    @pytest.mark.parametrize("changed", [{"iat": -1e308, "exp": 1e308}, {"iat": -(2**63)}, {"iat": 0}])
+    def test_a_token_minted_long_ago_has_outlived_the_window(self, changed: dict[str, Any]) -> None:
+        assert (
+            reason_of(verify, tokens_of(), claims_of(**changed, auth_time=changed["iat"])) is Reason.LIFETIME_EXCEEDED
+        )
+
+    @pytest.mark.parametrize("exp", [-1e308, -(2**63), 0, NOW - 31])
+    def test_exp_in_the_past_is_expired_however_far(self, exp: float) -> None:
+        assert reason_of(verify, tokens_of(), claims_of(exp=exp)) is Reason.TOKEN_EXPIRED
 
 
-def test_headers_of_forged_tokens_are_not_cached() -> None:
-    tokens = tokens_of()
-    reason_of(opened, tokens, '{"alg":"HS256"}', key=None, signature=bytes(32))
-    assert tokens._headers == {}
-    for place in range(300):
-        opened(tokens, f'{{"alg":"HS256","x":{place}}}')
-    assert len(tokens._headers) == 256
+class TestParties:
+    def test_the_issuer_is_the_configured_one(self) -> None:
+        tokens = tokens_of(issuer="https://a.example")
+        assert verify(tokens, claims_of(iss="https://a.example")).adopted == ()
+        assert reason_of(verify, tokens, claims_of(iss="https://a.example/")) is Reason.ISSUER_MISMATCH
+        assert reason_of(verify, tokens, CLAIMS) is Reason.ISSUER_MISMATCH
+        assert verify(tokens_of(), claims_of(iss="https://b.example")).adopted == ()
+
+    @pytest.mark.parametrize("audience", ["a", ["a", "b"]])
+    def test_one_audience_in_common_is_enough(self, audience: str | list[str]) -> None:
+        tokens = tokens_of(audience=audience)
+        assert verify(tokens, claims_of(aud="a")).adopted == ()
+        assert verify(tokens, claims_of(aud=["x", "a"])).adopted == ()
+        assert reason_of(verify, tokens, claims_of(aud="x")) is Reason.AUDIENCE_MISMATCH
+        assert reason_of(verify, tokens, claims_of(aud=["x", "A"])) is Reason.AUDIENCE_MISMATCH
+        assert reason_of(verify, tokens, CLAIMS) is Reason.AUDIENCE_MISMATCH
+
+    def test_an_audience_is_refused_if_none_is_configured(self) -> None:
+        assert reason_of(verify, tokens_of(), claims_of(aud="a")) is Reason.AUDIENCE_MISMATCH
+
+    @pytest.mark.parametrize("changed", [{"issuer": ""}, {"audience": ""}, {"audience": []}, {"audience": ["a", ""]}])
+    def test_an_empty_issuer_or_audience_fails_at_once(self, changed: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError, match="must not be empty"):
+            tokens_of(**changed)
 
 
-@pytest.mark.parametrize("name", ["exp", "iat", "nbf", "auth_time"])
-@pytest.mark.parametrize("value", [True, False, None, str(NOW), [NOW], {}, float("inf"), float("nan")])
-def test_a_time_is_a_finite_number(name: str, value: object) -> None:
-    assert reason_of(verify, tokens_of(), claims_of(**{name: value})) is Reason.CLAIMS_INVALID
+class TestAdoption:
+    def test_a_token_without_sid_needs_adoption_where_sessions_are_stored(self) -> None:
+        claims = claims_of(sid=ABSENT, auth_time=ABSENT)
+        assert reason_of(verify, tokens_of(), claims) is Reason.SESSION_UNKNOWN
+        token = verify(tokens_of(adoption=Adoption(sessions="marks")), claims)
+        assert (token.session_id, token.auth_time, token.adopted) == (None, NOW - 30, ("sid",))
+
+    def test_the_adoption_is_for_tokens_without_sid_only(self) -> None:
+        adoption = Adoption(iat_required=False, accepted_lifetime=timedelta(days=30), sessions="marks")
+        tokens = tokens_of(adoption=adoption)
+        month = NOW + 30 * DAY
+        token = verify(tokens, claims_of(sid=ABSENT, auth_time=ABSENT, iat=ABSENT, exp=month))
+        assert (token.issued_at, token.auth_time) == (None, None)
+        assert token.adopted == ("iat", "lifetime", "sid")
+        assert reason_of(verify, tokens, claims_of(iat=ABSENT)) is Reason.CLAIMS_INVALID
+        assert reason_of(verify, tokens, claims_of(exp=month)) is Reason.LIFETIME_EXCEEDED
+        assert reason_of(verify, tokens, claims_of(sid=ABSENT, exp=month + 31)) is Reason.LIFETIME_EXCEEDED
+
+    def test_each_adoption_rule_that_a_token_needs_is_named(self) -> None:
+        signed = SignedClaims(claims=CLAIMS, key_id="old", key_adopted=True)
+        assert tokens_of().check(signed, payload_version=1, adopted_cookie=True).adopted == ("cookie", "key")
+
+    @pytest.mark.parametrize("claims", [{"type": "refresh"}, {"purpose": "session"}, {"nonce": "x"}])
+    def test_other_tokens_of_the_same_secret_are_refused(self, claims: dict[str, Any]) -> None:
+        tokens = tokens_of(session_required=False)
+        assert reason_of(verify, tokens, claims_of(sid=ABSENT, **claims)) is Reason.CLAIMS_INVALID
+        assert verify(tokens, claims_of(**claims)).session_id == "s1"  # what has sid was minted as a session
+
+    def test_an_exception_of_recognise_means_no(self) -> None:
+        adoption = Adoption(sessions="marks", recognise=lambda claims: bool(claims["kind"]))
+        assert reason_of(verify, tokens_of(adoption=adoption), claims_of(sid=ABSENT)) is Reason.CLAIMS_INVALID
+        assert verify(tokens_of(adoption=adoption), claims_of(sid=ABSENT, kind=1)).session_id is None
+
+    @pytest.mark.parametrize(
+        ("claims", "session"),
+        [
+            ({}, True),
+            ({"type": "access", "token_type": "session", "token_use": "access"}, True),
+            ({"type": "refresh"}, False),
+            ({"token_type": "reset"}, False),
+            ({"token_use": "id"}, False),
+            ({"type": None}, False),
+            ({"type": ["access"]}, False),
+            ({"purpose": "session"}, False),
+            ({"nonce": "x"}, False),
+        ],
+    )
+    def test_other_tokens_of_the_same_secret_are_not_recognised(self, claims: dict[str, Any], session: bool) -> None:
+        assert is_session(claims) is session
+
+    @pytest.mark.parametrize(
+        ("settings", "fix"),
+        [
+            ({"accepted_lifetime": timedelta(0)}, "timedelta"),
+            ({"sessions": "ignore"}, "refuse"),
+            ({"recognise": "type"}, "function"),
+        ],
+    )
+    def test_an_adoption_that_cannot_work_fails_at_once(self, settings: dict[str, Any], fix: str) -> None:
+        with pytest.raises(ConfigError, match=fix):
+            Adoption(**settings)
 
 
-@pytest.mark.parametrize("name", ["exp", "iat", "auth_time"])
-def test_a_session_has_exp_iat_and_auth_time(name: str) -> None:
-    assert reason_of(verify, tokens_of(), claims_of(**{name: ABSENT})) is Reason.CLAIMS_INVALID
+class TestSigning:
+    def test_the_header_of_what_is_signed_names_the_kid(self) -> None:
+        header = tokens_of(keys=KeyRing([Key.hmac(SECRET, kid="a")])).sign({}).split(".")[0].encode()
+        assert from_base64url(header) == b'{"alg":"HS256","typ":"JWT","kid":"a"}'
 
+    def test_signing_without_a_signing_key_is_a_config_error(self) -> None:
+        keys = KeyRing([Key.hmac(SECRET, verify_only=True)])
+        with pytest.raises(ConfigError, match="no key of the ring can sign"):
+            tokens_of(keys=keys).sign({})
 
-def test_without_a_store_iat_stands_in_for_auth_time() -> None:
-    tokens = tokens_of(session_required=False)
-    assert verify(tokens, claims_of(auth_time=ABSENT)).auth_time == NOW
-    assert verify(tokens, claims_of(auth_time=ABSENT, sid=ABSENT)).adopted == ()
+    @pytest.mark.parametrize("value", [float("nan"), "\0", "\ud800", 2**64, object()])
+    def test_claims_that_would_be_refused_are_not_signed(self, value: object) -> None:
+        with pytest.raises(MintError, match="not strict JSON"):
+            tokens_of().sign({"a": value})
 
-
-@pytest.mark.parametrize("name", ["sid", "sub"])
-@pytest.mark.parametrize("value", ["", "a" * 256, "a\n", "a\x7f", "\x85", 1, None, ["a"]])
-def test_a_subject_or_session_id_is_an_identifier(name: str, value: object) -> None:
-    assert reason_of(verify, tokens_of(), claims_of(**{name: value})) is Reason.CLAIMS_INVALID
-    assert verify(tokens_of(), claims_of(**{name: "a" * 255})).claims[name] == "a" * 255
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [{"iss": 1}, {"iss": None}, {"jti": 1}, {"jti": ["a"]}, {"aud": 1}, {"aud": []}, {"aud": ["a", 1]}, {"aud": None}],
-)
-def test_registered_claims_have_their_types(changed: dict[str, Any]) -> None:
-    assert reason_of(verify, tokens_of(), claims_of(**changed)) is Reason.CLAIMS_INVALID
-    assert reason_of(verify, tokens_of(audience="a", issuer="i"), claims_of(**changed)) is Reason.CLAIMS_INVALID
-
-
-@pytest.mark.parametrize("name", ["iat", "nbf"])
-def test_leeway_accepts_a_clock_that_is_behind(name: str) -> None:
-    tokens = tokens_of()
-    assert verify(tokens, claims_of(**{name: NOW + 30})).claims[name] == NOW + 30
-    assert reason_of(verify, tokens, claims_of(**{name: NOW + 30.001})) is Reason.TOKEN_NOT_YET_VALID
-
-
-def test_leeway_applies_to_exp_too() -> None:
-    clock = FakeClock()
-    tokens = tokens_of(clock)
-    clock.advance(DAY + 29.999)
-    assert verify(tokens, CLAIMS).valid_until == NOW + DAY + 30
-    clock.advance(0.001)
-    assert reason_of(verify, tokens, CLAIMS) is Reason.TOKEN_EXPIRED
-
-
-def test_auth_time_after_iat_is_refused() -> None:
-    tokens = tokens_of()
-    assert verify(tokens, claims_of(auth_time=NOW + 30)).auth_time == NOW + 30
-    assert reason_of(verify, tokens, claims_of(auth_time=NOW + 31)) is Reason.CLAIMS_INVALID
-    adopting = tokens_of(adoption=Adoption(iat_required=False, sessions="marks"))
-    assert reason_of(verify, adopting, claims_of(sid=ABSENT, iat=ABSENT, auth_time=NOW + 31)) is Reason.CLAIMS_INVALID
-
-
-@pytest.mark.parametrize("exp", [NOW + 7 * DAY + 31, 1e308, 2**64 - 1])
-def test_no_token_lives_longer_than_the_window(exp: float) -> None:
-    assert reason_of(verify, tokens_of(), claims_of(exp=exp)) is Reason.LIFETIME_EXCEEDED
-    assert verify(tokens_of(), claims_of(exp=NOW + 7 * DAY + 30)).adopted == ()
-
-
-@pytest.mark.parametrize("changed", [{"iat": -1e308, "exp": 1e308}, {"iat": -(2**63)}, {"iat": 0}])
-def test_a_token_minted_long_ago_has_outlived_the_window(changed: dict[str, Any]) -> None:
-    assert reason_of(verify, tokens_of(), claims_of(**changed, auth_time=changed["iat"])) is Reason.LIFETIME_EXCEEDED
-
-
-@pytest.mark.parametrize("exp", [-1e308, -(2**63), 0, NOW - 31])
-def test_exp_in_the_past_is_expired_however_far(exp: float) -> None:
-    assert reason_of(verify, tokens_of(), claims_of(exp=exp)) is Reason.TOKEN_EXPIRED
-
-
-def test_the_issuer_is_the_configured_one() -> None:
-    tokens = tokens_of(issuer="https://a.example")
-    assert verify(tokens, claims_of(iss="https://a.example")).adopted == ()
-    assert reason_of(verify, tokens, claims_of(iss="https://a.example/")) is Reason.ISSUER_MISMATCH
-    assert reason_of(verify, tokens, CLAIMS) is Reason.ISSUER_MISMATCH
-    assert verify(tokens_of(), claims_of(iss="https://b.example")).adopted == ()
-
-
-@pytest.mark.parametrize("audience", ["a", ["a", "b"]])
-def test_one_audience_in_common_is_enough(audience: str | list[str]) -> None:
-    tokens = tokens_of(audience=audience)
-    assert verify(tokens, claims_of(aud="a")).adopted == ()
-    assert verify(tokens, claims_of(aud=["x", "a"])).adopted == ()
-    assert reason_of(verify, tokens, claims_of(aud="x")) is Reason.AUDIENCE_MISMATCH
-    assert reason_of(verify, tokens, claims_of(aud=["x", "A"])) is Reason.AUDIENCE_MISMATCH
-    assert reason_of(verify, tokens, CLAIMS) is Reason.AUDIENCE_MISMATCH
-
-
-def test_an_audience_is_refused_if_none_is_configured() -> None:
-    assert reason_of(verify, tokens_of(), claims_of(aud="a")) is Reason.AUDIENCE_MISMATCH
-
-
-@pytest.mark.parametrize("changed", [{"issuer": ""}, {"audience": ""}, {"audience": []}, {"audience": ["a", ""]}])
-def test_an_empty_issuer_or_audience_fails_at_once(changed: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="must not be empty"):
-        tokens_of(**changed)
-
-
-def test_a_token_without_sid_needs_adoption_where_sessions_are_stored() -> None:
-    claims = claims_of(sid=ABSENT, auth_time=ABSENT)
-    assert reason_of(verify, tokens_of(), claims) is Reason.SESSION_UNKNOWN
-    token = verify(tokens_of(adoption=Adoption(sessions="marks")), claims)
-    assert (token.session_id, token.auth_time, token.adopted) == (None, NOW - 30, ("sid",))
-
-
-def test_the_adoption_is_for_tokens_without_sid_only() -> None:
-    adoption = Adoption(iat_required=False, accepted_lifetime=timedelta(days=30), sessions="marks")
-    tokens = tokens_of(adoption=adoption)
-    month = NOW + 30 * DAY
-    token = verify(tokens, claims_of(sid=ABSENT, auth_time=ABSENT, iat=ABSENT, exp=month))
-    assert (token.issued_at, token.auth_time) == (None, None)
-    assert token.adopted == ("iat", "lifetime", "sid")
-    assert reason_of(verify, tokens, claims_of(iat=ABSENT)) is Reason.CLAIMS_INVALID
-    assert reason_of(verify, tokens, claims_of(exp=month)) is Reason.LIFETIME_EXCEEDED
-    assert reason_of(verify, tokens, claims_of(sid=ABSENT, exp=month + 31)) is Reason.LIFETIME_EXCEEDED
-
-
-def test_each_adoption_rule_that_a_token_needs_is_named() -> None:
-    signed = SignedClaims(claims=CLAIMS, key_id="old", key_adopted=True)
-    assert tokens_of().check(signed, payload_version=1, adopted_cookie=True).adopted == ("cookie", "key")
-
-
-@pytest.mark.parametrize("claims", [{"type": "refresh"}, {"purpose": "session"}, {"nonce": "x"}])
-def test_other_tokens_of_the_same_secret_are_refused(claims: dict[str, Any]) -> None:
-    tokens = tokens_of(session_required=False)
-    assert reason_of(verify, tokens, claims_of(sid=ABSENT, **claims)) is Reason.CLAIMS_INVALID
-    assert verify(tokens, claims_of(**claims)).session_id == "s1"  # what has sid was minted as a session
-
-
-def test_an_exception_of_recognise_means_no() -> None:
-    adoption = Adoption(sessions="marks", recognise=lambda claims: bool(claims["kind"]))
-    assert reason_of(verify, tokens_of(adoption=adoption), claims_of(sid=ABSENT)) is Reason.CLAIMS_INVALID
-    assert verify(tokens_of(adoption=adoption), claims_of(sid=ABSENT, kind=1)).session_id is None
-
-
-@pytest.mark.parametrize(
-    ("claims", "session"),
-    [
-        ({}, True),
-        ({"type": "access", "token_type": "session", "token_use": "access"}, True),
-        ({"type": "refresh"}, False),
-        ({"token_type": "reset"}, False),
-        ({"token_use": "id"}, False),
-        ({"type": None}, False),
-        ({"type": ["access"]}, False),
-        ({"purpose": "session"}, False),
-        ({"nonce": "x"}, False),
-    ],
-)
-def test_other_tokens_of_the_same_secret_are_not_recognised(claims: dict[str, Any], session: bool) -> None:
-    assert is_session(claims) is session
-
-
-@pytest.mark.parametrize(
-    ("settings", "fix"),
-    [
-        ({"accepted_lifetime": timedelta(0)}, "timedelta"),
-        ({"sessions": "ignore"}, "refuse"),
-        ({"recognise": "type"}, "function"),
-    ],
-)
-def test_an_adoption_that_cannot_work_fails_at_once(settings: dict[str, Any], fix: str) -> None:
-    with pytest.raises(ConfigError, match=fix):
-        Adoption(**settings)
-
-
-def test_the_header_of_what_is_signed_names_the_kid() -> None:
-    header = tokens_of(keys=KeyRing([Key.hmac(SECRET, kid="a")])).sign({}).split(".")[0].encode()
-    assert from_base64url(header) == b'{"alg":"HS256","typ":"JWT","kid":"a"}'
-
-
-def test_signing_without_a_signing_key_is_a_config_error() -> None:
-    keys = KeyRing([Key.hmac(SECRET, verify_only=True)])
-    with pytest.raises(ConfigError, match="no key of the ring can sign"):
-        tokens_of(keys=keys).sign({})
-
-
-@pytest.mark.parametrize("value", [float("nan"), "\0", "\ud800", 2**64, object()])
-def test_claims_that_would_be_refused_are_not_signed(value: object) -> None:
-    with pytest.raises(MintError, match="not strict JSON"):
-        tokens_of().sign({"a": value})
-
-
-def test_a_token_that_would_be_oversize_is_not_signed() -> None:
-    with pytest.raises(MintError, match="the limit is 8192"):
-        tokens_of().sign({"a": "x" * 7000})
+    def test_a_token_that_would_be_oversize_is_not_signed(self) -> None:
+        with pytest.raises(MintError, match="the limit is 8192"):
+            tokens_of().sign({"a": "x" * 7000})
