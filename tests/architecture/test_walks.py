@@ -1,4 +1,4 @@
-"""docs/architecture.md lists the files that four walks enter, in their order: each walk is taken, and enters just those."""
+"""The four walks of docs/architecture.md: each is taken, and enters just the files that the page lists, in their order."""
 
 from __future__ import annotations
 
