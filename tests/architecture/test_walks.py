@@ -1,4 +1,4 @@
-"""The four walks of docs/architecture.md: each is taken, and enters just the files that the page lists, in their order."""
+"""The four walks of docs/architecture.md: each is taken, and enters just the files that the page lists."""
 
 from __future__ import annotations
 
