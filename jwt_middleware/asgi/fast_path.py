@@ -15,7 +15,7 @@ from ..authenticator import Presented
 from ..authority import SessionAuthority
 from ..names import SCOPE_KEY
 from ..sessions.token_cache import Hit
-from ..tokens.jws import EMPTY, MAX_TOKEN
+from ..tokens.jws import MAX_TOKEN, new_sha256
 from ..tokens.transport import MAX_COOKIE_HEADER
 from ..types import Carrier, RawToken
 from .csrf import SAFE_METHODS
@@ -55,7 +55,7 @@ class FastPath:
         token = self._token_in(scope)
         if token is None:
             return None
-        sha = EMPTY()
+        sha = new_sha256()
         sha.update(token)
         key, generation = sha.digest(), self._token_cache.generation
         recalled = self._recall(key)

@@ -130,6 +130,7 @@ class Filler:
             for spec in schema.claims
             if spec.name in source_of or (spec.since > 1 and spec.has_default)
         }
+        self._required: Final = {spec.name for spec in schema.claims if not spec.has_default}
         self._sourced: Final = [plan for plan in self._plans.values() if plan.source is not None]
         self._fallbacks_at: Final = {
             (label, outcome): counter(names.FALLBACKS, {names.PAYLOAD_VERSION: label, names.OUTCOME: outcome})
@@ -144,7 +145,7 @@ class Filler:
             plan = self._plans.get(spec.name)
             if plan is not None:
                 firing.append(plan)
-            elif not spec.has_default:
+            elif spec.name in self._required:
                 return Filled(claims=payload.claims, reason=Reason.PAYLOAD_INVALID, claim=spec.name)
         if not firing:
             return Filled(claims=payload.claims)

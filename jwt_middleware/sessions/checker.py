@@ -165,9 +165,7 @@ class SessionChecker:
             generation=generation,
         )
         reason = status.refuses(auth_time, listed=listed)
-        earlier = self._statuses.get(key)
-        if earlier is None or earlier.sent_at <= found.sent_at:  # an older query may return later
-            self._statuses.put(key, status, active=reason is None, now=self._monotonic())
+        self._statuses.put(key, status, active=reason is None, now=self._monotonic())
         return Standing(until=status.sent_at + self._staleness / 2, reason=reason)
 
     def _left_too_early(self, key: SessionKey, sent_at: float, called_at: float) -> bool:

@@ -83,6 +83,10 @@ class StatusCache:
         return status if status is not None and status.user_id == key.user_id else None
 
     def put(self, key: SessionKey, status: CachedStatus, *, active: bool, now: float) -> None:
+        """Keep a status, unless that of a later query is kept: an older query may return later."""
+        earlier = self.get(key)
+        if earlier is not None and earlier.sent_at > status.sent_at:
+            return
         into, other = (self._active, self._ended) if active else (self._ended, self._active)
         into.put(key.session_id, status, now)
         other.drop(key.session_id)

@@ -43,9 +43,10 @@ class Telemetry:
 
     def observers(self, counters: Counters, clock: Clock) -> list[Observer]:
         """The observers of one authority."""
+        pseudonym = None if self.pseudonym_key is None else self._pseudonym_of
         return [  # spans first, so that a span has ended when the log shows its event
-            Spans(self.tracer_provider, self._pseudonym),
-            EventLog(counters, clock, self._pseudonym),
+            Spans(self.tracer_provider, pseudonym),
+            EventLog(counters, clock, pseudonym),
             DurationHistogram(registry.instruments_of(self.meter_provider).durations),
         ]
 
@@ -53,7 +54,5 @@ class Telemetry:
         """Show the counters at each collection: counts for good, gauges as long as ``owner`` lives."""
         registry.add(counters, owner, self.meter_provider)
 
-    def _pseudonym(self, subject: str | None) -> str | None:
-        if self.pseudonym_key is None or subject is None:
-            return None
-        return hmac.digest(self.pseudonym_key, subject.encode("utf-8"), "sha256").hex()[:32]
+    def _pseudonym_of(self, subject: str) -> str:
+        return hmac.digest(self.pseudonym_key or b"", subject.encode("utf-8"), "sha256").hex()[:32]

@@ -31,6 +31,7 @@ class ObserverFanout:
         self._looking_up: Final = _listeners(observers, "looking_up")
         self._looked_up: Final = _listeners(observers, "looked_up")
         self._finished: Final = _listeners(observers, "finished")
+        self._have_handles: Final = {place for place, _ in self._looking_up}
 
     def waiting(self) -> Handles:
         return {place: self._call(self._lookup_failed, method) for place, method in self._waiting}
@@ -50,7 +51,7 @@ class ObserverFanout:
         fallback = outcome.fallback
         for place, method in self._finished:
             seen = outcome
-            if fallback is not None and fallback.lookups:
+            if fallback is not None and fallback.lookups and place in self._have_handles:
                 seen = outcome.replace(fallback=fallback.replace(lookups=tuple(_own(place, fallback.lookups))))
             self._call(self._request_failed, method, seen)
 

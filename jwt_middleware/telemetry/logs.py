@@ -39,7 +39,7 @@ def _failed_configured(counters: Counters) -> int:
 class EventLog(SilentObserver):
     """Writes every event but ``configured``. An event whose level is filtered costs nothing."""
 
-    def __init__(self, counters: Counters, clock: Clock, pseudonym: Callable[[str | None], str | None]) -> None:
+    def __init__(self, counters: Counters, clock: Clock, pseudonym: Callable[[str], str] | None) -> None:
         self._pseudonym: Final = pseudonym
         self._monotonic: Final = clock.monotonic
         self._counts: Final = counters.counts
@@ -123,8 +123,8 @@ class EventLog(SilentObserver):
     def _request(self, outcome: Outcome[Any]) -> dict[str, str]:
         """The ids of the current span, if there is one, and the pseudonym, if a key for it is configured."""
         fields: dict[str, str] = {}
-        if (pseudonym := self._pseudonym(outcome.subject)) is not None:
-            fields[names.PSEUDONYM] = pseudonym
+        if self._pseudonym is not None and outcome.subject is not None:
+            fields[names.PSEUDONYM] = self._pseudonym(outcome.subject)
         span = trace.get_current_span().get_span_context()
         if span.is_valid:
             fields["trace_id"] = trace.format_trace_id(span.trace_id)

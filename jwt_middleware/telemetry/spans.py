@@ -16,7 +16,7 @@ from ..types import Fallback, FillOutcome, LookupFacts, Outcome
 class Spans:
     """An observer; its handles are the span context of a waiting request, and the span of a query."""
 
-    def __init__(self, provider: TracerProvider | None, pseudonym: Callable[[str | None], str | None]) -> None:
+    def __init__(self, provider: TracerProvider | None, pseudonym: Callable[[str], str] | None) -> None:
         self._tracer: Final = trace.get_tracer(names.SCOPE, tracer_provider=provider)
         self._pseudonym: Final = pseudonym
 
@@ -73,6 +73,7 @@ class Spans:
             names.OUTCOME: fallback.outcome.value,
             names.TOKEN_AGE: outcome.token_age,
             names.KEY_ID: outcome.key_id,
-            names.PSEUDONYM: self._pseudonym(outcome.subject),
         }
+        if self._pseudonym is not None and outcome.subject is not None:
+            attributes[names.PSEUDONYM] = self._pseudonym(outcome.subject)
         return {name: value for name, value in attributes.items() if value is not None}

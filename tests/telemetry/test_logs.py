@@ -189,7 +189,7 @@ class TestLookupFailed:
 
     def test_failed_queries_are_limited_apart_from_other_events_and_counted(self) -> None:
         signals = Signals()
-        events = EventLog(counters := Counters(), FakeClock(), lambda _: None)
+        events = EventLog(counters := Counters(), FakeClock(), None)
         signals.telemetry().attach(counters, events)
         facts = LookupFacts(lookup="sessions", outcome="timeout", keys=1, waiters=1, duration=0.25)
         with capture_logs() as logs:
@@ -262,7 +262,7 @@ class TestLogger:
         broken = planned()
         broken.users.down = True
         await broken.authority.authenticate(token)
-        EventLog(Counters(), FakeClock(), lambda _: None).finished(Outcome(result="accepted", stale=True))
+        EventLog(Counters(), FakeClock(), None).finished(Outcome(result="accepted", stale=True))
         assert events == []
 
     async def test_a_logger_without_levels_gets_the_event(self) -> None:

@@ -111,6 +111,6 @@ class TestSpans:
 
     def test_a_handle_that_is_not_a_span_is_ignored(self) -> None:
         signals = Signals()
-        spans = Spans(signals.tracer_provider, lambda subject: None)
+        spans = Spans(signals.tracer_provider, None)
         spans.looked_up(None, LookupFacts(lookup="claims", outcome="ok", keys=1, waiters=1, duration=0.1))
         assert signals.exporter.get_finished_spans() == ()
