@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Any, ClassVar, Final, Generic
 
 from ..counters import Runtime
@@ -122,9 +123,8 @@ class TokenCache(Generic[S]):
         self._limit: Final = limit
         self._entries: Final[dict[bytes, CurrentEntry | VerifiedEntry]] = {}
         self._find: Final = self._entries.get
-        self._ended: Final[set[str | None]] = set()
-        """Ids of the sessions and users that this process revoked within the life of an entry."""
-        self._ended_until = 0.0
+        self._ended: Final[dict[str | None, float]] = {}
+        """The sessions and users that this process revoked, by id, and until when an entry may be older than that."""
         self._ending: Final = threading.Lock()
         """Held while ``_ended`` changes: what one thread adds, no other removes."""
         self.generation = 0
@@ -157,9 +157,8 @@ class TokenCache(Generic[S]):
     def extend(self, unchecked: Unchecked[S], standing: Standing) -> Hit[S]:
         """The session is active: count the request, note the activity, and keep the entry for longer."""
         entry = unchecked.entry
-        if standing.until > entry.fresh_until:
-            entry.fresh_until = min(entry.valid_until, standing.until)
-            self._put(unchecked.key, entry, unchecked.generation)
+        entry.fresh_until = min(entry.valid_until, standing.until)
+        self._put(unchecked.key, entry, unchecked.generation)
         if self._activity is not None and entry.token.session_id is not None:
             self._activity.note(entry.token.session_id)
         self._counts[entry.counter] += 1
@@ -192,11 +191,15 @@ class TokenCache(Generic[S]):
         """
         with self._ending:
             self.generation += 1
-            self._ended_until = self._monotonic() + LONGEST
+            now = self._monotonic()
+            for expired in list(
+                takewhile(lambda each: self._ended[each] <= now, self._ended)
+            ):  # the oldest stand first
+                del self._ended[expired]
             if len(self._ended) >= _MOST_ENDED:
                 self._entries.clear()
                 self._ended.clear()
-            self._ended.add(name)
+            self._ended[name] = now + LONGEST
 
     def forget_all(self) -> None:
         """Every session was revoked here, or a key left the key set: nothing that is cached may be trusted."""
@@ -225,11 +228,8 @@ class TokenCache(Generic[S]):
         )
 
     def _may_have_ended(self, entry: CurrentEntry) -> bool:
-        if self._ended_until <= self._monotonic():
-            with self._ending:
-                if self._ended_until <= self._monotonic():
-                    self._ended.clear()  # no entry is older than the last revocation
-        return entry.token.session_id in self._ended or entry.subject in self._ended
+        now, ended_until = self._monotonic(), self._ended.get
+        return ended_until(entry.token.session_id, now) > now or ended_until(entry.subject, now) > now
 
     def _put(self, key: bytes, entry: CurrentEntry | VerifiedEntry, generation: int) -> None:
         self._entries.pop(key, None)
