@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final, Generic, NamedTuple
+from typing import Any, Final, Generic, NamedTuple
 
 from . import names
 from .counters import Runtime
@@ -21,7 +21,7 @@ from .protocols import KeySource
 from .sessions.activity import LONGEST, Activity
 from .sessions.checker import ALWAYS, SessionChecker, Standing
 from .sessions.renewal import RenewalPolicy
-from .sessions.token_cache import CurrentEntry, Hit, Recalled, Revoked, TokenCache, Unchecked, Verified
+from .sessions.token_cache import UNKNOWN, CurrentEntry, Hit, Revoked, TokenCache, Unchecked, Unknown, Verified
 from .tokens.jws import adopted_session_id, digest
 from .tokens.jwt import ADOPTION_RULES, Tokens, Unsigned
 from .types import (
@@ -52,8 +52,8 @@ class Presented(NamedTuple):
     raw: RawToken
     key: bytes
     """The digest of the token."""
-    recalled: Recalled | None
-    """What the token cache holds for it; None where the cache does not count (a cookie of ``also_read``)."""
+    recalled: Unchecked[Any] | Revoked | Verified | Unknown
+    """What the token cache holds for it."""
     generation: int
     """The generation of the token cache before it was looked up."""
 
@@ -176,21 +176,23 @@ class Authenticator(Generic[S]):
         for rule in ADOPTION_RULES:
             self._adoption(rule)  # declared, so that the counter is zero from the start
 
-    def present(self, raw: RawToken) -> Presented:
-        """Digest the token and look it up in the token cache. Never suspends; a hit is counted."""
+    def present(self, raw: RawToken) -> Hit[S] | Presented:
+        """Digest the token and look it up in the token cache. Never suspends; a hit is counted, and needs no more.
+
+        The cache does not count for a token in a cookie of ``also_read``.
+        """
         key, generation = digest(raw.value), self.token_cache.generation
-        return Presented(raw, key, None if raw.adopted else self.token_cache.recall(key), generation)
+        recalled = UNKNOWN if raw.adopted else self.token_cache.recall(key)
+        return recalled if isinstance(recalled, Hit) else Presented(raw, key, recalled, generation)
 
     async def decide(self, presented: Presented, *, optional: bool = False) -> Hit[S] | Outcome[S]:
-        """Accept or refuse a request.
+        """Accept or refuse a request that is not a hit yet.
 
         Args:
             presented: Its token.
             optional: A bad cookie makes an anonymous request.
         """
         recalled, standing = presented.recalled, None
-        if isinstance(recalled, Hit):
-            return recalled
         if isinstance(recalled, Unchecked):
             entry = recalled.entry
             standing = await self._check_session(presented.key, entry.token.session_id, entry.subject, entry.auth_time)
@@ -282,7 +284,7 @@ class Authenticator(Generic[S]):
     def _unrecalled(self, raw: RawToken) -> Presented:
         """For callers that count no request: of the cache only a verification is used."""
         key = digest(raw.value)
-        recalled = None if raw.adopted else self.token_cache.recall_verified(key)
+        recalled = UNKNOWN if raw.adopted else self.token_cache.recall_verified(key)
         return Presented(raw, key, recalled, self.token_cache.generation)
 
     async def _verify(self, presented: Presented, facts: RequestFacts) -> VerifiedToken:

@@ -175,7 +175,8 @@ class SessionAuthority(Generic[S]):
             return authenticator.refuse(refusal.reason, carrier=carrier, optional=optional)
         if raw is None:
             return authenticator.refuse(Reason.TOKEN_MISSING, optional=optional)
-        decision = await authenticator.decide(authenticator.present(raw), optional=optional)
+        presented = authenticator.present(raw)
+        decision = presented if isinstance(presented, Hit) else await authenticator.decide(presented, optional=optional)
         return authenticator.outcome_of(decision, raw.carrier) if isinstance(decision, Hit) else decision
 
     def session(self, conn: HTTPConnection) -> S:

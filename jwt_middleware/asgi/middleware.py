@@ -88,7 +88,7 @@ class JWTSessionMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         taken = self._take(scope)
-        if not isinstance(taken, Hit):
+        if type(taken) is not Hit:
             await self._slow_path(scope, receive, send, taken)
             return
         began = False
@@ -130,7 +130,7 @@ class JWTSessionMiddleware:
         outer = decision_of(scope, self.authority) if SCOPE_KEY in scope else None
         optional = self._has_optional and self._optional.match(scope)
         raw, vary = None, COOKIE_READ
-        decision: Decision
+        decision: Decision | Presented
         try:
             if presented is None:
                 raw, vary = self._read_token(scope)
@@ -139,9 +139,9 @@ class JWTSessionMiddleware:
         except Refusal as refusal:
             decision = self._refuse_unread(refusal, outer, optional=optional)
         else:
-            decision = outer or await self._authenticator.decide(
-                presented or self._authenticator.present(raw), optional=optional
-            )
+            decision = outer or presented or self._authenticator.present(raw)
+            if isinstance(decision, Presented):
+                decision = await self._authenticator.decide(decision, optional=optional)
         if decision.session is not None:
             attach(scope, self.authority, decision, self._attribute)
             own = (raw, decision.renewal) if outer is None else (None, None)  # else the outer one watches and renews

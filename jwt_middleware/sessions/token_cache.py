@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from itertools import takewhile
-from typing import Any, ClassVar, Final, Generic
+from typing import Any, ClassVar, Final, Generic, final
 
 from ..counters import Runtime
 from ..errors import Reason
@@ -52,6 +52,7 @@ class VerifiedEntry(Untracked, gc=False):
     valid_until: float
 
 
+@final
 class Hit(Untracked, Generic[S], gc=False):
     """The token is accepted as it is; the request is counted. Has the attributes of an accepted :class:`Outcome`."""
 
