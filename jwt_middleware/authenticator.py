@@ -16,7 +16,7 @@ from .counters import Runtime
 from .errors import Reason, Refusal
 from .payload.fallback import Filled, Filler
 from .payload.migration import Migration
-from .payload.schema import SessionSchema, Upgraded
+from .payload.schema import SessionSchema
 from .protocols import KeySource
 from .sessions.activity import LONGEST, Activity
 from .sessions.checker import ALWAYS, SessionChecker, Standing
@@ -194,8 +194,8 @@ class Authenticator(Generic[S]):
         """
         recalled, standing = presented.recalled, None
         if isinstance(recalled, Unchecked):
-            entry = recalled.entry
-            standing = await self._check_session(presented.key, entry.token.session_id, entry.subject, entry.auth_time)
+            session, auth_time = recalled.session_key, recalled.entry.auth_time
+            standing = await self._check_session(presented.key, session.session_id, session.user_id, auth_time)
             if standing.reason is None and not standing.stale:
                 return self.token_cache.extend(recalled, standing)
         elif isinstance(recalled, Revoked):
@@ -227,7 +227,7 @@ class Authenticator(Generic[S]):
             raise Refusal(filled.reason, claim=filled.claim)
         claims, session = self.schema.assemble(filled.claims)
         info = _token_info(token, filled)
-        self._cache(presented, token, payload, claims, info, facts, standing)
+        self._cache(presented, token, claims, info, facts, standing)
         self._count_adoption(token)
         if self.activity is not None:
             self.activity.note(token.session_id or adopted_session_id(presented.key))
@@ -327,7 +327,6 @@ class Authenticator(Generic[S]):
         self,
         presented: Presented,
         token: VerifiedToken,
-        payload: Upgraded,
         claims: bytes,
         info: TokenInfo,
         facts: RequestFacts,
@@ -342,7 +341,6 @@ class Authenticator(Generic[S]):
             entry = CurrentEntry(
                 claims=claims,
                 token=info,
-                subject=payload.subject,
                 auth_time=token.auth_time,
                 counter=self.recorder.accepted(facts),
                 valid_until=valid_until,

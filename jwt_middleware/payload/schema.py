@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, Literal
 
 from ..errors import ConfigError, MintError, Reason, Refusal
 from ..types import S, Value
-from .fields import ENVELOPE, ClaimSpec, Shape, encode, shape_of, subject_key
+from .fields import ENVELOPE, ClaimSpec, Shape, decode, encode, shape_of, subject_key
 from .versions import Step, Versions, is_version
 
 _ABSENT: Final = object()
@@ -135,6 +135,10 @@ class SessionSchema(Generic[S]):
             key = self._shape.misfit(error)
             claim = next((spec.name for spec in self.claims if spec.key == key), None)
             raise Refusal(Reason.PAYLOAD_INVALID, claim=claim) from None
+
+    def subject_in(self, encoded: bytes) -> str:
+        """The subject in the JSON of :meth:`assemble`, as in the token: the class of the session may change it."""
+        return subject_key(decode(encoded)[self._by_name[self.subject].key])
 
     def convert(self, claim: str, value: object) -> object:
         """A value from a row as the JSON value of the claim's type.

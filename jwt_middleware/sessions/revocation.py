@@ -65,7 +65,7 @@ class Revoker:
 
         def revoked(done: bool) -> None:
             self._checker.user_revoked(user_id, keep=keep, done=done)
-            self._token_cache.forget(user_id)
+            self._token_cache.forget_user(user_id)
 
         with self._revoking("user", revoked):
             await self._store.revoke_user(user_id, keep=keep)

@@ -34,7 +34,6 @@ class CurrentEntry(Untracked, gc=False):
     claims: bytes
     """What the session is built from."""
     token: TokenInfo
-    subject: str
     auth_time: float | None
     counter: int
     """The counter of accepted requests that a cache hit increments."""
@@ -69,6 +68,7 @@ class Unchecked(Untracked, Generic[S], gc=False):
     key: bytes
     entry: CurrentEntry
     session: S
+    session_key: SessionKey
     generation: int
     """:attr:`TokenCache.generation` when the entry was read."""
 
@@ -115,6 +115,7 @@ class TokenCache(Generic[S]):
         limit: int,
     ) -> None:
         self._build: Final = schema.build
+        self._subject_in: Final = schema.subject_in
         self._checker: Final = checker
         self._activity: Final = activity
         self._counts: Final = runtime.counters.counts
@@ -126,6 +127,8 @@ class TokenCache(Generic[S]):
         self._find: Final = self._entries.get
         self._ended: Final[dict[str | None, float]] = {}
         """The sessions and users that this process revoked, by id, and until when an entry may be older than that."""
+        self._user_ended_until = 0.0
+        """As in ``_ended``, for the last user: until then the subject of a token has to be looked at."""
         self._ending: Final = threading.Lock()
         """Held while ``_ended`` changes: what one thread adds, no other removes."""
         self.generation = 0
@@ -146,7 +149,7 @@ class TokenCache(Generic[S]):
         if entry.fresh_until > self._monotonic() and not (self._ended and self._may_have_ended(entry)):
             self._counts[entry.counter] += 1
             return Hit(session, entry.token)
-        return self._recheck(Unchecked(key, entry, session, generation))
+        return self._recheck(key, entry, session, generation)
 
     def recall_verified(self, key: bytes) -> Verified | Unknown:
         """The cached verification of a token, if there is one: no session and no count come of it."""
@@ -185,22 +188,14 @@ class TokenCache(Generic[S]):
         """Forget one token."""
         self._entries.pop(key, None)
 
-    def forget(self, name: str) -> None:
-        """A session or a user was revoked here, ``name`` is its id: the next request with one of its tokens is checked.
+    def forget(self, session_id: str) -> None:
+        """A session was revoked here: the next request with one of its tokens is checked."""
+        self._end(session_id)
 
-        An id of the one kind that equals an id of the other costs a check and nothing else.
-        """
-        with self._ending:
-            self.generation += 1
-            now = self._monotonic()
-            for expired in list(
-                takewhile(lambda each: self._ended[each] <= now, self._ended)
-            ):  # the oldest stand first
-                del self._ended[expired]
-            if len(self._ended) >= _MOST_ENDED:
-                self._entries.clear()
-                self._ended.clear()
-            self._ended[name] = now + LONGEST
+    def forget_user(self, user_id: str) -> None:
+        """The sessions of a user were revoked here. An id that equals one of a session costs a check and no more."""
+        self._end(user_id)
+        self._user_ended_until = self._monotonic() + LONGEST
 
     def forget_all(self) -> None:
         """Every session was revoked here, or a key left the key set: nothing that is cached may be trusted."""
@@ -208,13 +203,25 @@ class TokenCache(Generic[S]):
             self.generation += 1
             self._entries.clear()
 
-    def _recheck(self, unchecked: Unchecked[S]) -> Recalled:
+    def _end(self, name: str) -> None:
+        with self._ending:
+            self.generation += 1
+            now = self._monotonic()
+            # the oldest stand first
+            for expired in list(takewhile(lambda each: self._ended[each] <= now, self._ended)):
+                del self._ended[expired]
+            if len(self._ended) >= _MOST_ENDED:
+                self._entries.clear()
+                self._ended.clear()
+            self._ended[name] = now + LONGEST
+
+    def _recheck(self, key: bytes, entry: CurrentEntry, session: S, generation: int) -> Recalled:
         """Past its time, or perhaps revoked: a newer status of the session may be cached."""
-        entry = unchecked.entry
         if self._checker is None or not self._still_valid(entry):
             return UNKNOWN
-        key = SessionKey(session_id=entry.token.session_id, user_id=entry.subject)
-        standing = self._checker.cached(key, entry.auth_time, listed=True)
+        session_key = SessionKey(session_id=entry.token.session_id, user_id=self._subject_in(entry.claims))
+        unchecked = Unchecked(key, entry, session, session_key, generation)
+        standing = self._checker.cached(session_key, entry.auth_time, listed=True)
         if standing is None:
             return unchecked
         return Revoked(standing) if standing.reason is not None else self.extend(unchecked, standing)
@@ -230,7 +237,9 @@ class TokenCache(Generic[S]):
 
     def _may_have_ended(self, entry: CurrentEntry) -> bool:
         now, ended_until = self._monotonic(), self._ended.get
-        return ended_until(entry.token.session_id, now) > now or ended_until(entry.subject, now) > now
+        if ended_until(entry.token.session_id, now) > now:
+            return True
+        return self._user_ended_until > now and ended_until(self._subject_in(entry.claims), now) > now
 
     def _put(self, key: bytes, entry: CurrentEntry | VerifiedEntry, generation: int) -> None:
         self._entries.pop(key, None)

@@ -51,7 +51,7 @@ def entry_of(cache: TokenCache[Any]) -> CurrentEntry:
     now = cache._monotonic()
     info = TokenInfo(version=2, iat=EPOCH, exp=EPOCH + DAY, session_id="s")
     claims = b'{"user_id":"1"}'
-    return CurrentEntry(claims, info, "1", EPOCH, 0, now + 60.0, now + 60.0)
+    return CurrentEntry(claims, info, EPOCH, 0, now + 60.0, now + 60.0)
 
 
 class TestAge:
