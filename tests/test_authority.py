@@ -111,13 +111,7 @@ class TestEnd:
 
     @pytest.mark.parametrize(
         "headers",
-        [
-            [],
-            cookie("junk"),
-            cookie("a") + cookie("b"),
-            bearer("not a token"),
-            [(b"authorization", b"Basic dTpw")],
-        ],
+        [[], cookie("junk"), cookie("a") + cookie("b"), bearer("not a token"), [(b"authorization", b"Basic dTpw")]],
     )
     async def test_a_bad_token_is_no_error_at_the_end(self, headers: list[tuple[bytes, bytes]]) -> None:
         response = Response()

@@ -25,9 +25,8 @@ def gauges(authority: Any, metric: names.Metric) -> dict[tuple[str, ...], float 
 
 
 class TestSettings:
-    @pytest.mark.parametrize(
-        ("settings", "message"),
-        [
+    def test_a_wrong_setting_fails_at_construction_and_names_the_fix(self, subtests: pytest.Subtests) -> None:
+        cases: list[tuple[dict[str, Any], str]] = [
             ({"window": timedelta(milliseconds=500)}, "window"),
             ({"window": timedelta(seconds=1.5)}, "window"),
             ({"leeway": timedelta(seconds=-1)}, "leeway"),
@@ -66,13 +65,10 @@ class TestSettings:
             ({"audience": 7}, "audience must be a str or a list of str, got int"),
             ({"store": MemorySessionStore}, r"MemorySessionStore\(\)"),
             ({"store": "sqlite+aiosqlite:///app.db"}, r"SQLAlchemySessionStore\(engine\)"),
-        ],
-    )
-    def test_a_wrong_setting_fails_at_construction_and_names_the_fix(
-        self, settings: dict[str, Any], message: str
-    ) -> None:
-        with pytest.raises(ConfigError, match=message):
-            authority_of(**settings)
+        ]
+        for settings, message in cases:
+            with subtests.test(settings=settings), pytest.raises(ConfigError, match=message):
+                authority_of(**settings)
 
     def test_a_long_window_needs_no_greater_age_where_nothing_is_renewed(self) -> None:
         assert authority_of(window=timedelta(days=90)).window == timedelta(days=90)

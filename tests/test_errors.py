@@ -16,9 +16,8 @@ JWKS = "https://issuer.example/jwks"
 STORE = MemorySessionStore()
 
 
-@pytest.mark.parametrize(
-    ("name", "configure"),
-    [
+def test_a_length_of_time_is_a_timedelta_and_the_error_says_so(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[str, Callable[[Any], object]]] = [
         ("window", lambda length: authority_of(window=length)),
         ("leeway", lambda length: authority_of(leeway=length)),
         ("rollout", lambda length: authority_of(rollout=length)),
@@ -34,13 +33,13 @@ STORE = MemorySessionStore()
         ("longest_token", lambda length: Retention(longest_token=length)),
         ("refresh_every", lambda length: RemoteKeys(JWKS, refresh_every=length)),
         ("usable_for", lambda length: RemoteKeys(JWKS, usable_for=length)),
-    ],
-)
-def test_a_length_of_time_is_a_timedelta_and_the_error_says_so(name: str, configure: Callable[[Any], object]) -> None:
-    for length in (0, 30, 0.5, "7d"):
-        with pytest.raises(ConfigError, match=f"^{name} must be a timedelta"):
-            configure(length)
-    assert configure(timedelta(days=6)) is not None
+    ]
+    for name, configure in cases:
+        with subtests.test(name=name):
+            for length in (0, 30, 0.5, "7d"):
+                with pytest.raises(ConfigError, match=f"^{name} must be a timedelta"):
+                    configure(length)
+            assert configure(timedelta(days=6)) is not None
 
 
 async def test_a_purge_and_a_fetch_take_timedeltas_too() -> None:

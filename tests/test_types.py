@@ -41,17 +41,15 @@ class TestTypes:
     def test_the_garbage_collector_does_not_track_a_value(self) -> None:
         assert not gc.is_tracked(Info(version=1, iat=None, exp=0.0))
 
-    @pytest.mark.parametrize(
-        "settings",
-        [
+    def test_an_impossible_retention_is_refused(self, subtests: pytest.Subtests) -> None:
+        cases: list[dict[str, Any]] = [
             {"expired": -timedelta(days=1)},
             {"longest_token": -timedelta(days=1)},
             {"expired": FOREVER + timedelta(days=1)},
             {"longest_token": timedelta.max},
             {"chunk": 0},
             {"chunk": 10_001},
-        ],
-    )
-    def test_an_impossible_retention_is_refused(self, settings: dict[str, Any]) -> None:
-        with pytest.raises(ConfigError, match="Retention"):
-            Retention(**settings)
+        ]
+        for settings in cases:
+            with subtests.test(settings=settings), pytest.raises(ConfigError, match="Retention"):
+                Retention(**settings)

@@ -65,9 +65,8 @@ class TestAllow:
     async def test_true_allows(self, allow: Any) -> None:
         assert (await (await Stage(allow=allow).visit()).json(ADMIN))[0] == 200
 
-    @pytest.mark.parametrize(
-        "allow",
-        [
+    async def test_any_result_but_true_denies_every_route(self, subtests: pytest.Subtests) -> None:
+        cases: list[Any] = [
             lambda conn, session: False,
             lambda conn, session: None,
             lambda conn, session: "yes",
@@ -75,12 +74,12 @@ class TestAllow:
             lambda conn: True,
             fail,
             allow_later,
-        ],
-    )
-    async def test_any_result_but_true_denies_every_route(self, allow: Any) -> None:
-        stage = Stage(allow=allow)
-        assert await statuses(await stage.visit(role="user"), ROUTES) == {403}
-        assert [user.user_id for user in await stage.authority.active_users()] == ["1"]
+        ]
+        for allow in cases:
+            with subtests.test(allow=allow):
+                stage = Stage(allow=allow)
+                assert await statuses(await stage.visit(role="user"), ROUTES) == {403}
+                assert [user.user_id for user in await stage.authority.active_users()] == ["1"]
 
     async def test_an_exception_is_logged_by_its_class_alone(self, caplog: pytest.LogCaptureFixture) -> None:
         with caplog.at_level(logging.WARNING):

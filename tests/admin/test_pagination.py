@@ -44,9 +44,8 @@ class TestPagination:
     async def test_a_last_page_that_is_full_has_no_next_page(self, path: str) -> None:
         assert (await (await Stage().visit("7")).json(path))[1]["next"] is None
 
-    @pytest.mark.parametrize(
-        ("query", "detail"),
-        [
+    async def test_an_invalid_query_is_refused(self, subtests: pytest.Subtests) -> None:
+        for query, detail in [
             ("user_id=7&limit=0", "limit must be a number from 1 to 200."),
             ("user_id=7&limit=201", "limit must be a number from 1 to 200."),
             ("user_id=7&limit=-1", "limit must be a number from 1 to 200."),
@@ -60,11 +59,10 @@ class TestPagination:
             ("user_id=%00", "user_id must have 1 to 255 characters and no control characters."),
             (f"user_id={'7' * 256}", "user_id must have 1 to 255 characters and no control characters."),
             ("", "user_id must have 1 to 255 characters and no control characters."),
-        ],
-    )
-    async def test_an_invalid_query_is_refused(self, query: str, detail: str) -> None:
-        status, problem = await (await Stage().visit()).json(f"{ADMIN}sessions?{query}")
-        assert (status, problem["detail"]) == (400, detail)
+        ]:
+            with subtests.test(query=query):
+                status, problem = await (await Stage().visit()).json(f"{ADMIN}sessions?{query}")
+                assert (status, problem["detail"]) == (400, detail)
 
     async def test_a_list_of_users_cannot_begin_after_an_invalid_id(self) -> None:
         assert (await (await Stage().visit()).json(f"{ADMIN}?after="))[0] == 400

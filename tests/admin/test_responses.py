@@ -30,9 +30,8 @@ def check_accessible(page: Page) -> None:
 
 
 class TestResponses:
-    @pytest.mark.parametrize(
-        ("accept", "html"),
-        [
+    def test_a_client_that_ranks_html_above_json_gets_html(self, subtests: pytest.Subtests) -> None:
+        for accept, html in [
             (HTML, True),
             ("text/html", True),
             ("text/*", True),
@@ -49,16 +48,14 @@ class TestResponses:
             ("text/html;q=high", False),
             ("application/*, text/html;q=0.9", False),
             ("nonsense, ,;", False),
-        ],
-    )
-    def test_a_client_that_ranks_html_above_json_gets_html(self, accept: str | None, html: bool) -> None:
-        headers = [] if accept is None else [(b"accept", accept.encode())]
-        assert prefers_html(Request(scope_of(headers=headers))) is html
+        ]:
+            with subtests.test(accept=accept):
+                headers = [] if accept is None else [(b"accept", accept.encode())]
+                assert prefers_html(Request(scope_of(headers=headers))) is html
 
     @pytest.mark.parametrize("accept", ["", HTML])
-    @pytest.mark.parametrize(
-        ("path", "method", "status"),
-        [
+    async def test_every_response_carries_the_security_headers(self, accept: str, subtests: pytest.Subtests) -> None:
+        for path, method, status in [
             (ADMIN, "GET", 200),
             (DEVICES, "GET", 200),
             (f"{ADMIN}migration", "HEAD", 200),
@@ -67,24 +64,25 @@ class TestResponses:
             (f"{ADMIN}nowhere", "GET", 404),
             (ADMIN, "DELETE", 405),
             (f"{ADMIN}revoke-all", "POST", 415),
-        ],
-    )
-    async def test_every_response_carries_the_security_headers(
-        self, path: str, method: str, status: int, accept: str
-    ) -> None:
-        response = await (await Stage().visit()).ask(path, method, accept=accept)
-        assert response.status_code == status
-        policy = response.headers["content-security-policy"].split("; ")
-        assert policy[0] == "default-src 'none'"
-        assert "frame-ancestors 'none'" in policy
-        assert not any("unsafe" in rule or "script" in rule for rule in policy)
-        assert response.headers["cache-control"] == "no-store"
-        assert response.headers["x-content-type-options"] == "nosniff"
-        assert response.headers["referrer-policy"] == "same-origin"
-        assert {name.strip() for name in response.headers["vary"].split(",")} == {"Accept", "Authorization", "Cookie"}
-        if status >= 400:
-            kind = "text/html; charset=utf-8" if accept else "application/problem+json"
-            assert response.headers["content-type"] == kind
+        ]:
+            with subtests.test(path=path):
+                response = await (await Stage().visit()).ask(path, method, accept=accept)
+                assert response.status_code == status
+                policy = response.headers["content-security-policy"].split("; ")
+                assert policy[0] == "default-src 'none'"
+                assert "frame-ancestors 'none'" in policy
+                assert not any("unsafe" in rule or "script" in rule for rule in policy)
+                assert response.headers["cache-control"] == "no-store"
+                assert response.headers["x-content-type-options"] == "nosniff"
+                assert response.headers["referrer-policy"] == "same-origin"
+                assert {name.strip() for name in response.headers["vary"].split(",")} == {
+                    "Accept",
+                    "Authorization",
+                    "Cookie",
+                }
+                if status >= 400:
+                    kind = "text/html; charset=utf-8" if accept else "application/problem+json"
+                    assert response.headers["content-type"] == kind
 
     async def test_a_problem_is_shown_in_both_media_types(self) -> None:
         visit = await Stage().visit(role="user")

@@ -92,11 +92,7 @@ class TestSessionAdmin:
 
     @pytest.mark.parametrize(
         ("scope", "body", "left"),
-        [
-            ("session", {}, ["1", "7", "8"]),
-            ("user", {"user_id": "7"}, ["1", "8"]),
-            ("all", {}, []),
-        ],
+        [("session", {}, ["1", "7", "8"]), ("user", {"user_id": "7"}, ["1", "8"]), ("all", {}, [])],
     )
     async def test_a_script_revokes_with_an_explicit_confirmation(
         self, scope: str, body: dict[str, Any], left: list[str]

@@ -161,9 +161,8 @@ def recalled(headers: list[tuple[bytes, bytes]], cookie: str) -> list[bytes]:
 
 
 class TestHeaders:
-    @pytest.mark.parametrize(
-        "cookies",
-        [
+    def test_the_fast_path_reads_a_cookie_as_the_transport_does(self, subtests: pytest.Subtests) -> None:
+        for cookies in [
             b"{name}={token}",
             b"a=1; {name}={token}",
             b"{name}={token}; a=1",
@@ -176,22 +175,20 @@ class TestHeaders:
             b"a={name}; {name}={token}",
             b"a =1; {name}={token}",
             b"{name}={token}; a=\t",
-        ],
-    )
-    def test_the_fast_path_reads_a_cookie_as_the_transport_does(self, cookies: bytes) -> None:
-        hits = Hits()
-        name, token = hits.authority.cookie.name.encode(), hits.presented.encode()
-        header = cookies.replace(b"{name}", name).replace(b"{token}", token)
-        given = [(b"accept", b"*/*"), (b"cookie", header)]
+        ]:
+            with subtests.test(cookies=cookies):
+                hits = Hits()
+                name, token = hits.authority.cookie.name.encode(), hits.presented.encode()
+                header = cookies.replace(b"{name}", name).replace(b"{token}", token)
+                given = [(b"accept", b"*/*"), (b"cookie", header)]
 
-        assert hits.authority.transport.read(given).raw.value == token
-        assert asyncio.run(hits.send(scope_of(headers=given)))[0]["status"] == 200
-        read = recalled(given, hits.authority.cookie.name)
-        assert read in ([], [digest(token)], [digest(token + b" ")], [digest(b"\t" + token + b" ")])
+                assert hits.authority.transport.read(given).raw.value == token
+                assert asyncio.run(hits.send(scope_of(headers=given)))[0]["status"] == 200
+                read = recalled(given, hits.authority.cookie.name)
+                assert read in ([], [digest(token)], [digest(token + b" ")], [digest(b"\t" + token + b" ")])
 
-    @pytest.mark.parametrize(
-        "given",
-        [
+    def test_unusual_headers_are_left_to_the_transport(self) -> None:
+        for given in [
             [],
             [(b"cookie", b"a=1")],
             [(b"cookie", b"__Host-session=a; __Host-session=b")],
@@ -204,10 +201,8 @@ class TestHeaders:
             [(b"authorization", b"Basic b"), (b"cookie", b"__Host-session=a")],
             [(b"cookie", b"__Host-session=a; x=" + b"y" * 70_000)],
             [(b"cookie", b"not__Host-session=a")],
-        ],
-    )
-    def test_unusual_headers_are_left_to_the_transport(self, given: list[tuple[bytes, bytes]]) -> None:
-        assert recalled(given, "__Host-session") == []
+        ]:
+            assert recalled(given, "__Host-session") == [], given
 
     def test_a_short_cookie_name_is_found_though_the_token_contains_it(self) -> None:
         assert recalled([(b"cookie", b"a=1; t=ttt.attt.ttt; b=2")], "t") == [digest(b"ttt.attt.ttt")]

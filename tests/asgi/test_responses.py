@@ -106,9 +106,8 @@ class TestRenewalResponse:
         assert not RESPONSE_COOKIE.allows(304, [])
         assert not RESPONSE_COOKIE.allows(304, [(b"cache-control", b"no-store")])
 
-    @pytest.mark.parametrize(
-        ("cache_control", "allowed"),
-        [
+    def test_cache_control_must_keep_the_whole_response_private(self) -> None:
+        for cache_control, allowed in [
             ("no-store", True),
             ("private", True),
             ("Private, max-age=60", True),
@@ -129,10 +128,8 @@ class TestRenewalResponse:
             ('no-cache="a, no-store, b"', False),
             ('extension="\\", private, \\""', False),
             ('private, extension="never closed', False),
-        ],
-    )
-    def test_cache_control_must_keep_the_whole_response_private(self, cache_control: str, allowed: bool) -> None:
-        assert RESPONSE_COOKIE.allows(200, [(b"Cache-Control", cache_control.encode())]) is allowed
+        ]:
+            assert RESPONSE_COOKIE.allows(200, [(b"Cache-Control", cache_control.encode())]) is allowed, cache_control
 
     def test_all_cache_control_headers_count(self) -> None:
         assert RESPONSE_COOKIE.allows(200, [(b"cache-control", b"max-age=60"), (b"cache-control", b"private")])
@@ -144,9 +141,8 @@ class TestRenewalResponse:
     def test_a_header_for_shared_caches_alone_keeps_the_cookie_back(self, name: bytes) -> None:
         assert not RESPONSE_COOKIE.allows(200, [(b"cache-control", b"private"), (name, b"max-age=600")])
 
-    @pytest.mark.parametrize(
-        ("set_cookie", "allowed"),
-        [
+    def test_the_apps_own_session_cookie_is_never_overwritten(self) -> None:
+        for set_cookie, allowed in [
             (b"__Host-session=; Max-Age=0; Path=/; Secure", False),
             (b"token=abc", False),
             (b" token =abc", False),
@@ -154,10 +150,8 @@ class TestRenewalResponse:
             (b"other__Host-session=1", True),
             (b"theme=__Host-session=1", True),
             (b"TOKEN=1", True),  # cookie names are case-sensitive (RFC 6265 section 5.3)
-        ],
-    )
-    def test_the_apps_own_session_cookie_is_never_overwritten(self, set_cookie: bytes, allowed: bool) -> None:
-        assert RESPONSE_COOKIE.allows(200, [(b"Set-Cookie", set_cookie)]) is allowed
+        ]:
+            assert RESPONSE_COOKIE.allows(200, [(b"Set-Cookie", set_cookie)]) is allowed, set_cookie
 
     def test_a_response_that_clears_the_sites_data_carries_no_cookie(self) -> None:
         assert not RESPONSE_COOKIE.allows(200, [(b"clear-site-data", b'"cookies"')])

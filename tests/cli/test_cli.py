@@ -62,22 +62,20 @@ def test_purge_deletes_marks_if_the_longest_token_is_given(sqlite_url: str, run:
     assert run(*command, "0s") == (0, "deleted: sessions 1, marks 1")
 
 
-@pytest.mark.parametrize(
-    ("url", "line"),
-    [
+def test_an_unusable_database_is_one_line_without_the_password(run: Run, subtests: pytest.Subtests) -> None:
+    for url, line in [
         *((url, NOT_A_URL) for url in ("", "s3cret", "sqlite:///s3cret")),
         *((f"postgresql+{url}", NOT_A_URL) for url in ("asyncpg://u:s3cret@h:port/d", "nothing://u:s3cret@h/d")),
         ("mysql+aiomysql://u:s3cret@h/d", "the driver of the database URL is not installed"),
         ("postgresql+asyncpg://u:s3cret@127.0.0.1:1/d?password=s3cret", "127.0.0.1/d is not reachable or has no table"),
         ("sqlite+aiosqlite:////nowhere/at/all", "there is no SQLite file '/nowhere/at/all'"),
         ("sqlite+aiosqlite://", "there is no SQLite file ''"),
-    ],
-)
-def test_an_unusable_database_is_one_line_without_the_password(url: str, line: str, run: Run) -> None:
-    code, output = run("purge", "--database", url)
-    assert code == 2
-    assert output.startswith(f"jwt_middleware: {line}")
-    assert "s3cret" not in output
+    ]:
+        with subtests.test(url=url):
+            code, output = run("purge", "--database", url)
+            assert code == 2
+            assert output.startswith(f"jwt_middleware: {line}")
+            assert "s3cret" not in output
 
 
 def test_a_database_without_the_tables_is_one_line(tmp_path: Path, run: Run) -> None:
@@ -88,9 +86,8 @@ def test_a_database_without_the_tables_is_one_line(tmp_path: Path, run: Run) -> 
     assert path.read_bytes() == b""
 
 
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
+def test_a_bad_argument_is_one_line(run: Run, subtests: pytest.Subtests) -> None:
+    for arguments, line in [
         ("", "jwt_middleware: the following arguments are required: COMMAND; see --help"),
         ("nothing", "jwt_middleware: argument COMMAND: invalid choice: 'nothing'"),
         ("purge", "jwt_middleware purge: the following arguments are required: --database"),
@@ -100,12 +97,11 @@ def test_a_database_without_the_tables_is_one_line(tmp_path: Path, run: Run) -> 
         ("purge --database x --longest-token 1w", "jwt_middleware purge: argument --longest-token: '1w'"),
         ("purge --database x --chunk 0", "jwt_middleware: Retention"),
         ("purge --database x --chunk many", "jwt_middleware purge: argument --chunk: invalid int value"),
-    ],
-)
-def test_a_bad_argument_is_one_line(arguments: str, line: str, run: Run) -> None:
-    code, output = run(*arguments.split())
-    assert code == 2
-    assert output.startswith(line)
+    ]:
+        with subtests.test(arguments=arguments):
+            code, output = run(*arguments.split())
+            assert code == 2
+            assert output.startswith(line)
 
 
 def test_without_sqlalchemy_purge_names_what_to_install(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:

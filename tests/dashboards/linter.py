@@ -19,7 +19,7 @@ Finding = tuple[str, str, str]
 """The rule, the dashboard or panel, and the part that breaks the rule."""
 
 UNITS: Final = {
-    "none", "short", "percentunit", "reqps", "ops", "cps", "s", "dateTimeAsIso", "dateTimeFromNow",
+    "none", "short", "percentunit", "reqps", "ops", "cps", "s", "dateTimeAsIso", "dateTimeFromNow"
 }  # fmt: skip
 """Grafana's units that the dashboards use."""
 DATA_SOURCES: Final = {"prometheus": "Prometheus", "loki": "Loki", "tempo": "Tempo"}

@@ -57,20 +57,18 @@ def broken_rules(board: Dashboard) -> set[str]:
     return {rule for rule, _, _ in findings(board)}
 
 
-@pytest.mark.parametrize(
-    ("rule", "query"),
-    [
+def test_the_linter_finds_a_wrong_query(subtests: pytest.Subtests) -> None:
+    for rule, query in [
         ("target-job-rule", 'sum(rate(jwt_middleware_requests_total{instance=~"$instance"}[$__rate_interval]))'),
         ("target-instance-rule", 'sum(rate(jwt_middleware_requests_total{job=~"$job"}[$__rate_interval]))'),
         ("target-promql-rule", "sum(rate(jwt_middleware_requests_total[$__rate_interval]))"),
         ("target-counter-agg-rule", f"sum(jwt_middleware_requests_total{{{SELECTED}}})"),
         ("target-rate-interval-rule", f"sum(rate(jwt_middleware_requests_total{{{SELECTED}}}[5m]))"),
-    ],
-)
-def test_the_linter_finds_a_wrong_query(rule: str, query: str) -> None:
-    board = dashboard("Authentication")
-    board["panels"][2]["targets"][0]["expr"] = query
-    assert rule in broken_rules(board)
+    ]:
+        with subtests.test(rule=rule):
+            board = dashboard("Authentication")
+            board["panels"][2]["targets"][0]["expr"] = query
+            assert rule in broken_rules(board)
 
 
 def test_the_linter_finds_wrong_panels() -> None:

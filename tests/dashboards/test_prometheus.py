@@ -80,24 +80,22 @@ def test_every_query_of_every_panel_returns_data(seen: Seen, boards: list[dict[s
     assert without_data(seen.server, boards, seen.period) == set(MAY_BE_EMPTY)
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong"),
-    [
+def test_one_wrong_name_is_found(seen: Seen, boards: list[dict[str, Any]], subtests: pytest.Subtests) -> None:
+    """A check of the test above."""
+    for right, wrong in [
         ("jwt_middleware_fallbacks_total", "jwt_middleware_fallback_total"),
         ("jwt_middleware_payload_superseded_timestamp_seconds", "jwt_middleware_payload_superseded_timestamp"),
         ('jwt_middleware_result="accepted"', 'result="accepted"'),
         ('jwt_middleware_lookup="claims"', 'jwt_middleware_lookup="claim"'),
         ("jwt_middleware:payload:verdict", "jwt_middleware:payload:verdicts"),
-    ],
-)
-def test_one_wrong_name_is_found(seen: Seen, boards: list[dict[str, Any]], right: str, wrong: str) -> None:
-    """A check of the test above."""
-    broken = copy.deepcopy(boards)
-    for board in broken:
-        for panel in board["panels"]:
-            for target in panel.get("targets", []):
-                target["expr"] = target.get("expr", "").replace(right, wrong)
-    assert without_data(seen.server, broken, seen.period) - set(MAY_BE_EMPTY)
+    ]:
+        with subtests.test(right=right):
+            broken = copy.deepcopy(boards)
+            for board in broken:
+                for panel in board["panels"]:
+                    for target in panel.get("targets", []):
+                        target["expr"] = target.get("expr", "").replace(right, wrong)
+            assert without_data(seen.server, broken, seen.period) - set(MAY_BE_EMPTY)
 
 
 def test_scraped_names_and_labels_are_those_of_the_package(seen: Seen) -> None:

@@ -44,10 +44,7 @@ EXPECTED = {
     ),
     "rollback": Expected(
         verdicts={1: [Verdict.SCHEDULED, Verdict.DRAINING, *ROLLED_BACK, Verdict.DRAINED]},
-        alerts={
-            STILL_MINTED: (2 * DAY + 8, 3 * DAY + 18.2),
-            AFTER_SUNSET: (SUNSET + 1, 2 * DAY + 18.2 + 7 * DAY + 1),
-        },
+        alerts={STILL_MINTED: (2 * DAY + 8, 3 * DAY + 18.2), AFTER_SUNSET: (SUNSET + 1, 2 * DAY + 18.2 + 7 * DAY + 1)},
     ),
     "overlapping": Expected(verdicts={1: TO_THE_END, 2: TO_THE_END}),
     "short-lived": Expected(verdicts={1: [*NOT_PROVEN, Verdict.DRAINED]}),

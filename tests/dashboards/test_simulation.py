@@ -172,9 +172,10 @@ def test_the_command_writes_a_file_and_prints_its_content(tmp_path: Path, capsys
     assert output.endswith(f" {len(samples(path.read_text()))} samples\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
+def test_an_unusable_argument_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], subtests: pytest.Subtests
+) -> None:
+    for arguments, message in [
         (["--scenario", "sad"], "--scenario must be one of happy, "),
         (["--days", "0"], "--days must be above 0"),
         (["--users", "0"], "--users must be between"),
@@ -183,18 +184,15 @@ def test_the_command_writes_a_file_and_prints_its_content(tmp_path: Path, capsys
         (["--every", "soon"], "45s, 3m, 1h or 7d"),
         (["--start", "monday"], "'monday' is not a day"),
         (["--out", "/nowhere/history"], "No such file"),
-    ],
-)
-def test_an_unusable_argument_is_one_line(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["--out", str(tmp_path / "days"), *arguments])
-    assert ended.value.code == 2
-    output = capsys.readouterr().err
-    assert message in output
-    assert output.startswith("dashboards.simulation: ")
-    assert output.count("\n") == 1
+    ]:
+        with subtests.test(arguments=arguments):
+            with pytest.raises(SystemExit) as ended:
+                main(["--out", str(tmp_path / "days"), *arguments])
+            assert ended.value.code == 2
+            output = capsys.readouterr().err
+            assert message in output
+            assert output.startswith("dashboards.simulation: ")
+            assert output.count("\n") == 1
 
 
 def test_the_help_names_every_scenario(capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,9 +52,8 @@ async def test_a_wrong_password_and_an_unknown_user_look_the_same(demo: Demo, em
     assert "set-cookie" not in page.headers
 
 
-@pytest.mark.parametrize(
-    ("body", "status"),
-    [
+async def test_a_malformed_login_is_refused(demo: Demo) -> None:
+    for body, status in [
         (b"", 400),
         (b"[]", 400),
         (b"\xff", 400),
@@ -66,10 +65,8 @@ async def test_a_wrong_password_and_an_unknown_user_look_the_same(demo: Demo, em
         (json.dumps({"email": "a" * 300, "password": "x"}).encode(), 400),
         (b"[" * 4_000, 400),
         (b"x" * 5_000, 413),
-    ],
-)
-async def test_a_malformed_login_is_refused(demo: Demo, body: bytes, status: int) -> None:
-    assert (await demo.http.post("/login", content=body)).status_code == status
+    ]:
+        assert (await demo.http.post("/login", content=body)).status_code == status, body
 
 
 async def test_all_actions_work_by_forms_without_a_script(demo: Demo) -> None:

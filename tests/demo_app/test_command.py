@@ -103,9 +103,8 @@ def test_anything_else_is_not_a_duration(text: str, capsys: pytest.CaptureFixtur
     assert "45s, 3m, 1h or 7d" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_an_unusable_argument_is_one_line_and_exit_code_two(tmp_path: Path, subtests: pytest.Subtests) -> None:
+    for arguments in [
         ["--window", "3x"],
         ["--window", "1s"],
         ["--window", "0s"],
@@ -116,15 +115,14 @@ def test_anything_else_is_not_a_duration(text: str, capsys: pytest.CaptureFixtur
         ["--port", "0", "--database", "/nonexistent/demo.db"],
         ["--port", "0", "--log", "/nonexistent/log"],
         ["--port", "0", "--database", "postgresql+asyncpg://someone:hunter2@127.0.0.1:1/nothing"],
-    ],
-)
-def test_an_unusable_argument_is_one_line_and_exit_code_two(tmp_path: Path, arguments: list[str]) -> None:
-    finished = run(tmp_path, *arguments)
-    assert finished.returncode == 2
-    assert finished.stdout == ""
-    assert re.fullmatch(r"demo_app: .+\n", finished.stderr)
-    assert "hunter2" not in finished.stderr
-    assert list(tmp_path.iterdir()) == []
+    ]:
+        with subtests.test(arguments=arguments):
+            finished = run(tmp_path, *arguments)
+            assert finished.returncode == 2
+            assert finished.stdout == ""
+            assert re.fullmatch(r"demo_app: .+\n", finished.stderr)
+            assert "hunter2" not in finished.stderr
+            assert list(tmp_path.iterdir()) == []
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_two(tmp_path: Path) -> None:

@@ -45,9 +45,8 @@ def test_a_run_without_failures_is_ok() -> None:
     assert content["last_fallback_after_release_s"] == 150
 
 
-@pytest.mark.parametrize(
-    ("changes", "failure"),
-    [
+def test_each_broken_promise_is_a_failure(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         (
             {"counts": replace(COUNTS, refused=Counter({"401 /me": 2}))},
             "users with valid tokens were refused: 401 /me (2 times)",
@@ -69,14 +68,11 @@ def test_a_run_without_failures_is_ok() -> None:
             "the fallback still fired after the window plus a tenth",
         ),
         ({"figures": replace(FIGURES, fallback_rate=0.001)}, "the fallback's rate did not reach zero"),
-        (
-            {"figures": replace(FIGURES, fallback_rate=None)},
-            "no request was accepted at the end: no data is not zero",
-        ),
+        ({"figures": replace(FIGURES, fallback_rate=None)}, "no request was accepted at the end: no data is not zero"),
         ({"figures": replace(FIGURES, accepted=0)}, "no request was accepted"),
-    ],
-)
-def test_each_broken_promise_is_a_failure(changes: dict[str, Any], failure: str) -> None:
-    content = replace(REPORT, **changes).content()
-    assert not content["ok"]
-    assert failure in content["failures"]
+    ]
+    for changes, failure in cases:
+        with subtests.test(changes=changes):
+            content = replace(REPORT, **changes).content()
+            assert not content["ok"]
+            assert failure in content["failures"]

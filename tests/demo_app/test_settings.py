@@ -32,9 +32,8 @@ def test_a_whole_week_has_the_times_of_production() -> None:
     assert (settings.rollout, settings.claims_ttl, settings.absence_ttl, settings.max_staleness) == (3_600, 60, 5, 5)
 
 
-@pytest.mark.parametrize(
-    ("values", "named"),
-    [
+def test_a_value_out_of_range_is_named(subtests: pytest.Subtests) -> None:
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"window": 9}, "--window"),
         ({"window": int(WEEK) + 1}, "--window"),
         ({"release_after": 0}, "--release-after"),
@@ -45,9 +44,9 @@ def test_a_whole_week_has_the_times_of_production() -> None:
         ({"rate": 0.0}, "--rate"),
         ({"rate": float("nan")}, "--rate"),
         ({"database": "mysql://localhost/x"}, "--database"),
-    ],
-)
-def test_a_value_out_of_range_is_named(values: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named) as refused:
-        Settings(**values)
-    assert "\n" not in str(refused.value)
+    ]
+    for values, named in cases:
+        with subtests.test(values=values):
+            with pytest.raises(ValueError, match=named) as refused:
+                Settings(**values)
+            assert "\n" not in str(refused.value)

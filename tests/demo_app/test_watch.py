@@ -96,9 +96,8 @@ def drained(until: float, *, every: float = 1.0, **changes: Any) -> Watch:
     return watch
 
 
-@pytest.mark.parametrize(
-    ("watch", "verdict"),
-    [
+def test_the_verdict_is_the_first_condition_that_holds() -> None:
+    for watch, verdict in [
         (drained(10), Verdict.SCHEDULED),
         (drained(60), Verdict.DRAINING),
         (drained(SUNSET - EPOCH + 5), Verdict.DRAINED),
@@ -107,10 +106,8 @@ def drained(until: float, *, every: float = 1.0, **changes: Any) -> Watch:
         (drained(50, last_minted=PLANNED + 15), Verdict.STILL_MINTED),
         (drained(100, last_minted=PLANNED + 15, last_expiry=PLANNED + 195), Verdict.LATE_DRAINING),
         (drained(10, superseded=None), Verdict.NO_PLAN),
-    ],
-)
-def test_the_verdict_is_the_first_condition_that_holds(watch: Watch, verdict: Verdict) -> None:
-    assert figures(watch).verdict is verdict
+    ]:
+        assert figures(watch).verdict is verdict, watch
 
 
 def test_no_traffic_at_the_end_proves_nothing() -> None:

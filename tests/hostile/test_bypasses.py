@@ -81,9 +81,8 @@ SEGMENTS = st.sampled_from([*NAMES, "%2e%2e", "%2f", "%5c", "\\", ";", "%00", "%
 
 class TestPaths:
     @pytest.mark.parametrize("kind", ["http", "websocket"])
-    @pytest.mark.parametrize(
-        "path",
-        [
+    def test_no_spelling_of_a_path_opens_what_is_private(self, kind: str, subtests: pytest.Subtests) -> None:
+        for path in [
             "/me",
             "/me/",
             "//me",
@@ -129,30 +128,25 @@ class TestPaths:
             "/http://testserver/login",
             "*",
             "",
-        ],
-    )
-    def test_no_spelling_of_a_path_opens_what_is_private(self, path: str, kind: str) -> None:
-        status, body = site.call(path, kind=kind)
-        assert status == 401
-        assert b"private" not in body
+        ]:
+            with subtests.test(path=path):
+                status, body = site.call(path, kind=kind)
+                assert status == 401
+                assert b"private" not in body
 
-    @pytest.mark.parametrize(
-        ("path", "status"),
-        [
+    def test_what_is_public_is_served_without_reading_the_token(self) -> None:
+        for path, status in [
             ("/login", 200),
             ("/static/a.css", 200),
             ("/static/deep/er.css", 200),
             ("/static/%C3%A4.css", 200),
             ("/static/a%20b", 200),
-        ],
-    )
-    def test_what_is_public_is_served_without_reading_the_token(self, path: str, status: int) -> None:
-        assert site.call(path, [(b"authorization", b"Bearer x")]) == (status, b'{"session":false}')
-        assert site.recorder.outcomes == []
+        ]:
+            assert site.call(path, [(b"authorization", b"Bearer x")]) == (status, b'{"session":false}'), path
+            assert site.recorder.outcomes == [], path
 
-    @pytest.mark.parametrize(
-        ("path", "root_path", "open_"),
-        [
+    def test_the_root_path_shifts_what_is_public_and_opens_nothing_else(self, subtests: pytest.Subtests) -> None:
+        for path, root_path, open_ in [
             ("/app/login", "/app", True),
             ("/app/me", "/app", False),
             ("/app/login/../me", "/app", False),
@@ -162,18 +156,14 @@ class TestPaths:
             ("/applogin", "/app", False),
             ("/app/app/login", "/app", False),
             ("/app/admin/x", "/app", False),
-        ],
-    )
-    def test_the_root_path_shifts_what_is_public_and_opens_nothing_else(
-        self, path: str, root_path: str, open_: bool
-    ) -> None:
-        status, body = site.call(path, root_path=root_path)
-        assert (status == 200) is open_
-        assert b"private" not in body
+        ]:
+            with subtests.test(path=path):
+                status, body = site.call(path, root_path=root_path)
+                assert (status == 200) is open_
+                assert b"private" not in body
 
-    @pytest.mark.parametrize(
-        "headers",
-        [
+    def test_no_header_makes_a_path_public(self, subtests: pytest.Subtests) -> None:
+        for headers in [
             [(b"x-original-url", b"/login")],
             [(b"x-rewrite-url", b"/login")],
             [(b"x-forwarded-prefix", b"/login")],
@@ -182,11 +172,10 @@ class TestPaths:
             [(b"host", b"testserver/login")],
             [(b"host", b"testserver?/login")],
             [(b"referer", b"https://testserver/login")],
-        ],
-    )
-    def test_no_header_makes_a_path_public(self, headers: Headers) -> None:
-        for method in METHODS:
-            assert site.call("/me", headers, method=method)[0] == 401
+        ]:
+            with subtests.test(headers=headers):
+                for method in METHODS:
+                    assert site.call("/me", headers, method=method)[0] == 401
 
     @given(st.lists(SEGMENTS, max_size=6), st.sampled_from(["", "/", "/app", "/static", "/login", "/app/"]))
     def test_no_generated_path_opens_what_is_private(self, segments: list[str], root_path: str) -> None:

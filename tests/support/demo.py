@@ -98,7 +98,7 @@ def command(*arguments: str, temporary: Path | None = None) -> Iterator[subproce
 
 def metrics_page(
     *, today: int = 0, old: dict[str, int] | None = None, refused: dict[str, int] | None = None, fallbacks: int = 0,
-    queries: int = 0, mints: int = 2, **gauges: float | None,
+    queries: int = 0, mints: int = 2, **gauges: float | None
 ) -> str:  # fmt: skip
     """A page of /metrics as the exporter writes it: counts of accepted tokens (old ones by the moment of minting),
     of refusals by reason, and gauges of version 1."""

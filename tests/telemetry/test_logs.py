@@ -221,28 +221,27 @@ class TestConfigured:
             }
         ]
 
-    @pytest.mark.parametrize(
-        ("settings", "advised"),
-        [
+    async def test_a_start_warns_if_it_will_log_out_adopted_sessions(self, subtests: pytest.Subtests) -> None:
+        cases: list[tuple[dict[str, Any], bool]] = [
             ({"cookie": SessionCookie(also_read=["token"])}, True),
             ({"adoption": Adoption(iat_required=False)}, True),
             ({"keys": KeyRing([Key.hmac(SECRET), SHORT])}, True),
             ({"cookie": SessionCookie(also_read=["token"]), "adoption": MARKS}, False),
             ({"cookie": SessionCookie(also_read=["token"]), "store": None}, False),
             ({}, False),
-        ],
-    )
-    async def test_a_start_warns_if_it_will_log_out_adopted_sessions(
-        self, settings: dict[str, Any], advised: bool
-    ) -> None:
-        world = World(**{"store": MemorySessionStore(), **settings})
-        with capture_logs() as logs:
-            world.authority.parts.open()
-            outcome = await world.authority.authenticate(bearer(old_token(world.authority, {"userId": "1"}, sid=None)))
-        assert logs[0]["event"] == "jwt_middleware.configured"
-        assert logs[0]["log_level"] == ("warning" if advised else "info")
-        assert ('Adoption(sessions="marks")' in logs[0].get("advice", "")) is advised
-        assert not advised or outcome.reason is Reason.SESSION_UNKNOWN
+        ]
+        for settings, advised in cases:
+            with subtests.test(settings=settings):
+                world = World(**{"store": MemorySessionStore(), **settings})
+                with capture_logs() as logs:
+                    world.authority.parts.open()
+                    outcome = await world.authority.authenticate(
+                        bearer(old_token(world.authority, {"userId": "1"}, sid=None))
+                    )
+                assert logs[0]["event"] == "jwt_middleware.configured"
+                assert logs[0]["log_level"] == ("warning" if advised else "info")
+                assert ('Adoption(sessions="marks")' in logs[0].get("advice", "")) is advised
+                assert not advised or outcome.reason is Reason.SESSION_UNKNOWN
 
 
 class TestLogger:

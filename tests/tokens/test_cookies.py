@@ -41,9 +41,8 @@ class TestSessionCookie:
         with pytest.raises(MintError, match="mint fewer claims"):
             cookies.set_header("a" * (room + 1), max_age=60)
 
-    @pytest.mark.parametrize(
-        ("settings", "fix"),
-        [
+    def test_a_cookie_that_browsers_would_drop_fails_at_construction(self, subtests: pytest.Subtests) -> None:
+        cases: list[tuple[dict[str, Any], str]] = [
             ({"samesite": "Lax"}, "samesite"),
             ({"samesite": "none", "secure": False}, "secure=True"),
             ({"path": "app"}, "path must begin"),
@@ -63,8 +62,7 @@ class TestSessionCookie:
             ({"name": "__host-a", "path": "/app"}, "__Host-"),
             ({"name": "__Host-a", "domain": "example.com"}, "__Host-"),
             ({"name": "__Secure-a", "secure": False}, "__Secure-"),
-        ],
-    )
-    def test_a_cookie_that_browsers_would_drop_fails_at_construction(self, settings: dict[str, Any], fix: str) -> None:
-        with pytest.raises(ConfigError, match=fix):
-            SessionCookie(**settings)
+        ]
+        for settings, fix in cases:
+            with subtests.test(settings=settings), pytest.raises(ConfigError, match=fix):
+                SessionCookie(**settings)

@@ -480,9 +480,8 @@ class TestSettings:
             assert (await authority.verify(issued.token)).key_id == "k1"
             await authority.aclose()
 
-    @pytest.mark.parametrize(
-        "settings",
-        [
+    def test_settings_that_cannot_work_are_errors_at_construction(self, subtests: pytest.Subtests) -> None:
+        cases: list[dict[str, Any]] = [
             {"refresh_every": timedelta(0)},
             {"usable_for": timedelta(0)},
             {"timeout": timedelta(seconds=-1)},
@@ -491,12 +490,10 @@ class TestSettings:
             {"signing": Key.hmac(SECRET, kid="k1")},
             {"signing": Key.jwk(public(pair("k1")))},
             {"signing": Key.jwk(pair(None))},
-        ],
-        ids=str,
-    )
-    def test_settings_that_cannot_work_are_errors_at_construction(self, settings: dict[str, Any]) -> None:
-        with pytest.raises(ConfigError):
-            RemoteKeys("https://issuer.example/jwks.json", **settings)
+        ]
+        for settings in cases:
+            with subtests.test(settings=settings), pytest.raises(ConfigError):
+                RemoteKeys("https://issuer.example/jwks.json", **settings)
 
     def test_the_repr_shows_the_url_without_its_query(self) -> None:
         keys = RemoteKeys("https://issuer.example:8443/jwks.json?key=secret")
@@ -525,9 +522,8 @@ def worst_case(issuer: Issuer, case: str) -> None:
 
 
 class TestEndpoint:
-    @pytest.mark.parametrize(
-        ("answer", "outcome"),
-        [
+    async def test_a_response_that_is_not_a_key_set_changes_nothing(self, subtests: pytest.Subtests) -> None:
+        for answer, outcome in [
             (response(b"<html>", kind="text/html"), "invalid"),
             (response(b"not json"), "invalid"),
             (response(b'{"keys": []}'), "invalid"),
@@ -538,18 +534,16 @@ class TestEndpoint:
             (b"SSH-2.0-OpenSSH_9.2\r\n", "error"),
             (b"", "error"),
             (b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{", "error"),
-        ],
-        ids=["html", "not json", "empty", "secret", "huge", "redirect", "503", "no http", "nothing", "torn"],
-    )
-    async def test_a_response_that_is_not_a_key_set_changes_nothing(self, answer: bytes, outcome: str) -> None:
-        async with Issuer("k1").serving() as issuer:
-            authority = verifier(remote(issuer))
-            assert await reason(authority, await issuer.token("k1")) is None
-            issuer.saying(answer)
-            assert await reason(authority, unsigned("unknown")) == "key_unknown"
-            assert fetches(authority) == {**dict.fromkeys(FETCH_OUTCOMES, 0), "ok": 1, outcome: 1}
-            at_once(authority, await issuer.token("k1"))
-            await authority.aclose()
+        ]:
+            with subtests.test(answer=answer):
+                async with Issuer("k1").serving() as issuer:
+                    authority = verifier(remote(issuer))
+                    assert await reason(authority, await issuer.token("k1")) is None
+                    issuer.saying(answer)
+                    assert await reason(authority, unsigned("unknown")) == "key_unknown"
+                    assert fetches(authority) == {**dict.fromkeys(FETCH_OUTCOMES, 0), "ok": 1, outcome: 1}
+                    at_once(authority, await issuer.token("k1"))
+                    await authority.aclose()
 
     @pytest.mark.parametrize("how", ["stalling", "trickling"])
     async def test_a_fetch_as_a_whole_has_a_time_limit(self, how: str) -> None:

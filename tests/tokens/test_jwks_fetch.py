@@ -49,23 +49,19 @@ async def fetched(answer: bytes) -> bytes:
 
 
 class TestUrl:
-    @pytest.mark.parametrize(
-        "url",
-        [
+    def test_a_set_may_be_fetched_over_https_and_from_this_machine(self) -> None:
+        for url in [
             "https://issuer.example/jwks.json",
             "https://issuer.example:8443/keys?tenant=1",
             "http://localhost:8000/jwks.json",
             "http://127.0.0.1/jwks.json",
             "http://127.8.8.8/jwks.json",
             "http://[::1]:80/jwks.json",
-        ],
-    )
-    def test_a_set_may_be_fetched_over_https_and_from_this_machine(self, url: str) -> None:
-        assert str(parse_url(url)) == str(httpx.URL(url))
+        ]:
+            assert str(parse_url(url)) == str(httpx.URL(url)), url
 
-    @pytest.mark.parametrize(
-        "url",
-        [
+    def test_any_other_url_is_a_config_error_that_quotes_nothing(self, subtests: pytest.Subtests) -> None:
+        cases: list[Any] = [
             "http://issuer.example/jwks.json",
             "http://10.0.0.1/jwks.json",
             "http://localhost.issuer.example/jwks.json",
@@ -78,21 +74,23 @@ class TestUrl:
             "https://issuer.example:port/",
             "",
             None,
-        ],
-    )
-    def test_any_other_url_is_a_config_error_that_quotes_nothing(self, url: str) -> None:
-        with pytest.raises(ConfigError, match="https") as failed:
-            parse_url(url)
-        assert "password@" not in str(failed.value)
+        ]
+        for url in cases:
+            with subtests.test(url=url):
+                with pytest.raises(ConfigError, match="https") as failed:
+                    parse_url(url)
+                assert "password@" not in str(failed.value)
 
 
 class TestDownload:
-    @pytest.mark.parametrize(
-        "kind",
-        ["application/json", "application/jwk-set+json", "Application/JSON; charset=utf-8", "application/x+json"],
-    )
-    async def test_a_response_of_a_json_type_is_read(self, kind: str) -> None:
-        assert await fetched(response(b"{}", kind=kind)) == b"{}"
+    async def test_a_response_of_a_json_type_is_read(self) -> None:
+        for kind in [
+            "application/json",
+            "application/jwk-set+json",
+            "Application/JSON; charset=utf-8",
+            "application/x+json",
+        ]:
+            assert await fetched(response(b"{}", kind=kind)) == b"{}", kind
 
     async def test_a_response_without_a_content_type_is_read(self) -> None:
         assert await fetched(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") == b"{}"
@@ -108,9 +106,8 @@ class TestDownload:
     async def test_the_largest_response_is_read(self) -> None:
         assert len(await fetched(response(b" " * MAX_BYTES))) == MAX_BYTES
 
-    @pytest.mark.parametrize(
-        "answer",
-        [
+    async def test_any_other_response_is_not_a_key_set(self, subtests: pytest.Subtests) -> None:
+        for answer in [
             response(b"{}", kind="text/html"),
             response(b"{}", kind="text/plain"),
             response(b"{}", kind="application/jsonp"),
@@ -122,12 +119,9 @@ class TestDownload:
             b"HTTP/1.1 200 OK\r\n\r\n" + b" " * (MAX_BYTES + 1),
             response(gzip.compress(b" " * 10_000_000), more="Content-Encoding: gzip\r\n"),
             response(b"{}", more="Content-Encoding: br\r\n"),
-        ],
-        ids=lambda answer: repr(answer[9:60]),
-    )
-    async def test_any_other_response_is_not_a_key_set(self, answer: bytes) -> None:
-        with pytest.raises(NoKeySet):
-            await fetched(answer)
+        ]:
+            with subtests.test(answer=answer), pytest.raises(NoKeySet):
+                await fetched(answer)
 
     async def test_a_redirect_is_not_followed(self) -> None:
         async with Issuer("k1").serving() as elsewhere:
@@ -148,9 +142,8 @@ class TestDownload:
 
 
 class TestKeySet:
-    @pytest.mark.parametrize(
-        "unusable",
-        [
+    def test_an_unusable_key_is_skipped(self, subtests: pytest.Subtests) -> None:
+        for unusable in [
             OCT,
             {"kty": "oct", "kid": "no-secret"},
             {**GOOD, "kid": "mixed", "k": OCT["k"]},
@@ -169,16 +162,14 @@ class TestKeySet:
             "no object",
             None,
             {},
-        ],
-    )
-    def test_an_unusable_key_is_skipped(self, unusable: object) -> None:
-        assert [key.kid for key in parsed(unusable, GOOD).ring.keys] == ["good"]
-        with pytest.raises(NoKeySet):
-            parsed(unusable)
+        ]:
+            with subtests.test(unusable=unusable):
+                assert [key.kid for key in parsed(unusable, GOOD).ring.keys] == ["good"]
+                with pytest.raises(NoKeySet):
+                    parsed(unusable)
 
-    @pytest.mark.parametrize(
-        "body",
-        [
+    def test_a_body_that_is_not_a_strict_key_set_is_refused(self, subtests: pytest.Subtests) -> None:
+        for body in [
             b"",
             b"<html>",
             b"[]",
@@ -192,12 +183,9 @@ class TestKeySet:
             published(GOOD).replace(b'"kid"', b'"kid": "other", "kid"'),
             published(*({**GOOD, "kid": f"k{place}"} for place in range(MAX_KEYS + 1))),
             published({name: value for name, value in GOOD.items() if name != "kid"}, {**GOOD, "kid": "key-1"}),
-        ],
-        ids=lambda body: repr(body[:30]),
-    )
-    def test_a_body_that_is_not_a_strict_key_set_is_refused(self, body: bytes) -> None:
-        with pytest.raises(NoKeySet):
-            parse_key_set(body, "RS256")
+        ]:
+            with subtests.test(body=body), pytest.raises(NoKeySet):
+                parse_key_set(body, "RS256")
 
     def test_the_most_keys_are_read_and_none_can_sign(self) -> None:
         assert len(parsed(*({**GOOD, "kid": f"k{n}"} for n in range(MAX_KEYS))).ring.keys) == MAX_KEYS

@@ -53,9 +53,8 @@ class TestOpening:
         token = verify(tokens_of(), CLAIMS)
         assert unpack(pack(token)) == token
 
-    @pytest.mark.parametrize(
-        "header",
-        [
+    def test_a_header_that_breaks_a_rule_is_malformed(self) -> None:
+        for header in [
             "",
             "[]",
             '{"typ":"JWT"}',
@@ -75,22 +74,17 @@ class TestOpening:
             '{"alg":"HS256","b64":false,"crit":["b64"]}',
             '{"alg":"HS256","alg":"HS256"}',
             '{"alg":"HS256","x":NaN}',
-        ],
-    )
-    def test_a_header_that_breaks_a_rule_is_malformed(self, header: str) -> None:
-        assert reason_of(opened, tokens_of(), header) is Reason.TOKEN_MALFORMED
-        assert reason_of(opened, tokens_of(), header, key=None, signature=b"") is Reason.TOKEN_MALFORMED
+        ]:
+            assert reason_of(opened, tokens_of(), header) is Reason.TOKEN_MALFORMED, header
+            assert reason_of(opened, tokens_of(), header, key=None, signature=b"") is Reason.TOKEN_MALFORMED, header
 
-    @pytest.mark.parametrize(
-        "header",
-        [
+    def test_a_header_is_read_in_any_layout_and_key_locations_are_ignored(self) -> None:
+        for header in [
             '{"alg":"HS256","typ":"jwt"}',
             '{"typ" : "JWT", "alg" : "HS256"}',
             '{"alg":"HS256","jku":"http://127.0.0.1:1/","x5u":1,"jwk":{"kty":"oct","k":"AA"},"x5c":["AA"]}',
-        ],
-    )
-    def test_a_header_is_read_in_any_layout_and_key_locations_are_ignored(self, header: str) -> None:
-        assert opened(tokens_of(), header).claims == {}
+        ]:
+            assert opened(tokens_of(), header).claims == {}, header
 
     @pytest.mark.parametrize("alg", ["none", "None", "hs256", "HS384", "RS256", "", "EdDSA"])
     def test_an_algorithm_that_no_key_has_is_a_mismatch(self, alg: str) -> None:
@@ -180,9 +174,8 @@ class TestClaims:
         assert reason_of(verify, tokens_of(), claims_of(**{name: value})) is Reason.CLAIMS_INVALID
         assert verify(tokens_of(), claims_of(**{name: "a" * 255})).claims[name] == "a" * 255
 
-    @pytest.mark.parametrize(
-        "changed",
-        [
+    def test_registered_claims_have_their_types(self) -> None:
+        cases: list[dict[str, Any]] = [
             {"iss": 1},
             {"iss": None},
             {"jti": 1},
@@ -191,11 +184,12 @@ class TestClaims:
             {"aud": []},
             {"aud": ["a", 1]},
             {"aud": None},
-        ],
-    )
-    def test_registered_claims_have_their_types(self, changed: dict[str, Any]) -> None:
-        assert reason_of(verify, tokens_of(), claims_of(**changed)) is Reason.CLAIMS_INVALID
-        assert reason_of(verify, tokens_of(audience="a", issuer="i"), claims_of(**changed)) is Reason.CLAIMS_INVALID
+        ]
+        for changed in cases:
+            assert reason_of(verify, tokens_of(), claims_of(**changed)) is Reason.CLAIMS_INVALID, changed
+            assert (
+                reason_of(verify, tokens_of(audience="a", issuer="i"), claims_of(**changed)) is Reason.CLAIMS_INVALID
+            ), changed
 
 
 class TestTimes:
@@ -297,9 +291,8 @@ class TestAdoption:
         assert reason_of(verify, tokens_of(adoption=adoption), claims_of(sid=ABSENT)) is Reason.CLAIMS_INVALID
         assert verify(tokens_of(adoption=adoption), claims_of(sid=ABSENT, kind=1)).session_id is None
 
-    @pytest.mark.parametrize(
-        ("claims", "session"),
-        [
+    def test_other_tokens_of_the_same_secret_are_not_recognised(self) -> None:
+        cases: list[tuple[dict[str, Any], bool]] = [
             ({}, True),
             ({"type": "access", "token_type": "session", "token_use": "access"}, True),
             ({"type": "refresh"}, False),
@@ -309,22 +302,19 @@ class TestAdoption:
             ({"type": ["access"]}, False),
             ({"purpose": "session"}, False),
             ({"nonce": "x"}, False),
-        ],
-    )
-    def test_other_tokens_of_the_same_secret_are_not_recognised(self, claims: dict[str, Any], session: bool) -> None:
-        assert is_session(claims) is session
+        ]
+        for claims, session in cases:
+            assert is_session(claims) is session, claims
 
-    @pytest.mark.parametrize(
-        ("settings", "fix"),
-        [
+    def test_an_adoption_that_cannot_work_fails_at_once(self, subtests: pytest.Subtests) -> None:
+        cases: list[tuple[dict[str, Any], str]] = [
             ({"accepted_lifetime": timedelta(0)}, "timedelta"),
             ({"sessions": "ignore"}, "refuse"),
             ({"recognise": "type"}, "function"),
-        ],
-    )
-    def test_an_adoption_that_cannot_work_fails_at_once(self, settings: dict[str, Any], fix: str) -> None:
-        with pytest.raises(ConfigError, match=fix):
-            Adoption(**settings)
+        ]
+        for settings, fix in cases:
+            with subtests.test(settings=settings), pytest.raises(ConfigError, match=fix):
+                Adoption(**settings)
 
 
 class TestSigning:

@@ -31,9 +31,8 @@ def signs(key: Key) -> bool:
 
 
 class TestPem:
-    @pytest.mark.parametrize(
-        ("private", "alg", "expected"),
-        [
+    def test_a_pem_signs_and_its_public_half_verifies(self, subtests: pytest.Subtests) -> None:
+        for private, alg, expected in [
             (RSA, "RS256", ("RS256",)),
             (RSA, "RS384", ("RS384",)),
             (RSA, "RS512", ("RS512",)),
@@ -46,20 +45,17 @@ class TestPem:
             (ED, None, ("EdDSA", "Ed25519")),
             (ED, "Ed25519", ("EdDSA", "Ed25519")),
             (ed448.Ed448PrivateKey.generate(), "Ed448", ("Ed448",)),
-        ],
-    )
-    def test_a_pem_signs_and_its_public_half_verifies(
-        self, private: Any, alg: str | None, expected: tuple[str, ...]
-    ) -> None:
-        key = Key.pem(private_pem(private), alg=alg)
-        assert key.names == expected
-        assert signs(key)
-        assert not key.symmetric
-        public = Key.pem(public_pem(private).decode(), alg=alg)
-        assert public.verify(b"a", key.sign(b"a"))
-        assert not public.can_sign
-        with pytest.raises(ConfigError, match="only verifies"):
-            public.sign(b"a")
+        ]:
+            with subtests.test(private=private):
+                key = Key.pem(private_pem(private), alg=alg)
+                assert key.names == expected
+                assert signs(key)
+                assert not key.symmetric
+                public = Key.pem(public_pem(private).decode(), alg=alg)
+                assert public.verify(b"a", key.sign(b"a"))
+                assert not public.can_sign
+                with pytest.raises(ConfigError, match="only verifies"):
+                    public.sign(b"a")
 
     def test_an_encrypted_pem_needs_its_password(self) -> None:
         pem = private_pem(P256, b"open sesame")
@@ -68,9 +64,8 @@ class TestPem:
             with pytest.raises(ConfigError, match="cannot be read"):
                 Key.pem(pem, password=wrong)
 
-    @pytest.mark.parametrize(
-        ("pem", "alg", "fix"),
-        [
+    def test_a_pem_too_weak_or_for_something_else_is_refused(self, subtests: pytest.Subtests) -> None:
+        for pem, alg, fix in [
             (public_pem(RSA), None, "use alg='RS256'"),
             (public_pem(RSA), "ES256", "not support that alg"),
             (public_pem(RSA), "HS256", "not support that alg"),
@@ -87,11 +82,9 @@ class TestPem:
             (b"", None, "cannot be read"),
             (b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----", None, "cannot be read"),
             (b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----", None, "cannot be read"),
-        ],
-    )
-    def test_a_pem_too_weak_or_for_something_else_is_refused(self, pem: bytes, alg: str | None, fix: str) -> None:
-        with pytest.raises(ConfigError, match=fix):
-            Key.pem(pem, alg=alg)
+        ]:
+            with subtests.test(pem=pem), pytest.raises(ConfigError, match=fix):
+                Key.pem(pem, alg=alg)
 
 
 class TestJwk:
@@ -101,9 +94,8 @@ class TestJwk:
         for signed in vectors.SIGNED:
             assert Key.jwk(signed.jwk, alg=signed.alg).can_sign is ("d" in signed.jwk or "k" in signed.jwk)
 
-    @pytest.mark.parametrize(
-        ("jwk", "fix"),
-        [
+    def test_a_jwk_too_weak_or_for_something_else_is_refused(self, subtests: pytest.Subtests) -> None:
+        for jwk, fix in [
             (vectors.RFC7517_A1_EC, "not for signatures"),
             (vectors.RFC7517_A3_KEYWRAP, "not support that alg"),
             ({**vectors.RFC7517_A3_HMAC, "alg": "HS256"}, "kid must have 1 to 128 characters"),
@@ -131,11 +123,9 @@ class TestJwk:
             ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": [[]]}, "not for signatures"),
             ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "key_ops": ["sign"]}, "do not include verify"),
             ({**vectors.RFC7515_A1.jwk, "alg": "HS256", "kid": 1}, "kid must have 1 to 128 characters"),
-        ],
-    )
-    def test_a_jwk_too_weak_or_for_something_else_is_refused(self, jwk: dict[str, Any], fix: str) -> None:
-        with pytest.raises(ConfigError, match=fix):
-            Key.jwk(jwk)
+        ]:
+            with subtests.test(jwk=jwk), pytest.raises(ConfigError, match=fix):
+                Key.jwk(jwk)
 
     def test_an_rsa_key_of_the_flawed_chips_is_refused(self) -> None:
         """CVE-2017-15361: modulo every small prime such a modulus is a power of 65537."""
@@ -220,17 +210,15 @@ class TestHmac:
         with pytest.raises(ConfigError, match="RFC 7518 section"):
             Key.hmac(secret[1:], alg=alg)
 
-    @pytest.mark.parametrize(
-        ("mistake", "fix"),
-        [
+    def test_a_value_of_another_kind_is_refused_with_its_fix(self, subtests: pytest.Subtests) -> None:
+        cases: list[tuple[Callable[[], object], str]] = [
             (lambda: Key.hmac(None), "must be str or bytes, got NoneType; is its variable set"),  # type: ignore[arg-type]  # os.environ.get
             (lambda: Key.jwk(json.dumps(vectors.RFC7515_A1.jwk)), r"got str; use json\.loads"),  # type: ignore[arg-type]
             (lambda: Key.pem("/etc/app/key.pem"), r"Key\.from_file"),
-        ],
-    )
-    def test_a_value_of_another_kind_is_refused_with_its_fix(self, mistake: Callable[[], object], fix: str) -> None:
-        with pytest.raises(ConfigError, match=fix):
-            mistake()
+        ]
+        for mistake, fix in cases:
+            with subtests.test(mistake=mistake), pytest.raises(ConfigError, match=fix):
+                mistake()
 
     def test_a_secret_of_text_is_utf_8(self) -> None:
         key = Key.hmac("é" * 16)
@@ -295,9 +283,8 @@ class TestKeyRing:
         assert ring.signing is ring.keys[0]
         assert KeyRing([Key.hmac(OLD, verify_only=True)]).signing is None
 
-    @pytest.mark.parametrize(
-        ("keys", "fix"),
-        [
+    def test_keys_that_do_not_go_together_fail_at_once(self, subtests: pytest.Subtests) -> None:
+        cases: list[tuple[Callable[[], Any], str]] = [
             (list, "at least one Key"),
             (lambda: ["secret"], "at least one Key"),
             (lambda: Key.hmac(OLD), r"at least one Key; use KeyRing\(\[Key\.hmac"),
@@ -307,20 +294,18 @@ class TestKeyRing:
             (lambda: [Key.hmac(OLD, verify_only=True), Key.hmac(NEW)], "put the one that signs first"),
             (lambda: [Key.hmac(OLD, until=UNTIL)], "must not end"),
             (lambda: [Key.hmac("short", allow_short=True, until=UNTIL)], "must not end"),
-        ],
-    )
-    def test_keys_that_do_not_go_together_fail_at_once(self, keys: Callable[[], Any], fix: str) -> None:
-        with pytest.raises(ConfigError, match=fix):
-            KeyRing(keys())
+        ]
+        for keys, fix in cases:
+            with subtests.test(keys=keys), pytest.raises(ConfigError, match=fix):
+                KeyRing(keys())
 
     def test_a_secret_and_a_key_pair_with_a_kid_each_go_together(self) -> None:
         assert len(KeyRing([Key.hmac(OLD), Key.jwk(vectors.RFC7515_A3.jwk, kid="a")]).keys) == 2
 
 
 class TestSecrecy:
-    @pytest.mark.parametrize(
-        "mistake",
-        [
+    def test_no_error_shows_a_key(self, subtests: pytest.Subtests) -> None:
+        cases: list[Callable[[], object]] = [
             lambda: Key.hmac(CANARY),
             lambda: Key.hmac(CANARY + "\udcff"),
             lambda: Key.hmac(f"-----BEGIN PUBLIC KEY-----\n{CANARY}\n-----END PUBLIC KEY-----"),
@@ -335,15 +320,15 @@ class TestSecrecy:
             lambda: Key.jwk({"kty": "EC", "crv": "P-256", "x": CANARY, "y": CANARY, "d": CANARY}),
             lambda: Key.jwk({"kty": CANARY, "alg": CANARY, "kid": CANARY, "use": CANARY}),
             lambda: Key.hmac(CANARY * 3, verify_only=True).sign(CANARY.encode()),
-        ],
-    )
-    def test_no_error_shows_a_key(self, mistake: Callable[[], object]) -> None:
-        with pytest.raises(ConfigError) as caught:
-            mistake()
-        shown = "".join(line for line in traceback.format_exception(caught.value) if not line.startswith("  "))
-        assert CANARY not in shown
-        assert caught.value.__context__ is None
-        assert CANARY not in repr(caught.value)
+        ]
+        for mistake in cases:
+            with subtests.test(mistake=mistake):
+                with pytest.raises(ConfigError) as caught:
+                    mistake()
+                shown = "".join(line for line in traceback.format_exception(caught.value) if not line.startswith("  "))
+                assert CANARY not in shown
+                assert caught.value.__context__ is None
+                assert CANARY not in repr(caught.value)
 
     def test_no_repr_shows_a_key(self) -> None:
         for key in (Key.hmac(CANARY * 3, kid="a"), Key.jwk(vectors.RFC8037_A4.jwk), Key.pem(private_pem(P256))):

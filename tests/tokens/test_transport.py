@@ -29,9 +29,8 @@ def unreadable(*headers: Header) -> tuple[Reason, Carrier]:
 
 
 class TestCookieHeader:
-    @pytest.mark.parametrize(
-        "value",
-        [
+    def test_a_cookie_is_found_by_its_exact_name(self) -> None:
+        for value in [
             b"__Host-session=abc",
             b"a=1; __Host-session=abc; b=2",
             b"a=1;__Host-session=abc",
@@ -40,14 +39,11 @@ class TestCookieHeader:
             b"__host-session=x; __Host-session=abc",
             b'q="; __Host-session=abc; "',
             b"__Host-session; __Host-session=abc",
-        ],
-    )
-    def test_a_cookie_is_found_by_its_exact_name(self, value: bytes) -> None:
-        assert transport.read([cookie(value)]) == (RawToken(b"abc", Carrier.COOKIE), COOKIE_READ)
+        ]:
+            assert transport.read([cookie(value)]) == (RawToken(b"abc", Carrier.COOKIE), COOKIE_READ), value
 
-    @pytest.mark.parametrize(
-        "value",
-        [
+    def test_another_name_is_another_cookie(self) -> None:
+        for value in [
             b"",
             b";;=;",
             b"session=abc",
@@ -63,28 +59,23 @@ class TestCookieHeader:
             b"__Host%2dsession=abc",
             b"a=__Host-session=abc",
             b",__Host-session=abc",
-        ],
-    )
-    def test_another_name_is_another_cookie(self, value: bytes) -> None:
-        assert transport.read([cookie(value)]) == (None, COOKIE_READ)
+        ]:
+            assert transport.read([cookie(value)]) == (None, COOKIE_READ), value
 
     def test_nothing_is_unquoted_or_decoded(self) -> None:
         raw = transport.read([cookie(b'__Host-session="a%41\\101=b"')]).raw
         assert raw is not None
         assert raw.value == b'"a%41\\101=b"'
 
-    @pytest.mark.parametrize(
-        "headers",
-        [
+    def test_one_name_twice_is_ambiguous(self) -> None:
+        for headers in [
             [cookie(b"__Host-session=a; __Host-session=a")],
             [cookie(b"__Host-session=a; __Host-session=b; token=c")],
             [cookie(b"__Host-session=a"), cookie(b"__Host-session=b")],
             [cookie(b"__Host-session=; __Host-session=b")],
             [cookie(b"token=a; token=b")],
-        ],
-    )
-    def test_one_name_twice_is_ambiguous(self, headers: list[Header]) -> None:
-        assert unreadable(*headers) == (Reason.TOKEN_AMBIGUOUS, Carrier.COOKIE)
+        ]:
+            assert unreadable(*headers) == (Reason.TOKEN_AMBIGUOUS, Carrier.COOKIE), headers
 
     def test_a_cookie_header_in_pieces_is_one_header(self) -> None:
         assert transport.read([cookie(b"a=1"), cookie(b"token=x"), (b"accept", b"*/*")]).raw == RawToken(
@@ -108,9 +99,8 @@ class TestAuthorization:
         headers = [cookie(b"__Host-session=a; __Host-session=a"), bearer(b"Bearer abc")]
         assert transport.read(headers) == (RawToken(b"abc", Carrier.BEARER), BEARER_READ)
 
-    @pytest.mark.parametrize(
-        "value",
-        [
+    def test_malformed_bearer_syntax_is_refused_and_no_cookie_is_tried(self) -> None:
+        for value in [
             b"Bearer",
             b"Bearer ",
             b"Bearer a b",
@@ -125,10 +115,10 @@ class TestAuthorization:
             b"Bearer \xc3\xa9",
             b"Bearer token=a",
             b"Bearer Bearer a",
-        ],
-    )
-    def test_malformed_bearer_syntax_is_refused_and_no_cookie_is_tried(self, value: bytes) -> None:
-        assert unreadable(bearer(value), cookie(b"__Host-session=a")) == (Reason.TOKEN_MALFORMED, Carrier.BEARER)
+        ]:
+            assert unreadable(bearer(value), cookie(b"__Host-session=a")) == (Reason.TOKEN_MALFORMED, Carrier.BEARER), (
+                value
+            )
 
     @pytest.mark.parametrize("value", [b"Basic Zm9v", b"", b"Bearerabc", b"Digest Bearer abc", b'Bearer2 a="b"'])
     def test_another_authorization_scheme_is_ignored(self, value: bytes) -> None:
