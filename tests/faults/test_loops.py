@@ -1,14 +1,16 @@
-"""Each kind of event loop, several in one process, and forked processes: each with an engine of its own."""
+"""Each kind of event loop, several in one process, forked processes, and a loop that ends before a query does."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import multiprocessing
+import subprocess
 import sys
 import threading
-import warnings
-from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,13 +20,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from jwt_middleware import ConfigError, Revocation
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
 from tests.support.databases import LIMIT, Deployed, checked_out, database, until
+from tests.support.processes import ROOT
 from tests.support.world import Session
 
 USERS = 20
-LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "asyncio": asyncio.new_event_loop,
-    "uvloop": uvloop.new_event_loop,
-}
+LOOPS: dict[str, Any] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 class Service(Deployed):
@@ -118,23 +118,7 @@ def test_several_loops_of_one_process_work_at_once(filled_url: str) -> None:
     assert not any(thread.is_alive() for thread in threads)
 
 
-def fork(child: Callable[[], None]) -> int:
-    """Call that in a forked process; its exit status, 0 if nothing was raised."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns if there are threads; servers do it too
-        pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            child()
-            status = 0
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-        finally:
-            os._exit(status)  # without ending what belongs to pytest
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")  # if there are threads; servers fork too
 @pytest.mark.parametrize("kind", LOOPS)
 def test_a_forked_child_has_its_own_engine_and_the_parent_goes_on(filled_url: str, kind: str) -> None:
     async def issued(service: Service) -> str:
@@ -155,8 +139,62 @@ def test_a_forked_child_has_its_own_engine_and_the_parent_goes_on(filled_url: st
                 with pytest.raises(ConfigError, match="after a fork"):
                     own.run(parent.status(token))
 
-        assert fork(child) == 0
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join()
+        assert process.exitcode == 0
         assert runner.run(parent.status(token)) == 200
         runner.run(parent.check())
         runner.run(parent.close())
         runner.run(unused.engine.dispose())
+
+
+@pytest.mark.parametrize(
+    ("what", "how"),
+    [("claims", []), ("claims", ["dispose"]), ("claims", ["close", "dispose"]), ("sessions", ["close", "dispose"])],
+)
+def test_an_event_loop_that_ends_before_a_query_does_not_hang(tmp_path: Path, what: str, how: list[str]) -> None:
+    """If the authority is closed, its connections are back before the engine is disposed of."""
+    script = """
+        import asyncio, sqlite3, sys, threading
+        from datetime import timedelta
+        from jwt_middleware import LookupLimits
+        from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
+        from sqlalchemy.ext.asyncio import create_async_engine
+        from tests.support.databases import Deployed, users
+
+        path, what, closes, disposes = sys.argv[1], sys.argv[2], "close" in sys.argv, "dispose" in sys.argv
+
+
+        async def main():
+            engine = create_async_engine("sqlite+aiosqlite:///" + path, connect_args={"timeout": 60.0})
+            async with engine.begin() as connection:
+                await connection.run_sync(users.metadata.create_all)
+            await SQLAlchemySessionStore(engine).create_all()
+            store = {} if what == "sessions" else {"store": None}
+            world = Deployed(engine, lookups=LookupLimits(timeout=timedelta(milliseconds=100)), **store)
+            token = (await world.log_in("7", email="x"))[0] if what == "sessions" else await world.old({"userId": "7"})
+            other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            other.execute("BEGIN EXCLUSIVE")
+            unlocking = threading.Timer(0.5, other.rollback)
+            outcome = await world.authority.authenticate([(b"authorization", b"Bearer " + token.encode())])
+            print(outcome.reason.value if outcome.reason else outcome.fallback.outcome.value)
+            if closes:
+                unlocking.start()
+                await world.authority.aclose()
+            print("leaves with", engine.pool.checkedout())
+            if not closes:
+                unlocking.start()
+            if disposes:
+                await engine.dispose()
+
+
+        asyncio.run(main())
+    """
+    command = [sys.executable, "-W", "error", "-c", dedent(script), str(tmp_path / "test.db"), what, *how]
+    ended = subprocess.run(command, cwd=ROOT, timeout=LIMIT, check=False, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ("timeout" if what == "claims" else "sessions_unavailable") in ended.stdout
+    assert f"leaves with {0 if 'close' in how else 1}" in ended.stdout
+    if "close" in how:
+        assert ended.stderr == ""

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
@@ -110,9 +110,10 @@ async def without_token(world: Flow) -> list[tuple[bytes, bytes]]:
     return []
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Case:
     request: Request
+    _: KW_ONLY
     version: int | None = 1
     """Of the payload; None: it is never read."""
     minted: str | None = "after_change"
@@ -207,6 +208,40 @@ class Case:
 FOUND = ("database", "resolved")
 UNKNOWN = {"email": "Unknown"}
 LACKS_EMAIL = old(None, companyName=NAME)
+WITHOUT_ROW, EMPTY_ROW = old(None, user=DELETED), old(None, user=WITHOUT_EMAIL, companyName=NAME)
+OLD: dict[str, Any] = {"version": 2, "minted": "before_change", "filled": {"companyName": FOUND}}
+CASES = {
+    "new cookie": Case(new, version=3),
+    "old cookie": Case(old(2, email=EMAIL), **OLD),
+    "old Bearer": Case(old(2, email=EMAIL, carrier=bearer), **OLD),
+    "two versions back": Case(old(None), filled={"email": FOUND, "companyName": FOUND}),
+    "newer version": Case(old(4, email=EMAIL, companyName=NAME, theme="dark"), version=4),
+    "user deleted, with defaults": Case(
+        WITHOUT_ROW,
+        filled={"email": ("default", "not_found"), "companyName": FOUND},
+        session={"user_id": DELETED, **UNKNOWN},
+    ),
+    "user deleted, without defaults": Case(
+        WITHOUT_ROW, filled={"email": ("none", "not_found"), "companyName": FOUND}, refused=Reason.SUBJECT_UNKNOWN
+    ),
+    "row without email, with a default": Case(
+        EMPTY_ROW, filled={"email": ("default", "null")}, session={"user_id": WITHOUT_EMAIL, **UNKNOWN}
+    ),
+    "row without email, without a default": Case(
+        EMPTY_ROW, filled={"email": ("none", "null")}, refused=Reason.CLAIMS_INCOMPLETE
+    ),
+    "database down, with a default": Case(LACKS_EMAIL, filled={"email": ("default", "error")}, session=UNKNOWN),
+    "database down, without a default": Case(
+        LACKS_EMAIL, filled={"email": ("none", "error")}, refused=Reason.CLAIMS_UNAVAILABLE
+    ),
+    "database slow, with a default": Case(LACKS_EMAIL, filled={"email": ("default", "timeout")}, session=UNKNOWN),
+    "database slow, without a default": Case(
+        LACKS_EMAIL, filled={"email": ("none", "timeout")}, refused=Reason.CLAIMS_UNAVAILABLE
+    ),
+    "expired": Case(old(2, email=EMAIL, exp=1_700_000_000), version=2, refused=Reason.TOKEN_EXPIRED),
+    "forged": Case(forged, version=None, refused=Reason.SIGNATURE_INVALID),
+    "no token": Case(without_token, version=None, refused=Reason.TOKEN_MISSING),
+}
 
 
 @asynccontextmanager
@@ -276,80 +311,7 @@ def seen(scope: Scope) -> dict[str, Any]:
     return {**asdict(session), "version": token.version, "filled": [claim.claim for claim in token.filled]}
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(Case(request=new, version=3), id="new cookie"),
-        pytest.param(
-            Case(request=old(2, email=EMAIL), version=2, minted="before_change", filled={"companyName": FOUND}),
-            id="old cookie",
-        ),
-        pytest.param(
-            Case(
-                request=old(2, email=EMAIL, carrier=bearer),
-                version=2,
-                minted="before_change",
-                filled={"companyName": FOUND},
-            ),
-            id="old Bearer",
-        ),
-        pytest.param(Case(request=old(None), filled={"email": FOUND, "companyName": FOUND}), id="two versions back"),
-        pytest.param(Case(request=old(4, email=EMAIL, companyName=NAME, theme="dark"), version=4), id="newer version"),
-        pytest.param(
-            Case(
-                request=old(None, user=DELETED),
-                filled={"email": ("default", "not_found"), "companyName": FOUND},
-                session={"user_id": DELETED, **UNKNOWN},
-            ),
-            id="user deleted, with defaults",
-        ),
-        pytest.param(
-            Case(
-                request=old(None, user=DELETED),
-                filled={"email": ("none", "not_found"), "companyName": FOUND},
-                refused=Reason.SUBJECT_UNKNOWN,
-            ),
-            id="user deleted, without defaults",
-        ),
-        pytest.param(
-            Case(
-                request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
-                filled={"email": ("default", "null")},
-                session={"user_id": WITHOUT_EMAIL, **UNKNOWN},
-            ),
-            id="row without email, with a default",
-        ),
-        pytest.param(
-            Case(
-                request=old(None, user=WITHOUT_EMAIL, companyName=NAME),
-                filled={"email": ("none", "null")},
-                refused=Reason.CLAIMS_INCOMPLETE,
-            ),
-            id="row without email, without a default",
-        ),
-        pytest.param(
-            Case(request=LACKS_EMAIL, filled={"email": ("default", "error")}, session=UNKNOWN),
-            id="database down, with a default",
-        ),
-        pytest.param(
-            Case(request=LACKS_EMAIL, filled={"email": ("none", "error")}, refused=Reason.CLAIMS_UNAVAILABLE),
-            id="database down, without a default",
-        ),
-        pytest.param(
-            Case(request=LACKS_EMAIL, filled={"email": ("default", "timeout")}, session=UNKNOWN),
-            id="database slow, with a default",
-        ),
-        pytest.param(
-            Case(request=LACKS_EMAIL, filled={"email": ("none", "timeout")}, refused=Reason.CLAIMS_UNAVAILABLE),
-            id="database slow, without a default",
-        ),
-        pytest.param(
-            Case(request=old(2, email=EMAIL, exp=1_700_000_000), version=2, refused=Reason.TOKEN_EXPIRED), id="expired"
-        ),
-        pytest.param(Case(request=forged, version=None, refused=Reason.SIGNATURE_INVALID), id="forged"),
-        pytest.param(Case(request=without_token, version=None, refused=Reason.TOKEN_MISSING), id="no token"),
-    ],
-)
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 async def test_a_request_leaves_what_its_case_says_and_nothing_else(case: Case, kind: str, database_url: str) -> None:
     messages: Iterator[Message] = iter([{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}])
@@ -397,7 +359,7 @@ async def test_a_request_leaves_what_its_case_says_and_nothing_else(case: Case, 
 
 
 async def test_a_request_of_a_public_path_leaves_nothing_behind(database_url: str) -> None:
-    async with flow(database_url, Case(request=forged)) as world:
+    async with flow(database_url, Case(forged)) as world:
         headers, before = await forged(world), world.signals.values()
         with capture_logs() as logs:
             start, _ = await world.send(scope_of("/healthz", headers=headers))

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
-import structlog
 
 from jwt_middleware import LookupLimits, Revocation
 from tests.support.databases import Deployed, checked_out, deployed, engine_on, queries_of, until, users
 
 USERS = 5_000
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    """An event for each fallback is not what these tests are about."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def world_on(url: str, *, pool_size: int = 5, **settings: Any) -> AbstractAsyncContextManager[Deployed]:

@@ -11,7 +11,7 @@ from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -24,9 +24,9 @@ from jwt_middleware.sqlalchemy import pool_probe
 from jwt_middleware.sqlalchemy.database import Database
 from jwt_middleware.sqlalchemy.pool_probe import PoolProbe
 from tests.support.databases import LIMIT, backends, engine_on, until
+from tests.support.processes import ROOT
 from tests.support.proxy import Proxy, proxied
 
-ROOT = Path(__file__).parents[2]
 POOL = 8
 taker: contextvars.ContextVar[str] = contextvars.ContextVar("taker", default="probe")
 
@@ -90,32 +90,6 @@ async def pooled(url: str, **settings: Any) -> AsyncIterator[Pooled]:
 def probe_tasks() -> list[str]:
     coroutines = [getattr(task.get_coro(), "__qualname__", "") for task in asyncio.all_tasks()]
     return [name for name in coroutines if name.startswith("PoolProbe.")]
-
-
-SCRIPT = """
-import asyncio, sys
-from sqlalchemy.ext.asyncio import create_async_engine
-from jwt_middleware.sqlalchemy import pool_probe
-from tests.support.databases import LIMIT, checked_out, until
-from tests.sqlalchemy.test_pool_probe import POOL, Pooled, probe_tasks
-
-pool_probe.SLOW, pool_probe.REPLY_TIMEOUT = 0.05, LIMIT
-engine = create_async_engine(sys.argv[1], pool_size=POOL)
-
-
-async def main():
-    under_test = Pooled(None, engine)
-    await under_test.warm()
-    print("warm", flush=True)
-    sys.stdin.readline()
-    query = asyncio.create_task(under_test.query())
-    await until(lambda: checked_out(engine) == POOL)
-    print("leaves with", len(probe_tasks()) - 1, "of", checked_out(engine))
-
-
-asyncio.run(main())
-print("ends with", checked_out(engine), flush=True)
-"""
 
 
 class TestPoolProbe:
@@ -209,8 +183,32 @@ class TestPoolProbe:
         assert gone() is None
 
     async def test_an_event_loop_that_ends_during_a_probe_leaves_nothing(self, postgres_url: str) -> None:
+        script = """
+            import asyncio, sys
+            from sqlalchemy.ext.asyncio import create_async_engine
+            from jwt_middleware.sqlalchemy import pool_probe
+            from tests.support.databases import LIMIT, checked_out, until
+            from tests.sqlalchemy.test_pool_probe import POOL, Pooled, probe_tasks
+
+            pool_probe.SLOW, pool_probe.REPLY_TIMEOUT = 0.05, LIMIT
+            engine = create_async_engine(sys.argv[1], pool_size=POOL)
+
+
+            async def main():
+                under_test = Pooled(None, engine)
+                await under_test.warm()
+                print("warm", flush=True)
+                sys.stdin.readline()
+                query = asyncio.create_task(under_test.query())
+                await until(lambda: checked_out(engine) == POOL)
+                print("leaves with", len(probe_tasks()) - 1, "of", checked_out(engine))
+
+
+            asyncio.run(main())
+            print("ends with", checked_out(engine), flush=True)
+        """
         async with asyncio.timeout(LIMIT), proxied(postgres_url) as (proxy, through):
-            command = [sys.executable, "-W", "error", "-c", SCRIPT, through]
+            command = [sys.executable, "-W", "error", "-c", dedent(script), through]
             child = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=PIPE, stdout=PIPE, stderr=PIPE)
             assert child.stdout is not None
             assert await child.stdout.readline() == b"warm\n"

@@ -24,14 +24,6 @@ from tests.support.stores import expired, known, log_in, record, stands, status_
 DAY = timedelta(days=1)
 LATER = timedelta(minutes=3)
 on_postgresql = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-FILL = """
-INSERT INTO user_sessions (id, user_id, session_token, expires_at, last_activity_at, is_active, created_at)
-SELECT gen_random_uuid(), CASE WHEN n % 4 = 0 THEN 'zealous' ELSE 'user-' || n % 50000 END, repeat('0', 64),
-       now() + interval '7 days', now() - n * interval '1 second', n % 10 <> 0, now() - n * interval '1 second'
-FROM generate_series(1, 200000) AS n
-"""
-"""200,000 sessions: 50,000 of one user, about four of each other; one in ten is revoked."""
-MARKS = "INSERT INTO session_marks (user_id, not_before) SELECT 'user-' || n, n FROM generate_series(1, 20000) AS n"
 
 
 async def explain(connection: AsyncConnection, query: sa.Select[Any]) -> list[dict[str, Any]]:
@@ -57,10 +49,21 @@ async def a_statement_waits(engine: AsyncEngine) -> None:
 
 class TestPages:
     async def test_pages_of_200_000_sessions_are_read_by_index(self, postgres_url: str) -> None:
+        """50,000 sessions of one user, about four of each other; one in ten is revoked."""
+        sessions = """
+            INSERT INTO user_sessions (id, user_id, session_token, expires_at, last_activity_at, is_active, created_at)
+            SELECT gen_random_uuid(), CASE WHEN n % 4 = 0 THEN 'zealous' ELSE 'user-' || n % 50000 END,
+                   repeat('0', 64), now() + interval '7 days', now() - n * interval '1 second', n % 10 <> 0,
+                   now() - n * interval '1 second'
+            FROM generate_series(1, 200000) AS n
+        """
+        moved = (
+            "INSERT INTO session_marks (user_id, not_before) SELECT 'user-' || n, n FROM generate_series(1, 20000) n"
+        )
         marks = {EVERYBODY: Mark(5)}
         async with engine_on(postgres_url, isolation_level="AUTOCOMMIT") as engine, engine.connect() as connection:
             await connection.run_sync(metadata.create_all)
-            for statement in (FILL, MARKS, "VACUUM ANALYZE user_sessions", "ANALYZE session_marks"):
+            for statement in (sessions, moved, "VACUUM ANALYZE user_sessions", "ANALYZE session_marks"):
                 await connection.execute(sa.text(statement))
             now = (await connection.execute(sa.text("SELECT now()"))).scalar_one()
             late = SessionCursor(last_activity_at=now - timedelta(seconds=150_000), id=str(UUID(int=5)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from jwt_middleware.protocols import SystemClock
@@ -104,6 +106,8 @@ class Deployed(World):
     """A world on the machine's clock, with its users and sessions in the database of an engine."""
 
     def __init__(self, engine: AsyncEngine, cls: type[Any] = Session, **settings: Any) -> None:
+        # no event for each fallback and each refusal of many
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
         defaults = {"clock": SystemClock(), "store": SQLAlchemySessionStore(engine), "sources": [emails(engine)]}
         super().__init__(cls, **{**defaults, **settings})
         self.engine = engine
