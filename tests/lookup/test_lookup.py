@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import threading
 from datetime import timedelta
 from typing import Any
@@ -14,9 +15,9 @@ from jwt_middleware import LookupLimits, names
 from jwt_middleware.counters import Counters
 from jwt_middleware.errors import ConfigError
 from jwt_middleware.lookup import batch as batch_module
-from jwt_middleware.lookup.batch import MANY, MAX_KEYS, MAX_LINKS, Found, LookupFailed
+from jwt_middleware.lookup.batch import MANY, MAX_KEYS, MAX_LINKS, Batch, Batcher, Found, LookupFailed
 from jwt_middleware.lookup.breaker import FAILURES, FIRST_PAUSE
-from jwt_middleware.lookup.lanes import Lanes
+from jwt_middleware.lookup.lanes import Lane, Lanes
 from jwt_middleware.types import FillOutcome
 from tests.support.lookups import Database, QueryRecorder, count, lookup_over, opened, outcome_of, started, turns
 from tests.support.world import FakeClock
@@ -160,8 +161,56 @@ class TestBatches:
         assert len(database.queries) == 5
 
 
+class TestKeys:
+    """The states of a key, move by move."""
+
+    timeout = 0.01
+
+    def batcher(self) -> Batcher[Any, Any]:
+        return Batcher(Lane(), lookup_over(Database(), timeout=timedelta(seconds=self.timeout))._queries)
+
+    def flushed(self, batcher: Batcher[Any, Any]) -> Batch[Any, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        batch = batcher._flush(task)
+        assert batch is not None
+        return batch
+
+    async def test_each_key_has_the_whole_patience_although_one_timer_serves_all(self) -> None:
+        batcher, loop = self.batcher(), asyncio.get_running_loop()
+        batcher._lane.busy = 2  # no slot comes
+        batcher.join("first", None, fresh=False)
+        self.flushed(batcher)
+        patience = batch_module.PATIENCE * self.timeout
+        await asyncio.sleep(patience / 2)
+        began = loop.time()
+        with pytest.raises(LookupFailed, match="timeout"):
+            await batcher.join("second", None, fresh=False)
+        assert loop.time() - began >= patience
+
+    async def test_a_batch_is_settled_once(self) -> None:
+        batcher = self.batcher()
+        future = batcher.join("a", None, fresh=False)
+        batch = self.flushed(batcher)
+        assert batcher._settle(batch)
+        assert not batcher._settle(batch)
+        batch.resolve({"a": "row"})
+        batch.fail(FillOutcome.ERROR)  # its waiters have a result
+        assert (await future).value == "row"
+
+    async def test_a_failure_that_no_request_awaits_any_more_is_not_logged(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        batcher = self.batcher()
+        batcher.join("a", None, fresh=False)
+        self.flushed(batcher).fail(FillOutcome.ERROR)
+        del batcher
+        gc.collect()
+        assert caplog.records == []
+
+
 class TestCancelledRequests:
-    @pytest.mark.parametrize(("turn", "queries"), [(1, 0), (20, 1)], ids=["before it is sent", "in flight"])
+    @pytest.mark.parametrize(("turn", "queries"), [(1, 0), (20, 1)])
     async def test_cancelling_the_first_of_a_thousand_fails_no_other(self, turn: int, queries: int) -> None:
         lookup = lookup_over(database := Database(gate=asyncio.Event()))
         tasks = await started(*(lookup.get("7") for _ in range(1_000)), turn=turn)
@@ -235,16 +284,14 @@ class TestFailures:
         for each in await asyncio.gather(*(lookup.get(key) for key in range(2)), return_exceptions=True):
             assert isinstance(each, ConfigError)
 
-    @pytest.mark.parametrize(
-        ("rows", "outcome"),
-        [(None, "error"), ([], "database"), ({"other": 1}, "database")],
-        ids=["None", "list", "other"],
-    )
-    async def test_whatever_a_source_returns_every_waiter_gets_a_result(self, rows: Any, outcome: str) -> None:
+    async def test_whatever_a_source_returns_every_waiter_gets_a_result(self) -> None:
+        rows: Any
+
         async def fetch(keys: Any) -> Any:
             return rows
 
-        assert await outcome_of(lookup_over(fetch)) == outcome
+        for rows, outcome in ((None, "error"), ([], "database"), ({"other": 1}, "database")):
+            assert await outcome_of(lookup_over(fetch)) == outcome, rows
 
     async def test_a_query_that_takes_too_long_is_cancelled_and_fails_all(self, endless_patience: None) -> None:
         database, counters = Database(gate=asyncio.Event()), Counters()
@@ -424,15 +471,13 @@ class TestLimits:
         assert (limits.timeout, limits.ttl) == (timedelta(milliseconds=250), timedelta(seconds=60))
         assert (limits.negative_ttl, limits.max_waiting) == (timedelta(seconds=5), 10_000)
 
-    @pytest.mark.parametrize(
-        ("limits", "message"),
-        [
+    def test_a_limit_that_cannot_be_kept_is_refused(self) -> None:
+        wrong: list[tuple[dict[str, Any], str]] = [
             ({"timeout": timedelta(0)}, "timeout must be positive, got 0:00:00"),
             ({"ttl": timedelta(seconds=-1)}, "LookupLimits: ttl must not be negative"),
             ({"negative_ttl": timedelta(seconds=-1)}, "negative_ttl must not be negative"),
             ({"max_waiting": 0}, "max_waiting must be at least 1, got 0"),
-        ],
-    )
-    def test_a_limit_that_cannot_be_kept_is_refused(self, limits: dict[str, Any], message: str) -> None:
-        with pytest.raises(ConfigError, match=message):
-            LookupLimits(**limits)
+        ]
+        for limits, message in wrong:
+            with pytest.raises(ConfigError, match=message):
+                LookupLimits(**limits)

@@ -163,24 +163,20 @@ class TestKeys:
 
 
 class TestResults:
-    @pytest.mark.parametrize(
-        ("row", "outcome", "reason"),
-        [
-            (None, "not_found", Reason.SUBJECT_UNKNOWN),
-            ({"email": None, "permissions": None}, "null", Reason.CLAIMS_INCOMPLETE),
-            ({}, "null", Reason.CLAIMS_INCOMPLETE),
-            ({"email": "", "permissions": None}, "null", Reason.CLAIMS_INCOMPLETE),
-            ({"email": 1.5, "permissions": "no list"}, "invalid", Reason.CLAIMS_INCOMPLETE),
-        ],
-    )
-    async def test_without_a_value_a_claim_takes_its_default_or_refuses(
-        self, row: Any, outcome: str, reason: Reason
-    ) -> None:
-        filled = await fill(filler(users({} if row is None else {"7": row})), OLD)
-        assert by_claim(filled)["email"] == ("default", outcome)
-        assert by_claim(filled)["permissions"] == ("none", outcome)
-        assert "email" not in filled.claims
-        assert filled.reason is reason
+    async def test_without_a_value_a_claim_takes_its_default_or_refuses(self) -> None:
+        cases: list[tuple[dict[str, Any], str, Reason]] = [
+            ({}, "not_found", Reason.SUBJECT_UNKNOWN),
+            ({"7": {"email": None, "permissions": None}}, "null", Reason.CLAIMS_INCOMPLETE),
+            ({"7": {}}, "null", Reason.CLAIMS_INCOMPLETE),
+            ({"7": {"email": "", "permissions": None}}, "null", Reason.CLAIMS_INCOMPLETE),
+            ({"7": {"email": 1.5, "permissions": "no list"}}, "invalid", Reason.CLAIMS_INCOMPLETE),
+        ]
+        for rows, outcome, reason in cases:
+            filled = await fill(filler(users(rows)), OLD)
+            assert by_claim(filled)["email"] == ("default", outcome), rows
+            assert by_claim(filled)["permissions"] == ("none", outcome), rows
+            assert "email" not in filled.claims
+            assert filled.reason is reason, rows
 
     @pytest.mark.parametrize("outcome", ["shed", "breaker_open", "timeout", "error"])
     async def test_without_a_result_a_claim_takes_its_default_or_is_unavailable(self, outcome: str) -> None:
@@ -261,18 +257,15 @@ class TestCounters:
 
 
 class TestConfiguration:
-    @pytest.mark.parametrize(
-        ("sources", "message"),
-        [
+    def test_sources_that_contradict_are_found_at_construction(self) -> None:
+        for sources, message in (
             ([Source({}, "email"), Source({}, "email")], "two sources provide the claim 'email'"),
             ([Source({}, "email", by="company")], "by='company' of a source must be another claim"),
             ([Source({}, "email", by="email")], "by='email' of a source must be another claim"),
             ([Source({}, "mail")], "a source provides 'mail'"),
-        ],
-    )
-    def test_sources_that_contradict_are_found_at_construction(self, sources: list[Source], message: str) -> None:
-        with pytest.raises(ConfigError, match=message):
-            filler(*sources)
+        ):
+            with pytest.raises(ConfigError, match=message):
+                filler(*sources)
 
     async def test_a_row_that_is_not_a_mapping_fails_the_batch(self) -> None:
         with pytest.raises(AttributeError):

@@ -17,7 +17,6 @@ HOUR, DAY = 3_600.0, 86_400.0
 SUPERSEDED = PLANNED + HOUR + 30
 WATCHED = Coverage(slots=0.96, accepted_recently=True)
 END = SUPERSEDED + 7 * DAY
-VALID = (PLANNED - DAY, PLANNED + 6 * DAY)
 LATE = (SUPERSEDED + 10, SUPERSEDED + 10 + 7 * DAY)
 
 
@@ -62,18 +61,11 @@ class TestPlan:
 
 
 class TestToken:
-    @pytest.mark.parametrize(
-        ("issued_at", "minted"),
-        [
-            (PLANNED - DAY, "before_change"),
-            (PLANNED + 1, "before_change"),
-            (SUPERSEDED, "before_change"),
-            (SUPERSEDED + 1, "after_change"),
-            (None, "unknown"),
-        ],
-    )
-    def test_an_old_token_was_minted_before_or_after_the_change(self, issued_at: float | None, minted: str) -> None:
-        assert migration().minted(1, issued_at) == minted
+    def test_an_old_token_was_minted_before_or_after_the_change(self) -> None:
+        for issued_at in (PLANNED - DAY, PLANNED + 1, SUPERSEDED):
+            assert migration().minted(1, issued_at) == "before_change"
+        assert migration().minted(1, SUPERSEDED + 1) == "after_change"
+        assert migration().minted(1, None) == "unknown"
 
     def test_without_a_plan_it_is_unknown_when_a_token_was_minted(self) -> None:
         assert migration({}).minted(1, PLANNED) == "unknown"
@@ -103,36 +95,35 @@ class TestEvidence:
 
 
 class TestVerdict:
-    @pytest.mark.parametrize(
-        ("now", "seen", "verdict"),
-        [
-            (PLANNED - 1, [VALID], Verdict.SCHEDULED),
-            (PLANNED, [VALID], Verdict.DRAINING),
-            (SUPERSEDED + 1, [VALID], Verdict.DRAINING),
-            (SUPERSEDED + 20, [VALID, LATE], Verdict.STILL_MINTED),
-            (LATE[0] + DAY - 1, [LATE], Verdict.STILL_MINTED),
-            (LATE[0] + DAY, [LATE], Verdict.LATE_DRAINING),
-            (LATE[1] + 29, [LATE], Verdict.LATE_DRAINING),
-            (LATE[1] + 30, [LATE], Verdict.DRAINED),
-            (SUPERSEDED + 2 * DAY, [(LATE[0], LATE[0] + 60)], Verdict.DRAINING),
-            (END - 1, [], Verdict.DRAINING),
-            (END, [VALID], Verdict.DRAINED),
-            (END, [(PLANNED, END + DAY)], Verdict.DRAINING),
-        ],
-    )
-    def test_the_verdict_is_the_first_row_that_holds(self, now: float, seen: list[Any], verdict: Verdict) -> None:
-        assert judged(now, *seen) is verdict
+    def test_the_verdict_is_the_first_row_that_holds(self) -> None:
+        valid = (PLANNED - DAY, PLANNED + 6 * DAY)
+        for number, (now, seen, verdict) in enumerate(
+            [
+                (PLANNED - 1, [valid], Verdict.SCHEDULED),
+                (PLANNED, [valid], Verdict.DRAINING),
+                (SUPERSEDED + 1, [valid], Verdict.DRAINING),
+                (SUPERSEDED + 20, [valid, LATE], Verdict.STILL_MINTED),
+                (LATE[0] + DAY - 1, [LATE], Verdict.STILL_MINTED),
+                (LATE[0] + DAY, [LATE], Verdict.LATE_DRAINING),
+                (LATE[1] + 29, [LATE], Verdict.LATE_DRAINING),
+                (LATE[1] + 30, [LATE], Verdict.DRAINED),
+                (SUPERSEDED + 2 * DAY, [(LATE[0], LATE[0] + 60)], Verdict.DRAINING),
+                (END - 1, [], Verdict.DRAINING),
+                (END, [valid], Verdict.DRAINED),
+                (END, [(PLANNED, END + DAY)], Verdict.DRAINING),
+            ]
+        ):
+            assert judged(now, *seen) is verdict, f"row {number}"
 
     def test_an_instance_that_mints_the_old_version_is_still_minting(self) -> None:
         assert judged(SUPERSEDED, minted_by_plan=False) is Verdict.DRAINING
         assert judged(SUPERSEDED + 1, minted_by_plan=False) is Verdict.STILL_MINTED
         assert judged(END + DAY, minted_by_plan=False) is Verdict.STILL_MINTED
 
-    @pytest.mark.parametrize(
-        "coverage", [Coverage(slots=0.95, accepted_recently=True), Coverage(slots=1.0, accepted_recently=False)]
-    )
-    def test_absence_of_data_is_not_zero(self, coverage: Coverage) -> None:
-        assert judged(END, coverage=coverage) is Verdict.UNPROVEN
+    def test_absence_of_data_is_not_zero(self) -> None:
+        for slots, accepted_recently in ((0.95, True), (1.0, False)):
+            coverage = Coverage(slots=slots, accepted_recently=accepted_recently)
+            assert judged(END, coverage=coverage) is Verdict.UNPROVEN
 
     def test_a_compressed_window_has_a_shorter_day(self) -> None:
         assert judged(LATE[0] + 60, LATE, day=30.0) is Verdict.LATE_DRAINING

@@ -6,7 +6,6 @@ The old app: a cookie ``token``, a secret of 16 characters, no ``iat``, 30 days.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,22 +119,17 @@ class TestOldTokens:
 
 
 class TestEnds:
-    @pytest.mark.parametrize(
-        ("without", "reason"),
-        [
+    async def test_each_line_of_the_adoption_is_needed_and_may_be_deleted_later(self) -> None:
+        lines: list[tuple[dict[str, Any], str]] = [
             ({"cookie": SessionCookie()}, "token_missing"),
             ({"keys": KeyRing([Key.hmac(SECRET, kid="2026")])}, "key_unknown"),
             ({"adoption": Adoption(accepted_lifetime=MONTH)}, "claims_invalid"),
             ({"adoption": Adoption(iat_required=False)}, "lifetime_exceeded"),
             ({"schema": {"subject": "id"}}, "claims_invalid"),
-        ],
-    )
-    async def test_each_line_of_the_adoption_is_needed_and_may_be_deleted_later(
-        self, without: dict[str, Any], reason: str
-    ) -> None:
-        app = OldApp(**without)
-        assert await app.status() == 401
-        assert app.recorder.reasons == [reason]
+        ]
+        for without, reason in lines:
+            app = OldApp(**without)
+            assert (await app.status(), app.recorder.reasons) == (401, [reason]), without
 
     async def test_the_old_key_ends_at_its_date(self) -> None:
         app = OldApp()
@@ -152,34 +146,32 @@ class TestOtherTokens:
             assert await app.status(sid="3f0c3a1e-0000-4000-8000-000000000000", **claims) == 401
         assert app.recorder.reasons == ["claims_invalid", "lifetime_exceeded", "claims_invalid"]
 
-    @pytest.mark.parametrize(
-        "claims",
-        [
+    async def test_other_tokens_of_the_same_secret_do_not_become_sessions(self) -> None:
+        others: list[dict[str, Any]] = [
             {"type": "refresh"},
             {"token_type": "refresh"},
             {"token_use": "id"},
             {"purpose": "password-reset"},
             {"nonce": "n"},
             {"type": None, "token_use": ["access"]},
-        ],
-    )
-    async def test_other_tokens_of_the_same_secret_do_not_become_sessions(self, claims: dict[str, Any]) -> None:
-        app = OldApp()
-        assert await app.status(**claims) == 401
-        assert app.recorder.reasons == ["claims_invalid"]
+        ]
+        for claims in others:
+            app = OldApp()
+            assert (await app.status(**claims), app.recorder.reasons) == (401, ["claims_invalid"]), claims
 
-    @pytest.mark.parametrize("claims", [{"type": "access"}, {"token_type": "session"}, {"token_use": "access"}])
-    async def test_access_tokens_do(self, claims: dict[str, Any]) -> None:
-        app = OldApp()
-        assert await app.status(**claims) == 200
+    async def test_access_tokens_do(self) -> None:
+        for name, use in (("type", "access"), ("token_type", "session"), ("token_use", "access")):
+            assert await OldApp().status(**{name: use}) == 200, name
 
-    @pytest.mark.parametrize(
-        ("recognise", "status"),
-        [(lambda claims: "role" in claims, 200), (lambda claims: False, 401), (lambda claims: 1 / 0, 401)],
-    )
-    async def test_the_app_can_say_which_tokens_are_sessions(self, recognise: Callable[..., bool], status: int) -> None:
-        app = OldApp(adoption=Adoption(iat_required=False, accepted_lifetime=MONTH, recognise=recognise))
-        assert await app.status() == status
+    async def test_the_app_can_say_which_tokens_are_sessions(self) -> None:
+        rules: list[tuple[Any, int]] = [
+            (lambda claims: "role" in claims, 200),
+            (lambda claims: False, 401),
+            (lambda claims: 1 / 0, 401),
+        ]
+        for recognise, status in rules:
+            app = OldApp(adoption=Adoption(iat_required=False, accepted_lifetime=MONTH, recognise=recognise))
+            assert await app.status() == status
 
 
 class TestSettings:

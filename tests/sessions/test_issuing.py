@@ -143,31 +143,17 @@ class TestRefused:
 
 
 class TestSecretClaims:
-    @pytest.mark.parametrize(
-        "names",
-        [
-            [
-                "password",
-                "PASSWORD",
-                "passwordHash",
-                "user_password",
-                "passwords",
-                "passwd",
-                "clientSecret",
-                "SECRET-2",
-            ],
-            ["apiKey", "api_key", "API-KEY", "APIKey", "apikey", "apiKeys", "myApiKey2", "privateKey"],
-            ["cardNumber", "creditCard", "cards", "ssn", "SSN", "userSSN"],
-        ],
-    )
-    def test_a_name_with_a_denied_word_is_found_however_it_is_written(self, names: list[str]) -> None:
-        assert [name for name in names if not secrets.denies(name)] == []
+    def test_a_name_with_a_denied_word_is_found_however_it_is_written(self) -> None:
+        names = """
+            password PASSWORD passwordHash user_password passwords passwd clientSecret SECRET-2
+            apiKey api_key API-KEY APIKey apikey apiKeys myApiKey2 privateKey
+            cardNumber creditCard cards ssn SSN userSSN
+        """
+        assert [name for name in names.split() if not secrets.denies(name)] == []
 
-    @pytest.mark.parametrize(
-        "name", ["", "userId", "email", "discard", "cardinality", "secretary", "assn", "keyApi", "api"]
-    )
-    def test_other_names_are_left_alone(self, name: str) -> None:
-        assert not secrets.denies(name)
+    def test_other_names_are_left_alone(self) -> None:
+        names = ["", "userId", "email", "discard", "cardinality", "secretary", "assn", "keyApi", "api"]
+        assert [name for name in names if secrets.denies(name)] == []
 
     def test_names_within_are_found_at_any_depth(self) -> None:
         payload = {"a": [{"b": {"apiKey": 1}}, ({"ssn": {"password": 2}},)], "c": "password"}

@@ -81,20 +81,13 @@ class TestNewCookie:
         world = World()
         assert cookie_of(await world.get(await world.old())) is None
 
-    @pytest.mark.parametrize(
-        ("settings", "triggers"),
-        [
-            ({}, ["start"]),
-            ({"reissue": True}, ["start", "reissue"]),
-            ({"renew_within": timedelta(1)}, ["start", "renew"]),
-        ],
-    )
-    def test_a_series_is_zero_from_the_start_where_it_is_configured(
-        self, settings: dict[str, Any], triggers: list[str]
-    ) -> None:
-        issued = counts(World(**settings).authority, "tokens.issued", zeros=True)
-        assert [trigger for _, trigger in issued] == triggers
-        assert set(issued.values()) == {0}
+    def test_a_series_is_zero_from_the_start_where_it_is_configured(self) -> None:
+        by_setting: dict[str, Any] = {"reissue": True, "renew_within": timedelta(1)}
+        for names, triggers in (([], []), (["reissue"], ["reissue"]), (["renew_within"], ["renew"])):
+            world = World(**{name: by_setting[name] for name in names})
+            issued = counts(world.authority, "tokens.issued", zeros=True)
+            assert [trigger for _, trigger in issued] == ["start", *triggers]
+            assert set(issued.values()) == {0}
 
     async def test_without_a_store_there_is_no_row_to_update(self) -> None:
         world = World(reissue=True, store=None)
@@ -155,23 +148,21 @@ class TestReadersBeforeWriters:
 
 
 class TestNever:
-    @pytest.mark.parametrize(
-        ("settings", "token"),
-        [
-            pytest.param({"schema": {"mints": 1}}, {"version": 1}, id="while version 1 is minted"),
-            pytest.param({"schema": {"mints": 1}}, {"version": 2}, id="of version 2 while version 1 is minted"),
-            pytest.param({"adoption": Adoption(sessions="marks")}, {"sid": None, "auth_time": None}, id="without sid"),
-            pytest.param({"store": None}, {"sid": None, "auth_time": None}, id="without sid and without a store"),
-            pytest.param({}, {"exp": int(EPOCH) - 5}, id="expired, within the leeway of 30 seconds"),
-            pytest.param({}, {"api_key": "x"}, id="with a name that no log-in would mint"),
-            pytest.param({}, {"role": "x" * 5_000}, id="longer than a cookie"),
-        ],
-    )
-    async def test_never_for_a_token(self, settings: dict[str, Any], token: dict[str, Any]) -> None:
-        world = World(reissue=True, **settings)
-        response = await world.get(await world.old(**token))
-        assert (response.status_code, cookie_of(response)) == (200, None)
-        assert world.reissued == {}
+    async def test_never_for_a_token(self) -> None:
+        without_sid = {"sid": None, "auth_time": None}
+        tokens: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+            "while version 1 is minted": ({"schema": {"mints": 1}}, {"version": 1}),
+            "of version 2 while version 1 is minted": ({"schema": {"mints": 1}}, {"version": 2}),
+            "without sid": ({"adoption": Adoption(sessions="marks")}, without_sid),
+            "without sid and without a store": ({"store": None}, without_sid),
+            "expired, within the leeway of 30 seconds": ({}, {"exp": int(EPOCH) - 5}),
+            "with a name that no log-in would mint": ({}, {"api_key": "x"}),
+            "longer than a cookie": ({}, {"role": "x" * 5_000}),
+        }
+        for which, (settings, token) in tokens.items():
+            world = World(reissue=True, **settings)
+            response = await world.get(await world.old(**token))
+            assert (response.status_code, cookie_of(response), world.reissued) == (200, None, {}), which
 
     async def test_never_for_a_bearer_token(self) -> None:
         world = World(reissue=True)
@@ -185,24 +176,19 @@ class TestNever:
         assert cookie_of(await world.get(old, "/open")) is None
         assert cookie_of(await world.get(old, "/closed")) is not None
 
-    @pytest.mark.parametrize(
-        "header",
-        [
-            (b"cache-control", b"public, max-age=60"),
-            (b"cache-control", b"no-cache"),
-            (b"set-cookie", b"__Host-session=; Max-Age=0; Path=/; Secure"),
-        ],
-    )
-    async def test_never_where_the_response_speaks_against_it_and_then_on_the_next(
-        self, header: tuple[bytes, bytes]
-    ) -> None:
-        world = World(reissue=True, headers=[header])
-        old = await world.old()
-        response = await world.get(old)
-        assert response.headers.get_list(header[0].decode()) == [header[1].decode()]
-        assert response.headers.get_list("set-cookie") == ([header[1].decode()] if header[0] == b"set-cookie" else [])
-        world.echo.headers.clear()
-        assert cookie_of(await world.get(old)) is not None
+    async def test_never_where_the_response_speaks_against_it_and_then_on_the_next(self) -> None:
+        for name, value in (
+            ("cache-control", "public, max-age=60"),
+            ("cache-control", "no-cache"),
+            ("set-cookie", "__Host-session=; Max-Age=0; Path=/; Secure"),
+        ):
+            world = World(reissue=True, headers=[(name.encode(), value.encode())])
+            old = await world.old()
+            response = await world.get(old)
+            assert response.headers.get_list(name) == [value]
+            assert response.headers.get_list("set-cookie") == ([value] if name == "set-cookie" else [])
+            world.echo.headers.clear()
+            assert cookie_of(await world.get(old)) is not None
 
     async def test_never_with_a_304(self) -> None:
         world = World(reissue=True)

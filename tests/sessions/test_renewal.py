@@ -31,43 +31,6 @@ def renewing(**settings: Any) -> World:
     return World(**{"renew_within": timedelta(days=2), **settings})
 
 
-class Unhurried(MemorySessionStore):
-    """Every call takes some turns of the loop, before and after: other calls come between."""
-
-    def __init__(self, chance: random.Random, clock: FakeClock) -> None:
-        super().__init__(clock=clock)
-        self._chance = chance
-
-    async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
-        await turns(self._chance.randrange(6))
-        statuses = await super().statuses(keys)
-        await turns(self._chance.randrange(6))
-        return statuses
-
-    async def replace_token(self, session_id: str, **values: Any) -> bool:
-        await turns(self._chance.randrange(6))
-        replaced = await super().replace_token(session_id, **values)
-        await turns(self._chance.randrange(6))
-        return replaced
-
-
-async def race(ours: World, theirs: World, user: str, chance: random.Random) -> list[str]:
-    """A cookie that is due for renewal or reissue is used while either process revokes its session: all its tokens."""
-    token, session_id = await ours.log_in(user)
-    claims = await ours.claims(token)
-    envelope = {"sid": session_id, "auth_time": claims["auth_time"], "iat": claims["iat"]}
-    if chance.random() < 0.5:
-        envelope["exp"] = int(ours.clock.now()) + DAY  # due for a renewal, else for a reissue
-    old = old_token(ours.authority, {"userId": user}, **envelope)
-    using = asyncio.create_task(ours.send(scope_of(headers=cookie(old))))
-    await turns(chance.randrange(60))
-    revoking = chance.choice([ours, theirs]).authority
-    await (revoking.revoke(session_id) if chance.random() < 0.5 else revoking.revoke_user(user))
-    headers = dict((await using)[0]["headers"])
-    new = headers.get(b"set-cookie", b"").partition(b";")[0].partition(b"=")[2].decode()
-    return [old, new] if new else [old]
-
-
 class TestRenewed:
     async def test_a_session_in_use_slides_its_end(self) -> None:
         world = renewing()
@@ -244,15 +207,47 @@ class TestSources:
 class TestRaces:
     async def test_races_of_revoking_and_reissuing_revive_no_session(self, url: str) -> None:
         chance, clock = random.Random(5), FakeClock(wall=time.time())  # PostgreSQL has its own clock
+
+        class Unhurried(MemorySessionStore):
+            """Every call takes some turns of the loop, before and after: other calls come between."""
+
+            async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
+                await turns(chance.randrange(6))
+                statuses = await super().statuses(keys)
+                await turns(chance.randrange(6))
+                return statuses
+
+            async def replace_token(self, session_id: str, **values: Any) -> bool:
+                await turns(chance.randrange(6))
+                replaced = await super().replace_token(session_id, **values)
+                await turns(chance.randrange(6))
+                return replaced
+
+        async def race(user: str) -> list[str]:
+            """A cookie that is due for renewal or reissue is used while either process revokes its session."""
+            token, session_id = await ours.log_in(user)
+            claims = await ours.claims(token)
+            envelope = {"sid": session_id, "auth_time": claims["auth_time"], "iat": claims["iat"]}
+            if chance.random() < 0.5:
+                envelope["exp"] = int(clock.now()) + DAY  # due for a renewal, else for a reissue
+            old = old_token(ours.authority, {"userId": user}, **envelope)
+            using = asyncio.create_task(ours.send(scope_of(headers=cookie(old))))
+            await turns(chance.randrange(60))
+            revoking = chance.choice([ours, theirs]).authority
+            await (revoking.revoke(session_id) if chance.random() < 0.5 else revoking.revoke_user(user))
+            headers = dict((await using)[0]["headers"])
+            new = headers.get(b"set-cookie", b"").partition(b";")[0].partition(b"=")[2].decode()
+            return [old, new] if new else [old]
+
         races, at_once = {"memory": (10_000, 200), "sqlite": (150, 5), "postgresql": (500, 5)}[url.partition("+")[0]]
         async with opened(url, clock) as database:
-            store = Unhurried(chance, clock) if url == "memory" else database
+            store = Unhurried(clock=clock) if url == "memory" else database
             ours, theirs = renewing(store=store, clock=clock, reissue=True, sources=[]), World(store=store, clock=clock)
             tokens: list[list[str]] = []
             with capture_logs():  # or each of them prints an event
                 for start in range(0, races, at_once):
                     users = [str(user) for user in range(start, start + at_once)]
-                    tokens += await asyncio.gather(*(race(ours, theirs, user, chance) for user in users))
+                    tokens += await asyncio.gather(*(race(user) for user in users))
             reissued = sum(len(of_session) == 2 for of_session in tokens)
             assert races / 20 < reissued < races * 19 / 20
             clock.advance(5)  # max_staleness: by now each process has seen what the other one revoked
