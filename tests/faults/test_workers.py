@@ -10,18 +10,56 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from dashboards.prometheus import end_process
+from jwt_middleware import Revocation
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore
-from tests.support.databases import LIMIT, engine_on
+from tests.support.asgi import Echo
+from tests.support.databases import LIMIT, Deployed, engine_on
+from tests.support.processes import ROOT
 
-ROOT = Path(__file__).parents[2]
+
+def app() -> ASGIApp:
+    """The app of each worker; they share one database."""
+
+    def routes(authority: Any) -> Starlette:
+        async def ready(_: Request) -> PlainTextResponse:
+            return PlainTextResponse(str(os.getpid()))
+
+        async def log_in(request: Request) -> PlainTextResponse:
+            """The token, and the id of its session, which the test revokes."""
+            issued = await authority.issue(authority.schema.cls(user_id=request.query_params["user"], email="x"))
+            return PlainTextResponse(f"{issued.token} {issued.session_id}")
+
+        async def revoke(request: Request) -> PlainTextResponse:
+            """Revoke the session or the user of the query, or all."""
+            query = request.query_params
+            if "session" in query:
+                await authority.revoke(query["session"])
+            elif "user" in query:
+                await authority.revoke_user(query["user"])
+            else:
+                await authority.revoke_all()
+            return PlainTextResponse("done")
+
+        public = [Route(f"/{view.__name__}", view, methods=["POST"]) for view in (ready, log_in, revoke)]
+        return Starlette(routes=[*public, Route("/me", Echo())])
+
+    engine = create_async_engine(os.environ["DATABASE_URL"], pool_size=2, max_overflow=0)
+    bound, public = Revocation(max_staleness=timedelta(seconds=1)), ["/ready", "/log_in", "/revoke"]
+    return Deployed(engine, app=routes, public=public, revocation=bound).app
 
 
 @dataclass
@@ -56,18 +94,17 @@ async def status(worker: httpx.AsyncClient, token: str) -> int:
 
 @contextlib.contextmanager
 def worker(url: str) -> Iterator[str]:
-    """A process of `tests.support.service`; its base URL."""
+    """A process that serves :func:`app`; its base URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         port, number = listener.getsockname()[1], listener.fileno()
-        uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--fd", str(number)]
-        settings: dict[str, Any] = {
-            "cwd": ROOT,
-            "env": {**os.environ, "DATABASE_URL": url},
-            "stdin": subprocess.DEVNULL,
-        }
-        process = subprocess.Popen([*uvicorn, "tests.support.service:app"], pass_fds=[number], **settings)
+        uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--fd", str(number), "--factory"]
+        environment = {**os.environ, "DATABASE_URL": url}
+        settings: dict[str, Any] = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL}
+        process = subprocess.Popen(
+            [*uvicorn, "tests.faults.test_workers:app"], pass_fds=[number], **settings
+        )
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -89,21 +126,20 @@ async def two(postgres_url: str) -> AsyncIterator[Two]:
     await database.close()
 
 
-ENDS: dict[str, Callable[[Two], Awaitable[Any]]] = {
-    "revoke": lambda two: two.revoke(f"session={two.session_id}"),
-    "revoke user": lambda two: two.revoke("user=7"),
-    "plain SQL": lambda two: two.database.execute("UPDATE user_sessions SET is_active = false WHERE user_id = '7'"),
-    "DELETE": lambda two: two.database.execute("DELETE FROM user_sessions WHERE user_id = '7'"),
-    "revoke all": lambda two: two.revoke(),
-}
-
-
 class TestWorkers:
     async def test_a_session_that_ends_anywhere_ends_in_every_worker(self, two: Two) -> None:
-        for how, end in ENDS.items():
+        sql = two.database.execute
+        ends: dict[str, Callable[[], Awaitable[Any]]] = {
+            "revoke": lambda: two.revoke(f"session={two.session_id}"),
+            "revoke user": lambda: two.revoke("user=7"),
+            "plain SQL": lambda: sql("UPDATE user_sessions SET is_active = false WHERE user_id = '7'"),
+            "DELETE": lambda: sql("DELETE FROM user_sessions WHERE user_id = '7'"),
+            "revoke all": two.revoke,
+        }
+        for how, end in ends.items():
             other, token = await two.log_in(8), await two.log_in(7)
             assert [await status(worker, token) for worker in (two.here, two.there)] == [200, 200]
-            await end(two)
+            await end()
             if "revoke" in how:
                 assert await status(two.here, token) == 401  # the worker that revoked refuses the next request
             async with asyncio.timeout(LIMIT):
