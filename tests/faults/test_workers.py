@@ -102,9 +102,7 @@ def worker(url: str) -> Iterator[str]:
         uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--fd", str(number), "--factory"]
         environment = {**os.environ, "DATABASE_URL": url}
         settings: dict[str, Any] = {"cwd": ROOT, "env": environment, "stdin": subprocess.DEVNULL}
-        process = subprocess.Popen(
-            [*uvicorn, "tests.faults.test_workers:app"], pass_fds=[number], **settings
-        )
+        process = subprocess.Popen([*uvicorn, "tests.faults.test_workers:app"], pass_fds=[number], **settings)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

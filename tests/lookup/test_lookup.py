@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import LookupLimits, names
+from jwt_middleware import LookupFacts, LookupLimits, SilentObserver
 from jwt_middleware.counters import Counters
 from jwt_middleware.errors import ConfigError
 from jwt_middleware.lookup import batch as batch_module
@@ -19,21 +19,17 @@ from jwt_middleware.lookup.batch import MANY, MAX_KEYS, MAX_LINKS, Batch, Batche
 from jwt_middleware.lookup.breaker import FAILURES, FIRST_PAUSE
 from jwt_middleware.lookup.lanes import Lane, Lanes
 from jwt_middleware.types import FillOutcome
-from tests.support.lookups import Database, QueryRecorder, count, lookup_over, opened, outcome_of, started, turns
+from tests.support.asgi import counted
+from tests.support.lookups import Database, lookup_over, opened, outcome_of, started, turns
 from tests.support.world import FakeClock
 
 SOON = timedelta(milliseconds=20)
 
 
 @pytest.fixture
-def never_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A query on a busy machine does not count as slow."""
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine too, no query counts as slow, and keys wait for a slot."""
     monkeypatch.setattr(batch_module, "SLOW", 3_600.0)
-
-
-@pytest.fixture
-def endless_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys wait for a slot on a busy machine, too."""
     monkeypatch.setattr(batch_module, "PATIENCE", 1e6)
 
 
@@ -101,7 +97,7 @@ class TestBatches:
         await asyncio.gather(*fresh)
         assert len(sent) == 2
 
-    async def test_keys_that_come_while_a_query_is_in_flight_leave_together(self, never_slow: None) -> None:
+    async def test_keys_that_come_while_a_query_is_in_flight_leave_together(self, unhurried: None) -> None:
         lookup = lookup_over(database := Database(gate=asyncio.Event()))
         tasks = await started(lookup.get("first"))
         for key in range(MANY - 1):
@@ -111,7 +107,7 @@ class TestBatches:
         await asyncio.gather(*tasks)
         assert database.sizes == [1, MANY - 1]
 
-    async def test_many_waiting_keys_take_the_second_slot(self, never_slow: None) -> None:
+    async def test_many_waiting_keys_take_the_second_slot(self, unhurried: None) -> None:
         lookup = lookup_over(database := Database(gate=asyncio.Event()))
         tasks = await started(lookup.get("first"))
         tasks += await started(*(lookup.get(key) for key in range(3 * MANY)))
@@ -293,17 +289,21 @@ class TestFailures:
         for rows, outcome in ((None, "error"), ([], "database"), ({"other": 1}, "database")):
             assert await outcome_of(lookup_over(fetch)) == outcome, rows
 
-    async def test_a_query_that_takes_too_long_is_cancelled_and_fails_all(self, endless_patience: None) -> None:
+    async def test_a_query_that_takes_too_long_is_cancelled_and_fails_all(self, unhurried: None) -> None:
         database, counters = Database(gate=asyncio.Event()), Counters()
         lookup = lookup_over(database, timeout=SOON, parts={"counters": counters})
         assert await asyncio.gather(*(outcome_of(lookup, key) for key in range(3))) == ["timeout"] * 3
         await turns()
         assert database.in_flight == 0
-        assert count(counters, names.LOOKUPS) == {"ok": 0, "error": 0, "timeout": 1}
+        assert counted(counters, "lookups", zeros=True) == {
+            ("claims", "ok"): 0,
+            ("claims", "error"): 0,
+            ("claims", "timeout"): 1,
+        }
         database.gate.set()
         assert await outcome_of(lookup, 1) == "database"
 
-    async def test_a_query_that_does_not_end_leaves_the_second_slot_to_others(self, endless_patience: None) -> None:
+    async def test_a_query_that_does_not_end_leaves_the_second_slot_to_others(self, unhurried: None) -> None:
         database = Database(gate=asyncio.Event(), stubborn=True)
         lookup = lookup_over(database, timeout=SOON, cached=False)
         assert await outcome_of(lookup, "hangs") == "timeout"
@@ -401,8 +401,21 @@ class TestBreaker:
 
 class TestSignals:
     async def test_observers_and_counters_see_each_query_once(self) -> None:
-        database, recorder, counters = Database(), QueryRecorder(), Counters()
-        lookup = lookup_over(database, parts={"observer": recorder, "counters": counters, "clock": FakeClock()})
+        began, ended = list[tuple[str, int, int]](), list[tuple[object, LookupFacts]]()
+
+        class QueryRecorder(SilentObserver):
+            def waiting(self) -> object:
+                return "request"
+
+            def looking_up(self, lookup: str, waiters: Any, total: int) -> object:
+                began.append((lookup, len(waiters), total))
+                return f"query {len(began)}"
+
+            def looked_up(self, handle: object, facts: LookupFacts) -> None:
+                ended.append((handle, facts))
+
+        database, counters = Database(), Counters()
+        lookup = lookup_over(database, parts={"observer": QueryRecorder(), "counters": counters, "clock": FakeClock()})
         found = await asyncio.gather(*(lookup.get(key % 40) for key in range(50)))
         assert {each.handle for each in found} == {"query 1"}
         database.error = OSError("down")
@@ -410,13 +423,13 @@ class TestSignals:
             await lookup.get("x")
         assert (failed.value.handle, failed.value.outcome) == ("query 2", FillOutcome.ERROR)
         assert (await lookup.get(1)).handle is None
-        assert recorder.began == [("claims", MAX_LINKS, 50), ("claims", 1, 1)]
+        assert began == [("claims", MAX_LINKS, 50), ("claims", 1, 1)]
         assert [
             (handle, facts.lookup, facts.outcome, facts.keys, facts.waiters, facts.duration, facts.error_type)
-            for handle, facts in recorder.ended
+            for handle, facts in ended
         ] == [("query 1", "claims", "ok", 40, 50, 0.0, None), ("query 2", "claims", "error", 1, 1, 0.0, "OSError")]
-        assert count(counters, names.LOOKUPS) == {"ok": 1, "error": 1, "timeout": 0}
-        assert count(counters, names.LOOKUP_KEYS) == {"": 41}
+        assert counted(counters, "lookups") == {("claims", "ok"): 1, ("claims", "error"): 1}
+        assert counted(counters, "lookup.keys") == {("claims",): 41}
 
     async def test_a_query_runs_in_the_context_of_no_request(self) -> None:
         request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")

@@ -1,6 +1,7 @@
 """Adopting: the tokens of an app from before it installed the package go on, and each exception is counted.
 
-The old app: a cookie ``token``, a secret of 16 characters, no ``iat``, 30 days.
+The old app: a cookie ``token``, a secret of 16 characters, no ``iat``, 30 days. If it has a table of six columns for
+its sessions, the migration of docs/sessions.md makes it ``user_sessions``, and its tokens stay valid.
 """
 
 from __future__ import annotations
@@ -8,16 +9,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
+from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from jwt_middleware import Adoption, Claim, ConfigError, Key, KeyRing, MemorySessionStore, SessionCookie
-from jwt_middleware.testing import client
+from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, metadata
+from jwt_middleware.testing import client, old_token
 from jwt_middleware.tokens.jwt import ADOPTION_RULES
 from tests.support.asgi import foreign_token
-from tests.support.world import DAY, EPOCH, SECRET, FakeClock, World
+from tests.support.processes import ROOT
+from tests.support.world import DAY, EPOCH, SECRET, FakeClock, World, authority_of, bearer
 
 OLD_SECRET = b"sixteen letters."
 MONTH = timedelta(days=30)
@@ -182,5 +187,90 @@ class TestSettings:
             Key.hmac(OLD_SECRET, verify_only=True, allow_short=True)
 
     def test_the_page_names_every_rule(self) -> None:
-        page = (Path(__file__).parents[2] / "docs" / "adopting.md").read_text()
+        page = (ROOT / "docs" / "adopting.md").read_text()
         assert tuple(re.findall(r"\| `([a-z]+)` \|$", page, re.MULTILINE)) == ADOPTION_RULES
+
+
+TABLES: dict[str, tuple[Any, Any, Any]] = {
+    "integers": (sa.Integer(), sa.Integer(), sa.DateTime()),
+    "uuids": (sa.Uuid(), sa.Uuid(), sa.DateTime(timezone=True)),
+    "text": (sa.String(64), sa.String(64), sa.DateTime(timezone=True)),
+}
+"""Types of the id, the user's id and the times."""
+
+
+async def migrated(engine: AsyncEngine, kind: str, tokens: dict[str, bool], subject: str) -> None:
+    """A table of six columns with these tokens of one user, each active or not; migrated as docs/sessions.md has it."""
+    id_, user_id, time = TABLES[kind]
+    table = sa.Table(
+        "user_sessions",
+        sa.MetaData(),
+        sa.Column("id", id_, primary_key=True),
+        sa.Column("user_id", user_id, index=True),
+        sa.Column("session_token", sa.Text, nullable=False),
+        sa.Column("expires_at", time, index=True),
+        sa.Column("last_activity_at", time),
+        sa.Column("is_active", sa.Boolean),
+    )
+    now = datetime.now(UTC) if time.timezone else datetime.now(UTC).replace(tzinfo=None)
+    times = {"expires_at": now + timedelta(days=7), "last_activity_at": now - timedelta(minutes=1)}
+    async with engine.begin() as connection:
+        await connection.run_sync(table.metadata.create_all)
+        for number, (token, active) in enumerate(tokens.items(), start=1):
+            ids = {
+                "id": number if kind == "integers" else id_.python_type(str(uuid4())),
+                "user_id": user_id.python_type(subject),
+            }
+            await connection.execute(sa.insert(table).values(session_token=token, is_active=active, **ids, **times))
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "sessions.md").read_text(), re.MULTILINE | re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(next(block for block in blocks if "async def adopt(" in block), scope)
+    await scope["adopt"](engine)
+
+
+class TestMigratedTable:
+    @pytest.mark.parametrize("kind", TABLES)
+    async def test_earlier_tokens_keep_their_rows(self, engine: AsyncEngine, kind: str) -> None:
+        subject = "7" if kind == "integers" else "5a7bf8a5-1f3e-4d5c-9d56-0a2c2f7d0f11"
+        if kind == "uuids" and engine.dialect.name == "sqlite":
+            subject = subject.replace("-", "")  # as SQLite stores a UUID, and so as the app writes it into its tokens
+        authority = authority_of(store=SQLAlchemySessionStore(engine), adoption=Adoption(sessions="marks"))
+        alive, ended, third = (
+            old_token(authority, {"userId": subject, "email": f"{n}@x.y"}, version=2, sid=None, auth_time=None)
+            for n in range(3)
+        )
+        await migrated(engine, kind, {alive: True, ended: False, third: True}, subject)
+
+        async def reason_of(token: str) -> str | None:
+            reason = (await authority.authenticate(bearer(token))).reason
+            return None if reason is None else str(reason.value)
+
+        assert [await reason_of(token) for token in (alive, ended, third)] == [None, "session_revoked", None]
+        listed = await authority.sessions_of(subject)
+        assert len(listed) == 2
+        assert await authority.revoke(listed[0].id)
+        assert [await reason_of(token) for token in (alive, third)].count("session_revoked") == 1
+        await authority.revoke_user(subject)
+        assert [await reason_of(token) for token in (alive, third)] == ["session_revoked"] * 2
+        await authority.aclose()
+
+    async def test_the_migrated_table_is_that_of_a_new_database(self, engine: AsyncEngine) -> None:
+        def inspected(connection: sa.Connection) -> Any:
+            inspector = sa.inspect(connection)
+            return (
+                sorted(inspector.get_table_names()),
+                [
+                    (column["name"], str(column["type"]), column["nullable"])
+                    for column in inspector.get_columns("user_sessions")
+                ],
+                sorted(str(index["name"]) for index in inspector.get_indexes("user_sessions")),
+                inspector.get_pk_constraint("user_sessions")["constrained_columns"],
+            )
+
+        await migrated(engine, "integers", {"a.b.c": True}, "7")
+        async with engine.begin() as connection:
+            after = await connection.run_sync(inspected)
+            assert "a.b.c" not in str((await connection.execute(sa.text("SELECT * FROM user_sessions"))).all())
+            await connection.run_sync(metadata.drop_all)
+            await connection.run_sync(metadata.create_all)
+            assert await connection.run_sync(inspected) == after

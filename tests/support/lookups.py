@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from jwt_middleware import LookupFacts, SilentObserver, names
+from jwt_middleware import SilentObserver
 from jwt_middleware.counters import Counters, Runtime
 from jwt_middleware.lookup.batch import LookupFailed
 from jwt_middleware.lookup.lanes import Lanes
@@ -60,24 +60,6 @@ class Database:
         return [len(keys) for keys in self.queries]
 
 
-class QueryRecorder(SilentObserver):
-    """Records what observers see of queries."""
-
-    def __init__(self) -> None:
-        self.began: list[tuple[str, int, int]] = []
-        self.ended: list[tuple[object, LookupFacts]] = []
-
-    def waiting(self) -> object:
-        return "request"
-
-    def looking_up(self, lookup: str, waiters: Any, total: int) -> object:
-        self.began.append((lookup, len(waiters), total))
-        return f"query {len(self.began)}"
-
-    def looked_up(self, handle: object, facts: LookupFacts) -> None:
-        self.ended.append((handle, facts))
-
-
 def runtime(**parts: Any) -> Runtime:
     """A runtime of real clocks and silent observers, but for the given parts."""
     return Runtime(**{"clock": SystemClock(), "counters": Counters(), "observer": SilentObserver(), **parts})
@@ -108,11 +90,6 @@ async def turns(count: int = 20) -> None:
     """Let the loop turn: what needs nothing from outside goes on."""
     for _ in range(count):
         await asyncio.sleep(0)
-
-
-def count(counters: Counters, metric: names.Metric) -> dict[str, int]:
-    """By outcome, if the metric has one."""
-    return {dict(attributes).get(names.OUTCOME, ""): value for m, attributes, value in counters.series() if m is metric}
 
 
 async def started(*gets: Any, turn: int = 20) -> list[asyncio.Task[Any]]:
