@@ -65,14 +65,18 @@ def cluster() -> Iterator[str]:
     if os.geteuid() == 0:
         owner = pwd.getpwnam("postgres")
         os.chown(home, owner.pw_uid, owner.pw_gid)
-    data, port = home / "data", _free_port()
+    data = home / "data"
     try:
         _run(bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
-        settings = (
-            f"-p {port} -c listen_addresses=127.0.0.1 -k {home} -c fsync=off -c synchronous_commit=off "
-            "-c full_page_writes=off -c max_connections=200"
-        )
-        _run(bin_dir / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", home / "log", "-o", settings, "start")
+        settings = "-c listen_addresses=127.0.0.1 -c max_connections=200"
+        settings += " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+        start = [bin_dir / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", home / "log", "start", "-o"]
+        port = _free_port()
+        try:
+            _run(*start, f"-p {port} -k {home} {settings}")
+        except RuntimeError:  # another process may have taken the port
+            port = _free_port()
+            _run(*start, f"-p {port} -k {home} {settings}")
         yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
     finally:
         if (data / "postmaster.pid").exists():
