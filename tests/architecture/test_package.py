@@ -83,7 +83,6 @@ def test_an_extra_that_is_not_installed_is_named(name: str) -> None:
 
 
 LONG_FUNCTIONS = {
-    "FastPath.take": "the cache hit in one place: a call costs a twentieth of it",
     "SessionAuthority.__init__": "each of its 22 settings stands there with type and default, and once more by name",
     "build": "one straight list: which part of an authority gets what",
 }

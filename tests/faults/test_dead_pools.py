@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from jwt_middleware import LookupLimits, Revocation, SessionKey, Unavailable
 from jwt_middleware.lookup.lanes import WIDTH
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, pool_probe, sessions
-from tests.support.databases import LIMIT, Deployed, backends, checked_out, deployed, engine_on, until
+from tests.support.databases import LIMIT, Deployed, backends, checked_out, deployed, locked, until
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.stores import record
 from tests.support.world import Session
@@ -116,13 +116,11 @@ class TestDeadPools:
     ) -> None:
         """A lock makes it slow. Only the connection of a query that times out is closed."""
         monkeypatch.setattr(pool_probe, "REPLY_TIMEOUT", float(LIMIT))
-        async with app(postgres_url, what, lookups=lookups) as under_test, engine_on(postgres_url) as locking:
+        async with app(postgres_url, what, lookups=lookups) as under_test:
             before = await under_test.backends()
             taken = list[object]()
             sa.event.listen(under_test.world.engine.sync_engine, "checkout", lambda *_: taken.append(1))
-            async with locking.begin() as connection:
-                table = "users" if what == "claims" else "user_sessions"
-                await connection.execute(sa.text(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+            async with locked(postgres_url, "users" if what == "claims" else "user_sessions"):
                 request = asyncio.create_task(under_test.works())
                 await until(lambda: len(taken) >= POOL if works else request.done())
             assert await request is works
@@ -173,8 +171,7 @@ class TestDeadPools:
         async with deployed(sqlite_url, engine={"connect_args": {"timeout": 0.2}}) as world:
             for call in calls(world.store):
                 await call()
-            async with world.engine.connect() as connection:
-                await connection.execute(sa.text("BEGIN EXCLUSIVE"))
+            async with locked(sqlite_url):
                 with pytest.raises(Unavailable):
                     await world.store.revoke_all()
             await world.store.revoke_all()

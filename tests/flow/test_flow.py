@@ -7,7 +7,6 @@ spans, counters and SQL statements follow from that, and there are no others. No
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -16,7 +15,6 @@ from dataclasses import KW_ONLY, asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, cast
 
-import asyncpg
 import pytest
 import sqlalchemy as sa
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
@@ -27,7 +25,7 @@ from structlog.testing import capture_logs
 from jwt_middleware import Claim, LookupLimits, Reason, names
 from jwt_middleware.sqlalchemy import SQLAlchemyClaims
 from tests.support.asgi import scope_of
-from tests.support.databases import database, emails, queries_of
+from tests.support.databases import database, emails, locked, queries_of
 from tests.support.signals import Signals, delta, short
 from tests.support.stores import opened
 from tests.support.world import PATIENT, FakeClock, Session, World, bearer, cookie
@@ -133,10 +131,9 @@ class Case:
         return [("websocket.accept", None), ("websocket.close", None)]
 
     @property
-    def seen(self) -> dict[str, Any]:
-        """What the app sees."""
-        session = asdict(Lenient(user_id=USER, company_id=COMPANY, email=EMAIL, company_name=NAME))
-        return {**session, "version": self.version, "filled": list(self.filled), **self.session}
+    def sees(self) -> dict[str, Any]:
+        """The session that the app sees."""
+        return {**asdict(Lenient(user_id=USER, company_id=COMPANY, email=EMAIL, company_name=NAME)), **self.session}
 
     @property
     def outcome(self) -> str:
@@ -254,7 +251,9 @@ async def flow(url: str, case: Case) -> AsyncIterator[Flow]:
         async with engine.begin() as connection:
             await connection.run_sync(companies.metadata.create_all)
             await connection.execute(sa.insert(companies).values(id=COMPANY, name=NAME))
-        unreachable = create_async_engine(nowhere(url))
+        # the same kind of database where there is none
+        nowhere = {"database": "/nonexistent/directory/test.db"} if url.startswith("sqlite") else {"port": 1}
+        unreachable = create_async_engine(sa.make_url(url).set(**nowhere))
         claims = unreachable if down else engine
         names_of = {"companyName": companies.c.name}
         world = Flow(
@@ -270,45 +269,11 @@ async def flow(url: str, case: Case) -> AsyncIterator[Flow]:
         )
         world.queries = [queries_of(engine), queries_of(cast("AsyncEngine", store.resource))]
         try:
-            async with locked(url) if slow else nullcontext():
+            async with locked(url, "users", "companies") if slow else nullcontext():
                 yield world
         finally:
             await world.authority.aclose()
             await unreachable.dispose()
-
-
-@asynccontextmanager
-async def locked(url: str) -> AsyncIterator[None]:
-    """Another client holds a lock: a query of the claims waits much longer than a lookup may."""
-    if url.startswith("sqlite"):
-        other = sqlite3.connect(str(sa.make_url(url).database), isolation_level=None)
-        other.execute("BEGIN EXCLUSIVE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
-            other.close()
-        return
-    holder = await asyncpg.connect(url.replace("+asyncpg", ""))
-    try:
-        async with holder.transaction():
-            await holder.execute("LOCK TABLE users, companies IN ACCESS EXCLUSIVE MODE")
-            yield
-    finally:
-        await holder.close()
-
-
-def nowhere(url: str) -> str:
-    """The same kind of database where there is none."""
-    if url.startswith("sqlite"):
-        return "sqlite+aiosqlite:////nonexistent/directory/test.db"
-    return sa.make_url(url).set(port=1).render_as_string(hide_password=False)
-
-
-def seen(scope: Scope) -> dict[str, Any]:
-    """What the app sees of a request."""
-    session, token = scope["state"]["session"], scope["state"]["token"]
-    return {**asdict(session), "version": token.version, "filled": [claim.claim for claim in token.filled]}
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -334,7 +299,10 @@ async def test_a_request_leaves_what_its_case_says_and_nothing_else(case: Case, 
     if kind == "http" and case.refused:
         title = {401: "Unauthorized", 503: "Service Unavailable"}[case.refused.status]
         assert json.loads(sent[1]["body"]) == {"type": "about:blank", "title": title, "status": case.refused.status}
-    assert [seen(scope) for scope in world.echo.scopes] == ([] if case.refused else [case.seen])
+    states = [scope["state"] for scope in world.echo.scopes]
+    tokens = [(state["token"].version, [claim.claim for claim in state["token"].filled]) for state in states]
+    assert [asdict(state["session"]) for state in states] == ([] if case.refused else [case.sees])
+    assert tokens == ([] if case.refused else [(case.version, list(case.filled))])
 
     # Events, spans, counters and statements
     failed = [span for span in world.signals.spans("lookup") if "error.type" in (span.attributes or {})]

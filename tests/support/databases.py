@@ -63,6 +63,15 @@ async def database(
         yield made
 
 
+@asynccontextmanager
+async def locked(url: str, *tables: str) -> AsyncIterator[None]:
+    """Another client holds a lock: no query of these tables, of SQLite no transaction at all, ends meanwhile."""
+    lock = f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE"
+    async with engine_on(url) as engine, engine.connect() as connection:
+        await connection.execute(sa.text("BEGIN EXCLUSIVE" if engine.dialect.name == "sqlite" else lock))
+        yield
+
+
 async def backends(engine: AsyncEngine, pool: int) -> set[int]:
     """Fill the pool; the server's processes behind all its connections."""
     async with AsyncExitStack() as stack:

@@ -70,7 +70,7 @@ def cluster() -> Iterator[str]:
         _run(bin_dir / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
         settings = "-c listen_addresses=127.0.0.1 -c max_connections=200"
         settings += " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
-        start = [bin_dir / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", home / "log", "start", "-o"]
+        start: list[str | Path] = [bin_dir / "pg_ctl", "-D", data, "-w", "-t", "60", "-l", home / "log", "start", "-o"]
         port = _free_port()
         try:
             _run(*start, f"-p {port} -k {home} {settings}")
