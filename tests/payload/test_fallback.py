@@ -59,30 +59,26 @@ class Direct:
         return Found(value=(await self.fetch([key])).get(key), origin=self.origin, handle="query")
 
 
-def schema_of(cls: type[Any] = Session) -> SessionSchema[Any]:
-    return SessionSchema(cls, version=2, subject="userId")
-
-
-def filler(*sources: Source, cls: type[Any] = Session, counters: Counters | None = None, **direct: Any) -> Filler:
-    schema = schema_of(cls)
-    pairs = [(source, Direct(converted(schema, source), **direct)) for source in sources]
-    return Filler(schema, pairs, runtime=runtime(counters=counters or Counters()))
-
-
-async def fill(under_test: Filler, payload: Mapping[str, Any], version: int = 1, cls: type[Any] = Session) -> Filled:
-    return await under_test.fill(schema_of(cls).upgrade(payload, version))
-
-
+SCHEMA: SessionSchema[Any] = SessionSchema(Session, version=2, subject="userId")
 FULL_ROW = {"email": "a@b.c", "plan": "pro", "permissions": ["read"]}
 OLD = {"userId": "7", "companyId": "c"}
 
 
-def users(rows: Mapping[str, Any] | None = None, **settings: Any) -> Source:
-    return Source({"7": FULL_ROW} if rows is None else rows, "email", "plan", "permissions", **settings)
+def filler(*sources: Source, schema: SessionSchema[Any] = SCHEMA, counters: Any = None, **direct: Any) -> Filler:
+    pairs = [(source, Direct(converted(schema, source), **direct)) for source in sources]
+    return Filler(schema, pairs, runtime=runtime(counters=counters or Counters()))
+
+
+async def fill(under_test: Filler, payload: Mapping[str, Any], version: int = 1) -> Filled:
+    return await under_test.fill(SCHEMA.upgrade(payload, version))
+
+
+def users(rows: Mapping[str, Any] = {"7": FULL_ROW}, *claims: str, **settings: Any) -> Source:
+    return Source(rows, *(claims or ("email", "plan", "permissions")), **settings)
 
 
 def users_without_plan() -> Source:
-    return Source({"7": {"email": "a@b.c", "permissions": ["read"]}}, "email", "permissions")
+    return users({"7": FULL_ROW}, "email", "permissions")
 
 
 def by_claim(filled: Filled) -> dict[str, tuple[str, str]]:
@@ -223,7 +219,8 @@ class TestResults:
             email: Annotated[str, Claim(since=2)] = "Unknown"
 
         source = Source({"7": {"email": "e"}}, "email")
-        filled = await fill(filler(source, cls=Bare), {"userId": "7"}, cls=Bare)
+        schema: SessionSchema[Any] = SessionSchema(Bare, version=2, subject="userId")
+        filled = await filler(source, schema=schema).fill(schema.upgrade({"userId": "7"}, 1))
         assert (filled.reason, filled.claim) == (Reason.PAYLOAD_INVALID, "must")
         assert filled.fallback is None
         assert source.keys == []

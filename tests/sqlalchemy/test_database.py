@@ -141,15 +141,20 @@ class TestTransactions:
         await fails(postgres_server.replace("postgresql://", "postgresql+asyncpg://").rpartition("/")[0] + "/not_there")
         await fails("postgresql+asyncpg://postgres@127.0.0.1:1/x")
 
-    @pytest.mark.parametrize(
-        "error",
-        [asyncpg.CannotConnectNowError("starting up"), asyncpg.InterfaceError("closing"), OSError(), TimeoutError()],
-    )
-    async def test_an_error_of_the_driver_while_connecting_is_unavailable(self, error: Exception) -> None:
-        async def connect() -> Any:
-            raise error
+    async def test_an_error_of_the_driver_while_connecting_is_unavailable(self) -> None:
+        errors = [
+            asyncpg.CannotConnectNowError("starting"),
+            asyncpg.InterfaceError("closing"),
+            OSError(),
+            TimeoutError(),
+        ]
 
-        await fails("postgresql+asyncpg://nowhere/nothing", async_creator=connect)
+        async def connect() -> Any:
+            raise errors[-1]
+
+        while errors:
+            await fails("postgresql+asyncpg://nowhere/nothing", async_creator=connect)
+            errors.pop()
 
     async def test_an_error_in_the_block_passes_unchanged(self) -> None:
         async with engine_on("sqlite+aiosqlite://") as engine:
