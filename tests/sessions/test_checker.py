@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from jwt_middleware import Revocation, names
+from jwt_middleware import Revocation
 from jwt_middleware.counters import Counters
 from jwt_middleware.errors import ConfigError, Reason
 from jwt_middleware.lookup.batch import Found, LookupFailed
 from jwt_middleware.sessions import status_cache
 from jwt_middleware.sessions.checker import SessionChecker, Standing
 from jwt_middleware.types import FillOutcome, SessionKey, SessionStatus
+from tests.support.asgi import counted
 from tests.support.lookups import runtime, turns
 from tests.support.world import EPOCH, FakeClock
 
@@ -27,17 +27,16 @@ NO_ROW = SessionStatus(known=False, active=False)
 BEGAN = EPOCH - 100.0
 
 
-@dataclass
 class Store:
     """Returns statuses as a lookup does: at once, or when a test lets a query go."""
 
-    clock: FakeClock
-    status: dict[SessionKey, SessionStatus] = field(default_factory=dict)
     down: bool | Exception = False
-    queries: list[tuple[SessionKey, bool]] = field(default_factory=list)
-    gates: list[asyncio.Event] = field(default_factory=list)
     joined_at: float | None = None
     """When the query left that the next one joins."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock, self.status = clock, {KEY: ACTIVE}
+        self.queries, self.gates = list[tuple[SessionKey, bool]](), list[asyncio.Event]()
 
     async def get(self, key: SessionKey, *, fresh: bool = False) -> Found[SessionStatus]:
         self.queries.append((key, fresh))
@@ -57,19 +56,15 @@ class Checked:
     """A checker over that store."""
 
     def __init__(self, *, staleness: float = 10.0, **settings: Any) -> None:
-        self.clock = FakeClock()
-        self.store = Store(self.clock, {KEY: ACTIVE})
-        self.counters = Counters()
-        self.checker = SessionChecker(
-            Revocation(max_staleness=timedelta(seconds=staleness), **settings),
-            self.store,
-            runtime(clock=self.clock, counters=self.counters),
-        )
+        self.clock, self.counters = FakeClock(), Counters()
+        self.store = Store(self.clock)
+        revocation = Revocation(max_staleness=timedelta(seconds=staleness), **settings)
+        self.checker = SessionChecker(revocation, self.store, runtime(clock=self.clock, counters=self.counters))
 
     async def check(self, key: SessionKey = KEY, *, began: float | None = BEGAN, **how: bool) -> str:
         """`passes`, or the reason why it does not."""
-        standing = await self.checker.check(key, began, **{"listed": True, **how})
-        return "passes" if standing.reason is None else standing.reason.value
+        reason = (await self.checker.check(key, began, **{"listed": True, **how})).reason
+        return "passes" if reason is None else reason.value
 
     def revoke(self, *, session: str = "", user: str = "", keep: str | None = None, done: bool = True) -> None:
         """This process revokes a session, a user, or every session."""
@@ -86,7 +81,7 @@ class Checked:
 
     @property
     def stale(self) -> int:
-        return next(count for metric, _, count in self.counters.series() if metric is names.REVOCATION_STALE)
+        return counted(self.counters, "stale", zeros=True)[()]
 
 
 class TestBound:

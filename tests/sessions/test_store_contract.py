@@ -20,11 +20,10 @@ ABSENT = "0af76519-16cd-43dd-8448-eb211c80319c"
 """A session id without a row."""
 
 
-async def all_pages(store: SessionStore, user_id: str, limit: int) -> list[SessionRecord]:
-    """Page by page, as an administrator goes through them."""
-    found: list[SessionRecord] = []
-    after = None
-    while page := await store.sessions_of(user_id, limit=limit, after=after):
+async def all_pages(store: SessionStore, limit: int) -> list[SessionRecord]:
+    """The sessions of user 7 page by page, as an administrator goes through them."""
+    found, after = list[SessionRecord](), None
+    while page := await store.sessions_of("7", limit=limit, after=after):
         assert len(page) <= limit
         found += page
         after = SessionCursor(last_activity_at=page[-1].last_activity_at, id=page[-1].id)
@@ -32,7 +31,7 @@ async def all_pages(store: SessionStore, user_id: str, limit: int) -> list[Sessi
 
 
 async def all_users(store: SessionStore, limit: int) -> list[UserSessions]:
-    found: list[UserSessions] = []
+    found = list[UserSessions]()
     while page := await store.active_users(limit=limit, after=found[-1].user_id if found else None):
         assert len(page) <= limit
         found += page
@@ -304,7 +303,7 @@ class TestPages:
         assert {row.id for row in everything} == ids
         keys = [(row.last_activity_at, row.id) for row in everything]
         assert keys == sorted(keys, reverse=True)
-        assert await all_pages(store, "7", limit) == everything
+        assert await all_pages(store, limit) == everything
 
     async def test_pages_leave_out_sessions_that_ended(self, store: SessionStore) -> None:
         now = moment(await store.stamp("7"))
@@ -314,7 +313,7 @@ class TestPages:
         await store.revoke_user("7", keep=kept[0])
         revoked, later = await log_in(store), await log_in(store)
         await store.revoke(revoked[0])
-        assert [row.id for row in await all_pages(store, "7", 1)] == [later[0], kept[0]]
+        assert [row.id for row in await all_pages(store, 1)] == [later[0], kept[0]]
 
     @pytest.mark.parametrize("limit", [1, 2, 100])
     async def test_users_come_with_their_count_and_latest_activity(self, store: SessionStore, limit: int) -> None:

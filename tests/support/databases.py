@@ -85,29 +85,23 @@ def checked_out(engine: Any) -> int:
     return int(getattr(engine.pool, "checkedout", lambda: 0)())
 
 
+def on_statement(engine: AsyncEngine, note: Callable[[str], Any]) -> None:
+    """Call ``note`` with each statement that the engine sends from now on, on one line."""
+    sa.event.listen(engine.sync_engine, "before_cursor_execute", lambda *args: note(args[2].replace("\n", " ")))
+
+
 def statements_of(engine: AsyncEngine, verb: str = "") -> list[str]:
-    """The statements with that verb that the engine sends from now on, each on one line."""
+    """The statements with that verb that the engine sends from now on."""
     sent: list[str] = []
-
-    def note(*args: Any) -> None:
-        statement = args[2].replace("\n", " ")
-        if verb in statement:
-            sent.append(statement)
-
-    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
+    on_statement(engine, lambda statement: sent.extend([statement] * (verb in statement)))
     return sent
 
 
 def queries_of(engine: AsyncEngine) -> Counter[str]:
     """Counts the queries of an engine from now on, under the table each reads."""
     counted: Counter[str] = Counter()
-
-    def note(*args: Any) -> None:
-        statement = args[2].replace("\n", " ")
-        for table in ("users", "companies", "user_sessions", "session_marks"):
-            counted[table] += f"FROM {table} " in f"{statement} "
-
-    sa.event.listen(engine.sync_engine, "before_cursor_execute", note)
+    tables = ("users", "companies", "user_sessions", "session_marks")
+    on_statement(engine, lambda sent: counted.update(table for table in tables if f"FROM {table} " in f"{sent} "))
     return counted
 
 
