@@ -3,7 +3,7 @@
 The path of one request::
 
     raw header bytes ─ transport ─▶ token ─ tokens ─▶ verified claims ─ checker ─▶ session is active
-       ─ schema.upgrade ─▶ today's claims + missing ─ fallback ─▶ complete claims ─ schema.build ─▶ session
+       ─ schema.upgrade ─▶ today's claims + missing ─ fallback ─▶ complete claims ─ schema.assemble ─▶ session
        ─▶ request.state.session, request.state.token ─▶ the app ─▶ response
 
 ``SessionSchema`` describes the payload and its earlier versions, ``SessionAuthority`` mints, reads and revokes

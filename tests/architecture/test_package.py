@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
 import zipfile
@@ -80,23 +79,3 @@ def test_an_extra_that_is_not_installed_is_named(name: str) -> None:
     script = f"import sys; sys.modules.update(httpx=None, sqlalchemy=None)\n{asks}"
     asked = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert f"pip install 'asgi-jwt-middleware[{extra}]'" in asked.stderr.splitlines()[-1]
-
-
-LONG_FUNCTIONS = {
-    "SessionAuthority.__init__": "each of its 22 settings stands there with type and default, and once more by name",
-    "build": "one straight list: which part of an authority gets what",
-}
-"""The functions of more than 40 lines, each with its reason."""
-
-
-def test_functions_have_at_most_forty_lines_or_a_reason() -> None:
-    long = set()
-    for path in (ROOT / "jwt_middleware").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.Module, ast.ClassDef)):
-                prefix = f"{node.name}." if isinstance(node, ast.ClassDef) else ""
-                for function in node.body:
-                    if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                        lines = (function.end_lineno or 0) - function.lineno + 1
-                        long |= {f"{prefix}{function.name}"} if lines > 40 else set()
-    assert long == set(LONG_FUNCTIONS)
