@@ -24,7 +24,15 @@ def test_the_code_of_every_page_runs(page: Path, tmp_path: Path) -> None:
     assert [line for line in printed.splitlines() if line.startswith("{")] == documented
 
 
-def test_the_pages_link_to_pages_that_exist() -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", "".join(PAGES.values()))
-    assert links
-    assert [link for link in links if not (ROOT / link).exists() and not (ROOT / "docs" / link).exists()] == []
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("[CS]*.md")], ids=lambda page: page.name)
+def test_a_page_links_to_pages_and_headings_that_exist(page: Path) -> None:
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), anchor
