@@ -9,7 +9,7 @@ import pytest
 
 from dashboards.alerts import FORGED, SIGNED, UNAVAILABLE
 from jwt_middleware import names
-from tests.support.promtool import Case, Series, case_list, cases, reports, series
+from tests.support.promtool import Series, failures, series
 from tests.support.shop import (
     LONG,
     WEEK,
@@ -62,8 +62,8 @@ def queries(ok: float, failed: float, *, begins: int = 0) -> Series:
 
 
 @pytest.mark.server
-@cases(
-    {
+def test_thresholds_of_availability(tmp_path: Path) -> None:
+    table = {
         **{
             f"1.5 percent {reason}": (
                 of_two(985, {}) | {refused(reason, at=at): counting(15) for at in "ab"},
@@ -138,14 +138,12 @@ def queries(ok: float, failed: float, *, begins: int = 0) -> Series:
             "1h9m; 1h11m RevocationViewStale; 1h30m",
         ),
     }
-)
-def test_thresholds_of_availability(case: Case, reported: dict[str, str]) -> None:
-    assert reported[case.job] == ""
+    assert failures(table, tmp_path) == {}
 
 
 @pytest.mark.server
-@cases(
-    {
+def test_thresholds_of_refusals(tmp_path: Path) -> None:
+    table = {
         **{
             f"signed and refused, {reason}": (
                 of_two(60, {reason: 4}),
@@ -254,14 +252,12 @@ def test_thresholds_of_availability(case: Case, reported: dict[str, str]) -> Non
             "2h30m",
         ),
     }
-)
-def test_thresholds_of_refusals(case: Case, reported: dict[str, str]) -> None:
-    assert reported[case.job] == ""
+    assert failures(table, tmp_path) == {}
 
 
 @pytest.mark.server
-@cases(
-    {
+def test_thresholds_of_a_migration(tmp_path: Path) -> None:
+    table = {
         "an hour past the sunset, of the longest life and the latest plan": (
             {
                 accepted(1, minted="before_change"): every(10),
@@ -286,9 +282,7 @@ def test_thresholds_of_refusals(case: Case, reported: dict[str, str]) -> None:
             "1h50m; 2h10m CurrentPayloadLacksClaim",
         ),
     }
-)
-def test_thresholds_of_a_migration(case: Case, reported: dict[str, str]) -> None:
-    assert reported[case.job] == ""
+    assert failures(table, tmp_path) == {}
 
 
 AT_ALL: Final[dict[str, tuple[str, Series]]] = {
@@ -303,8 +297,8 @@ AT_ALL: Final[dict[str, tuple[str, Series]]] = {
 
 
 @pytest.mark.server
-@cases(
-    {
+def test_windows_of_rules_on_any_event(tmp_path: Path) -> None:
+    table = {
         **{
             f"news for an hour, of a series born with it, {alert}": (
                 {**needed, counted: still(1, born=65)},
@@ -320,44 +314,40 @@ AT_ALL: Final[dict[str, tuple[str, Series]]] = {
             for alert, (counted, needed) in AT_ALL.items()
         },
     }
-)
-def test_windows_of_rules_on_any_event(case: Case, reported: dict[str, str]) -> None:
-    assert reported[case.job] == ""
+    assert failures(table, tmp_path) == {}
 
 
 @pytest.mark.server
 def test_rules_that_look_back_a_day(tmp_path: Path) -> None:
-    days = case_list(
-        {
-            "minted ten hours ago by an instance that is gone": (
-                {
-                    of_version(names.PAYLOAD_SUPERSEDED, 1): still(0, 180),
-                    of_version(names.PAYLOAD_LAST_MINTED, 1): still(-600, 180),
-                    of_version(names.PAYLOAD_LAST_MINTED, 1, at="gone"): still(7200, 20) + " stale",
+    table = {
+        "minted ten hours ago by an instance that is gone": (
+            {
+                of_version(names.PAYLOAD_SUPERSEDED, 1): still(0, 180),
+                of_version(names.PAYLOAD_LAST_MINTED, 1): still(-600, 180),
+                of_version(names.PAYLOAD_LAST_MINTED, 1, at="gone"): still(7200, 20) + " stale",
+            },
+            "13h OldPayloadStillMinted; 25h OldPayloadStillMinted; 26h10m",
+        ),
+        "minted at the very moment of the change": (
+            {
+                of_version(names.PAYLOAD_SUPERSEDED, 1): still(3600, 180),
+                of_version(names.PAYLOAD_LAST_MINTED, 1): still(3600, 180),
+            },
+            "13h",
+        ),
+        "a plan of two instances, one of them older": (
+            {
+                **{
+                    of_version(names.PAYLOAD_SUPERSEDED, 1, at=at): still(when, 180)
+                    for at, when in (("a", 60), ("b", 9000))
                 },
-                "13h OldPayloadStillMinted; 25h OldPayloadStillMinted; 26h10m",
-            ),
-            "minted at the very moment of the change": (
-                {
-                    of_version(names.PAYLOAD_SUPERSEDED, 1): still(3600, 180),
-                    of_version(names.PAYLOAD_LAST_MINTED, 1): still(3600, 180),
-                },
-                "13h",
-            ),
-            "a plan of two instances, one of them older": (
-                {
-                    **{
-                        of_version(names.PAYLOAD_SUPERSEDED, 1, at=at): still(when, 180)
-                        for at, when in (("a", 60), ("b", 9000))
-                    },
-                    of_version(names.PAYLOAD_LAST_MINTED, 1): still(7200, 180),
-                },
-                "13h",
-            ),
-            "metrics that are gone, for a day": (
-                {info(): still(1, 10) + " stale", info(at="b"): still(1, 5) + " stale"},
-                "2h; 2h30m TelemetryAbsent; 25h30m TelemetryAbsent; 26h",
-            ),
-        }
-    )
-    assert set(reports(days, tmp_path, interval="10m").values()) == {""}
+                of_version(names.PAYLOAD_LAST_MINTED, 1): still(7200, 180),
+            },
+            "13h",
+        ),
+        "metrics that are gone, for a day": (
+            {info(): still(1, 10) + " stale", info(at="b"): still(1, 5) + " stale"},
+            "2h; 2h30m TelemetryAbsent; 25h30m TelemetryAbsent; 26h",
+        ),
+    }
+    assert failures(table, tmp_path, interval="10m") == {}
