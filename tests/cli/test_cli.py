@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from jwt_middleware.cli import main, purge
+from jwt_middleware.cli.arguments import duration
 from tests.support.processes import python
 from tests.support.stores import log_in, opened, record
 
@@ -102,6 +103,19 @@ def test_a_bad_argument_is_one_line(run: Run, subtests: pytest.Subtests) -> None
             code, output = run(*arguments.split())
             assert code == 2
             assert output.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("45s", timedelta(seconds=45)),
+        ("3m", timedelta(minutes=3)),
+        ("1h", timedelta(hours=1)),
+        ("7d", timedelta(days=7)),
+    ],
+)
+def test_a_duration_is_a_number_and_its_unit(text: str, length: timedelta) -> None:
+    assert duration(text) == length
 
 
 def test_without_sqlalchemy_purge_names_what_to_install(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
