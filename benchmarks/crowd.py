@@ -39,7 +39,8 @@ def user(number: int) -> str:
 
 def numbered(claims: Mapping[str, Any]) -> Token:
     """Tokens with these claims, which contain the name of SHOWN."""
-    header, payload = _base64url(b'{"alg":"HS256","typ":"JWT"}'), json.dumps(claims, separators=(",", ":")).encode()
+    header = _base64url(b'{"alg":"HS256","typ":"session+jwt"}')
+    payload = json.dumps(claims, separators=(",", ":")).encode()
     secret, shown = world.SECRET.encode(), user(SHOWN).encode()
 
     def token(number: int) -> bytes:

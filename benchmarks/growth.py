@@ -154,7 +154,7 @@ def _of(runner: asyncio.Runner, *, claims: int, versions: int) -> Contender:
         schema, keys=KeyRing([Key.hmac(world.SECRET)]), telemetry=world.telemetry(), sources=[values]
     )
     payload = world.claims(version=versions, **dict.fromkeys(names, "some value"))
-    token = jwt.encode(payload, world.SECRET, algorithm="HS256")
+    token = jwt.encode(payload, world.SECRET, algorithm="HS256", headers=world.OWN)
     old = old_token(authority, {"userId": "42", **dict.fromkeys(names[:-1], "some value")}, version=versions - 1)
     runner.run(remember(authority, [token.encode(), old.encode()]))
     return authority, {

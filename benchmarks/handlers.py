@@ -78,7 +78,7 @@ def authority(engine: AsyncEngine) -> SessionAuthority[Any]:
 
 
 def old_tokens(given: SessionAuthority[Any], count: int) -> list[str]:
-    return [old_token(given, {"userId": str(n), "companyId": "acme"}) for n in range(count)]
+    return [old_token(given, {"userId": str(n), "companyId": "acme"}, sid="benchmark") for n in range(count)]
 
 
 def ours(given: SessionAuthority[Any]) -> Handle:

@@ -34,7 +34,7 @@ def run(effort: Effort = FULL) -> Section:
     world.quiet()
     section = Section()
     claims = world.claims()
-    valid = {jwt.encode(claims, world.SECRET, algorithm="HS256"): claims}
+    valid = {jwt.encode(claims, world.SECRET, algorithm="HS256", headers=world.OWN): claims}
     with asyncio.Runner() as runner:
         _by_size(runner, world.authority(store=world.Everyone()), valid, effort, section)
         _by_kind(runner.get_loop(), verifying(world.authority()), valid, effort, section)

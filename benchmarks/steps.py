@@ -13,6 +13,7 @@ from typing import Any
 import jwt
 
 from jwt_middleware import Reason, Refusal, SessionAuthority
+from jwt_middleware.types import Carrier, RawToken
 
 from .measure import Timed, awaited, repeated
 from .world import LEEWAY, SECRET
@@ -83,7 +84,8 @@ class Reader:
 def token_step(authority: SessionAuthority[Any]) -> Reader:
     """Ours, limited to what ``jwt.decode`` does: signature and registered claims; no digest, cache or session."""
     tokens = authority.parts.authenticator.tokens
-    return Reader(read=lambda token: tokens.check(tokens.open(token.encode()), payload_version=2), refusal=Refusal)
+    came = RawToken(b"", Carrier.COOKIE)
+    return Reader(read=lambda token: tokens.check(tokens.open(token.encode()), came), refusal=Refusal)
 
 
 def verifying(authority: SessionAuthority[Any]) -> Reader:

@@ -28,8 +28,8 @@ async def emails(keys: Any) -> dict[str, dict[str, str]]:
     return {key: {"email": f"user{key}@example.com"} for key in keys}
 
 
-async def sid_of(authority: SessionAuthority[Any]) -> str:
-    """The id of a new session in the store."""
+async def sid_of(authority: SessionAuthority[Any]) -> str | None:
+    """The id of a new session in the store, if there is one."""
     return (await authority.issue(world.user())).session_id
 
 

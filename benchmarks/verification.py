@@ -23,7 +23,7 @@ from . import world
 from .measure import FULL, Effort, Line, Rounds, Section, Spread, Table, in_turns, median, ratio
 from .peers import ANOTHER_SECRET
 from .steps import REQUIRED, Reader, authenticating, decoding, token_step, verifying
-from .world import LEEWAY, SECRET, WINDOW, Session
+from .world import LEEWAY, OWN, SECRET, WINDOW, Session
 
 STEP, VERIFY, WHOLE = "ours, the token step", "ours, `await authority.verify`", "ours, `await authority.authenticate`"
 PYJWT = "PyJWT"
@@ -40,7 +40,7 @@ class Signing:
     another: bytes
 
     def sign(self, claims: Mapping[str, Any]) -> str:
-        return jwt.encode(dict(claims), self.private, algorithm=self.alg)
+        return jwt.encode(dict(claims), self.private, algorithm=self.alg, headers=OWN)
 
     def bad(self, required: Sequence[str], *, lifetime: bool) -> dict[str, str]:
         """Tokens by their only defect; ``lifetime`` adds one that lives too long."""
@@ -52,7 +52,7 @@ class Signing:
         if lifetime:
             wrong["longer than the window"] = {"exp": now + 2 * WINDOW}
         return {
-            "forged": jwt.encode(claims, self.another, algorithm=self.alg),
+            "forged": jwt.encode(claims, self.another, algorithm=self.alg, headers=OWN),
             **{f"without {name}": self.sign({n: claims[n] for n in claims if n != name}) for name in required},
             **{name: self.sign({**claims, **spoiled}) for name, spoiled in wrong.items()},
         }

@@ -207,8 +207,9 @@ REFUSALS: Final = (
         hold="5m",
         summary="{{ $labels.job }} refuses {{ $value | humanizePercentage }} of its users despite valid signatures",
         description=(
-            "Tokens with a valid signature are refused, far more than on this day's average: a release, a "
-            "clock, or another issuer changed what is in them."
+            "Tokens with a valid signature are refused, far more than on this day's average: a release, a clock, or "
+            "another issuer changed what is in them or around them. The event jwt_middleware.not_admitted says "
+            "which line of also_accept would admit them, if one would."
         ),
     ),
     Alert(

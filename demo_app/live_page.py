@@ -110,8 +110,7 @@ class _Page:
         authority = authority_of(request)
         await authority.revoke_user(authority.session(request).user_id)
         response = Response(status_code=204)
-        for set_cookie in authority.cookie.clear_headers():
-            response.headers.append("set-cookie", set_cookie)
+        response.headers.append("set-cookie", authority.cookie.clear_header())
         return response
 
 

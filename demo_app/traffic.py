@@ -26,7 +26,7 @@ SAVES: Final = 0.25
 """Share of requests that save; the others only read."""
 LOGOUTS_PER_WINDOW: Final = 1.4
 """Log-outs of one user in the life of a token: on day three about half of the old tokens are left."""
-COOKIE: Final = "session"
+COOKIE: Final = "jwt_session"
 
 
 @dataclass(slots=True, kw_only=True)

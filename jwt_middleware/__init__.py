@@ -26,7 +26,7 @@ from .sessions.checker import Revocation
 from .sessions.memory import MemorySessionStore
 from .telemetry import Telemetry
 from .tokens.cookies import SessionCookie
-from .tokens.jwt import Adoption
+from .tokens.envelope import Envelope
 from .tokens.keys import Key, KeyRing
 from .types import (
     FilledClaim,
@@ -58,7 +58,6 @@ __all__ = [
     "KeyRing",
     "RemoteKeys",
     "SessionCookie",
-    "Adoption",
     "Revocation",
     "Retention",
     "Purged",
@@ -72,6 +71,7 @@ __all__ = [
     "TokenInfo",
     "VerifiedToken",
     "Issued",
+    "Envelope",
     "FilledClaim",
     "FillOutcome",
     "SessionRecord",

@@ -8,7 +8,9 @@ observers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Generic, NamedTuple
 
 from . import names
@@ -16,14 +18,16 @@ from .counters import Runtime
 from .errors import Reason, Refusal
 from .payload.fallback import Filled, Filler
 from .payload.migration import Migration
-from .payload.schema import SessionSchema
+from .payload.schema import UNKNOWN_VERSION, SessionSchema, Upgraded
 from .protocols import KeySource
 from .sessions.activity import LONGEST, Activity
 from .sessions.checker import ALWAYS, SessionChecker, Standing
 from .sessions.renewal import RenewalPolicy
 from .sessions.token_cache import UNKNOWN, CurrentEntry, Hit, Revoked, TokenCache, Unchecked, Unknown, Verified
-from .tokens.jws import adopted_session_id, digest
-from .tokens.jwt import ADOPTION_RULES, Tokens, Unsigned
+from .tokens.cookies import Unreadable
+from .tokens.jws import digest, id_of_session, id_of_signed
+from .tokens.jwt import Tokens, Unsigned
+from .tokens.rules import AcceptedRules
 from .types import (
     Carrier,
     Fallback,
@@ -39,8 +43,6 @@ from .types import (
     VerifiedToken,
 )
 
-UNKNOWN_VERSION: Final = "unknown"
-"""The payload version of a token whose signature holds and whose version claim cannot be read."""
 _WORTH_A_FETCH: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
 _SHORTEST_PAUSE: Final = 0.05
 """Seconds between two checks of an open websocket, at least."""
@@ -74,6 +76,7 @@ class RequestFacts:
     stale: bool = False
     renewal: RenewalDue | None = None
     claim: str | None = None
+    advice: str | None = None
 
 
 class OutcomeRecorder(Generic[S]):
@@ -137,6 +140,7 @@ class OutcomeRecorder(Generic[S]):
             auth_time=facts.auth_time,
             stale=facts.stale,
             renewal=facts.renewal,
+            advice=facts.advice,
         )
         self._runtime.observer.finished(outcome)
         return outcome
@@ -154,6 +158,34 @@ class OutcomeRecorder(Generic[S]):
         return self._runtime.counters.counter(names.REQUESTS, given)
 
 
+class LineUse:
+    """Counts what each line of ``also_accept`` admits, and when it last did. Every counter starts at zero."""
+
+    def __init__(self, rules: AcceptedRules, runtime: Runtime, *, foreign_keys: bool) -> None:
+        self._runtime: Final = runtime
+        self._last_used: Final[dict[str, float]] = {}
+        self._counters: Final = {
+            (line.name, keyword): runtime.counters.counter(
+                names.ADOPTIONS, {names.ENVELOPE: line.name, names.RULE: keyword}
+            )
+            for line in rules.lines
+            for keyword in (*line.differs, *(["key"] if foreign_keys and line.kind == "foreign" else []))
+        }
+        for line in rules.lines:
+            at = {names.ENVELOPE: line.name}
+            runtime.counters.gauge(names.ENVELOPE_LAST_USED, partial(self._last_used.get, line.name), at)
+            if line.ends_at != math.inf:
+                runtime.counters.gauge(names.ENVELOPE_END, partial(float, line.ends_at), at)
+
+    def count(self, token: VerifiedToken) -> None:
+        """A request was accepted with a token that a line admitted."""
+        if token.envelope is None:
+            return
+        self._last_used[token.envelope] = self._runtime.clock.now()
+        for keyword in token.needed:
+            self._runtime.counters.counts[self._counters[token.envelope, keyword]] += 1
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Authenticator(Generic[S]):
     """The steps, in their order. A refused request is an Outcome too; only :meth:`verify` and :meth:`check` raise."""
@@ -168,21 +200,18 @@ class Authenticator(Generic[S]):
     renewals: RenewalPolicy
     migration: Migration
     recorder: OutcomeRecorder[S]
+    line_use: LineUse
     max_staleness: float
     """Seconds between two checks of an open websocket, at most."""
     runtime: Runtime
 
-    def __post_init__(self) -> None:
-        for rule in ADOPTION_RULES:
-            self._adoption(rule)  # declared, so that the counter is zero from the start
-
     def present(self, raw: RawToken) -> Hit[S] | Presented:
         """Digest the token and look it up in the token cache. Never suspends; a hit is counted, and needs no more.
 
-        The cache does not count for a token in a cookie of ``also_read``.
+        The cache does not count for a token in a cookie of another name than today's.
         """
         key, generation = digest(raw.value), self.token_cache.generation
-        recalled = UNKNOWN if raw.adopted else self.token_cache.recall(key)
+        recalled = UNKNOWN if raw.cookie is not None else self.token_cache.recall(key)
         return recalled if isinstance(recalled, Hit) else Presented(raw, key, recalled, generation)
 
     async def decide(self, presented: Presented, *, optional: bool = False) -> Hit[S] | Outcome[S]:
@@ -194,8 +223,7 @@ class Authenticator(Generic[S]):
         """
         recalled, standing = presented.recalled, None
         if isinstance(recalled, Unchecked):
-            session, auth_time = recalled.session_key, recalled.entry.auth_time
-            standing = await self._check_session(presented.key, session.session_id, session.user_id, auth_time)
+            standing = await self._check_session(recalled.session_key, recalled.entry.token.auth_time, listed=True)
             if standing.reason is None and not standing.stale:
                 return self.token_cache.extend(recalled, standing)
         elif isinstance(recalled, Revoked):
@@ -204,7 +232,7 @@ class Authenticator(Generic[S]):
         try:
             return await self._authenticate(presented, facts, standing)
         except Refusal as refusal:
-            facts.claim = refusal.claim
+            facts.claim, facts.advice = refusal.claim, getattr(refusal, "advice", None)
             return self.recorder.refuse(facts, refusal.reason, optional=optional)
 
     async def _authenticate(self, presented: Presented, facts: RequestFacts, standing: Standing | None) -> Outcome[S]:
@@ -216,8 +244,9 @@ class Authenticator(Generic[S]):
         token = await self._verify(presented, facts)
         payload = self.schema.upgrade(token.claims, token.payload_version)
         facts.subject = payload.subject
+        session_key = self.session_key(presented.raw, token, payload)
         if standing is None:
-            standing = await self._check_session(presented.key, token.session_id, payload.subject, token.auth_time)
+            standing = await self._check_session(session_key, token.began_at, listed=token.session_id is not None)
         if standing.reason is not None:
             raise Refusal(standing.reason)
         facts.stale = standing.stale
@@ -228,11 +257,11 @@ class Authenticator(Generic[S]):
         claims, session = self.schema.assemble(filled.claims)
         info = _token_info(token, filled)
         self._cache(presented, token, claims, info, facts, standing)
-        self._count_adoption(token)
-        if self.activity is not None:
-            self.activity.note(token.session_id or adopted_session_id(presented.key))
+        self.line_use.count(token)
+        if self.activity is not None and session_key.session_id is not None:
+            self.activity.note(session_key.session_id)
         if self.renewals.enabled:
-            facts.renewal = self.renewals.due(presented.raw, token, payload, filled)
+            facts.renewal = self.renewals.due(presented.raw, token, session_key, payload, filled)
         return self.recorder.accept(facts, session, info)
 
     async def verify(self, raw: RawToken) -> VerifiedToken:
@@ -243,12 +272,8 @@ class Authenticator(Generic[S]):
         """
         return await self._verify(self._unrecalled(raw), RequestFacts())
 
-    async def check(self, raw: RawToken, *, fresh: bool = False) -> float:
+    async def check(self, raw: RawToken) -> float:
         """Check that a token and its session are still accepted; counts no request.
-
-        Args:
-            raw: The token.
-            fresh: The store is asked now, whatever is cached.
 
         Returns:
             Seconds after which the next check is due.
@@ -256,14 +281,62 @@ class Authenticator(Generic[S]):
         Raises:
             Refusal: It ended, or the store cannot say.
         """
-        presented = self._unrecalled(raw)
-        token = await self._verify(presented, RequestFacts())
-        subject = self.schema.upgrade(token.claims, token.payload_version).subject
-        standing = await self._check_session(presented.key, token.session_id, subject, token.auth_time, fresh=fresh)
-        if standing.reason is not None:
-            raise Refusal(standing.reason)
+        token = await self.verify(raw)
+        await self._hold(raw, token)
         left = token.valid_until - self.runtime.clock.now()
         return max(_SHORTEST_PAUSE, min(left, self.max_staleness, LONGEST))
+
+    async def confirm(self, raw: RawToken) -> SessionKey:
+        """The session of a token, of which the store says now that it is active.
+
+        Raises:
+            Refusal: It ended, or the store cannot say.
+        """
+        return await self._hold(raw, await self.verify(raw), fresh=True)
+
+    async def choose(self, tokens: Sequence[RawToken]) -> RawToken:
+        """One of the values of a cookie that was sent more than once: of those that hold, that of the newest log-in.
+
+        A browser sends two after the cookie's domain or path changed; a sibling host may have set one of them.
+
+        Raises:
+            Unreadable: ``token_ambiguous`` if they are of two subjects; the reason of the first, if none holds.
+        """
+        holding: list[tuple[VerifiedToken, RawToken]] = []
+        subjects, refused = set(), []
+        for raw in tokens:
+            try:
+                token = await self.verify(raw)
+                subjects.add((await self._hold(raw, token)).user_id)
+            except Refusal as refusal:
+                if refusal.reason.status == 503:
+                    raise
+                refused.append(refusal.reason)
+            else:
+                holding.append((token, raw))
+        if not holding or len(subjects) > 1:
+            raise Unreadable(Reason.TOKEN_AMBIGUOUS if holding else refused[0], Carrier.COOKIE)
+        return max(holding, key=lambda each: _newest(each[0]))[1]
+
+    async def _hold(self, raw: RawToken, token: VerifiedToken, *, fresh: bool = False) -> SessionKey:
+        """The session of a verified token, which is active.
+
+        Raises:
+            Refusal: It is not, or the store cannot say.
+        """
+        payload = self.schema.upgrade(token.claims, token.payload_version)
+        key, listed = self.session_key(raw, token, payload), token.session_id is not None
+        standing = await self._check_session(key, token.began_at, listed=listed, fresh=fresh)
+        if standing.reason is not None:
+            raise Refusal(standing.reason)
+        return key
+
+    def session_key(self, raw: RawToken, token: VerifiedToken, payload: Upgraded) -> SessionKey:
+        """The session of a token, also of one without ``sid``: the id of the row that would revoke it."""
+        session_id = token.session_id
+        if session_id is None and (self.checker is not None or self.renewals.enabled):
+            session_id = session_id_of(raw.value, payload.token_subject or payload.subject, token.auth_time)
+        return SessionKey(session_id=session_id, user_id=payload.subject, token_user_id=payload.token_subject)
 
     def refuse(self, reason: Reason, *, carrier: Carrier | None = None, optional: bool = False) -> Outcome[S]:
         """Count and report a request that is refused before its token is verified."""
@@ -279,12 +352,13 @@ class Authenticator(Generic[S]):
             carrier=carrier,
             payload_version=self.schema.label(hit.token.version),
             payload_expected=self.schema.version,
+            auth_time=hit.token.auth_time,
         )
 
     def _unrecalled(self, raw: RawToken) -> Presented:
         """For callers that count no request: of the cache only a verification is used."""
         key = digest(raw.value)
-        recalled = UNKNOWN if raw.adopted else self.token_cache.recall_verified(key)
+        recalled = UNKNOWN if raw.cookie is not None else self.token_cache.recall_verified(key)
         return Presented(raw, key, recalled, self.token_cache.generation)
 
     async def _verify(self, presented: Presented, facts: RequestFacts) -> VerifiedToken:
@@ -293,12 +367,15 @@ class Authenticator(Generic[S]):
             token = presented.recalled.token
             facts.version = self.schema.label(token.payload_version)
         else:
-            signed = await self._open(presented.raw.value)
-            facts.key_id, facts.version = signed.key_id, UNKNOWN_VERSION
-            version = self.schema.version_of(signed.claims)
-            facts.version = self.schema.label(version)
-            token = self.tokens.check(signed, payload_version=version, adopted_cookie=presented.raw.adopted)
-            self.migration.saw(version, token.issued_at, token.expires_at)
+            signed = await self.open(presented.raw.value)
+            facts.key_id = signed.key_id
+            try:
+                token = self.tokens.check(signed, presented.raw)
+            except Refusal:
+                facts.version = self.schema.label_of(signed.claims)
+                raise
+            facts.version = self.schema.label(token.payload_version)
+            self.migration.saw(token.payload_version, token.issued_at, token.expires_at)
         facts.key_id, facts.auth_time = token.key_id, token.auth_time
         if token.payload_version < self.schema.version:
             facts.minted = self.migration.minted(token.payload_version, token.issued_at)
@@ -306,7 +383,12 @@ class Authenticator(Generic[S]):
             facts.age = self.runtime.clock.now() - token.issued_at
         return token
 
-    async def _open(self, token: bytes) -> SignedClaims:
+    async def open(self, token: bytes) -> SignedClaims:
+        """The signature alone; fetches remote keys where that may help.
+
+        Raises:
+            Refusal: As ``Tokens.open``.
+        """
         try:
             return self.tokens.open(token)
         except Unsigned as refusal:
@@ -315,13 +397,12 @@ class Authenticator(Generic[S]):
         return self.tokens.open(token)
 
     async def _check_session(
-        self, key: bytes, session_id: str | None, subject: str, auth_time: float | None, *, fresh: bool = False
+        self, key: SessionKey, began_at: float | None, *, listed: bool, fresh: bool = False
     ) -> Standing:
-        """By the store, where there is one. A token without ``sid`` need not have a row; its id comes from ``key``."""
+        """By the store, where there is one; ``listed``: the session must have a row."""
         if self.checker is None:
             return ALWAYS
-        session = SessionKey(session_id=session_id or adopted_session_id(key), user_id=subject)
-        return await self.checker.check(session, auth_time, listed=session_id is not None, fresh=fresh)
+        return await self.checker.check(key, began_at, listed=listed, fresh=fresh)
 
     def _cache(
         self,
@@ -336,28 +417,31 @@ class Authenticator(Generic[S]):
         now, monotonic = self.runtime.clock.now(), self.runtime.clock.monotonic()
         valid_until = min(monotonic + min(token.valid_until - now, LONGEST), self.keys.usable_until)
         renewed_from = self.renewals.renewed_from(token) if self.renewals.enabled else math.inf
-        if facts.minted is None and facts.fallback is None and not token.adopted and renewed_from > now:
+        is_plain = token.envelope is None and (token.own or self.checker is None)  # else its session may have no row
+        if facts.minted is None and facts.fallback is None and is_plain and renewed_from > now:
             valid_until = min(valid_until, monotonic + renewed_from - now)
             entry = CurrentEntry(
                 claims=claims,
                 token=info,
-                auth_time=token.auth_time,
                 counter=self.recorder.accepted(facts),
                 valid_until=valid_until,
                 fresh_until=min(valid_until, standing.until),
             )
             self.token_cache.put(presented.key, entry, generation=presented.generation)
-        elif "cookie" not in token.adopted:
+        elif presented.raw.cookie is None:
             self.token_cache.put_verified(
                 presented.key, token, valid_until=valid_until, generation=presented.generation
             )
 
-    def _count_adoption(self, token: VerifiedToken) -> None:
-        for rule in token.adopted:
-            self.runtime.counters.counts[self._adoption(rule)] += 1
 
-    def _adoption(self, rule: str) -> int:
-        return self.runtime.counters.counter(names.ADOPTIONS, {names.RULE: rule})
+def session_id_of(token: bytes, own_subject: str, auth_time: float | None) -> str:
+    """The id under which a token without ``sid`` is revoked: an own one by its session, a foreign one by itself."""
+    return id_of_signed(token) if auth_time is None else id_of_session(own_subject, auth_time)
+
+
+def _newest(token: VerifiedToken) -> tuple[float, float, int]:
+    """What orders two tokens of one subject: log-in, issue, and payload version, since a reissue changes that alone."""
+    return token.auth_time or token.issued_at or 0.0, token.issued_at or 0.0, token.payload_version
 
 
 def _token_info(token: VerifiedToken, filled: Filled) -> TokenInfo:
@@ -366,5 +450,8 @@ def _token_info(token: VerifiedToken, filled: Filled) -> TokenInfo:
         iat=token.issued_at,
         exp=token.expires_at,
         session_id=token.session_id,
+        own=token.own,
+        envelope=token.envelope,
+        auth_time=token.auth_time,
         filled=filled.fallback.claims if filled.fallback is not None else (),
     )

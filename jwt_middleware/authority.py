@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Generic, Self, cast
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from .authenticator import session_id_of
 from .config import Settings, build
 from .errors import ConfigError, Reason, Refusal, SessionNotEnded, Unavailable
 from .lookup.lookup import LookupLimits
@@ -24,9 +25,10 @@ from .sessions.revocation import Revoker
 from .sessions.token_cache import Hit
 from .telemetry import Telemetry
 from .tokens.cookies import SessionCookie
-from .tokens.jws import MAX_TOKEN, adopted_session_id, digest
-from .tokens.jwt import Adoption
+from .tokens.envelope import Envelope
+from .tokens.jws import MAX_TOKEN
 from .tokens.keys import KeyRing
+from .tokens.rules import OWN_TYP
 from .types import (
     Carrier,
     Issued,
@@ -62,7 +64,8 @@ class SessionAuthority(Generic[S]):
         effective_at: The plan: from when on every log-in mints a version, ``{2: datetime}``, aware.
         issuer, audience: ``iss`` and ``aud`` (RFC 7519 section 4.1): minted, and required, if set.
         cookie: How the cookie is named and set.
-        adoption: What is accepted from tokens that are older than this package.
+        also_accept: What else is alive, newest first: a line for each setting that was or will be another.
+        typ: The ``typ`` of minted tokens (RFC 7519 section 5.1); ``"JWT"`` is for readers that refuse other types.
         reissue: A cookie of an older payload is replaced by today's, so that a session pays the fallback once.
         renew_within: A cookie in use is renewed when this much of its life is left; needs a store.
         max_session_age: How long after the log-in a renewed token may live.
@@ -92,7 +95,8 @@ class SessionAuthority(Generic[S]):
         issuer: str | None = None,
         audience: str | Sequence[str] | None = None,
         cookie: SessionCookie = SessionCookie(),
-        adoption: Adoption = Adoption(),
+        also_accept: Sequence[Envelope] = (),
+        typ: str = OWN_TYP,
         reissue: bool = False,
         renew_within: timedelta | None = None,
         max_session_age: timedelta = timedelta(days=30),
@@ -119,7 +123,8 @@ class SessionAuthority(Generic[S]):
             issuer=issuer,
             audience=audience,
             cookie=cookie,
-            adoption=adoption,
+            also_accept=also_accept,
+            typ=typ,
             reissue=reissue,
             renew_within=renew_within,
             max_session_age=max_session_age,
@@ -169,7 +174,7 @@ class SessionAuthority(Generic[S]):
         """
         authenticator = self.parts.authenticator
         try:
-            raw = self.transport.read(headers).raw
+            raw = await self.parts.token_in(headers)
         except Refusal as refusal:
             carrier = getattr(refusal, "carrier", None)
             return authenticator.refuse(refusal.reason, carrier=carrier, optional=optional)
@@ -203,7 +208,7 @@ class SessionAuthority(Generic[S]):
     async def still_active(self, conn: HTTPConnection) -> bool:
         """True if the session of a long-lived request has not expired and is not revoked, by the store's word."""
         try:
-            raw = self.transport.read(conn.scope["headers"]).raw
+            raw = await self.parts.token_in(conn.scope["headers"])
             if raw is None:
                 return False
             await self.parts.authenticator.check(raw)
@@ -213,27 +218,37 @@ class SessionAuthority(Generic[S]):
 
     # Log-in and log-out
 
-    async def start(self, response: Response, session: S, *, label: str | None = None) -> Issued:
+    async def start(
+        self, response: Response, session: S, *, label: str | None = None, replacing: HTTPConnection | None = None
+    ) -> Issued:
         """Log in: issue a token for the session and put its cookie on the response.
+
+        Args:
+            response: Gets the cookie; other scopes that the cookie had are cleared.
+            session: What the token holds.
+            label: Of its row, for the user's list of sessions: the device.
+            replacing: The request of the log-in. The sessions that it shows end, as by :meth:`end` (ASVS 7.2.4).
 
         Raises:
             MintError: The session cannot become a token.
+            SessionNotEnded: The store could not end a former session.
             Unavailable: The store could not write its row.
         """
+        if replacing is not None:
+            await self.end_token(replacing.scope["headers"])
         issued = await self.issue(session, label=label)
-        for set_cookie in self.cookie.clear_also_read():
+        for set_cookie in issued.set_cookie:
             response.headers.append("set-cookie", set_cookie)
-        response.headers.append("set-cookie", issued.set_cookie)
         response.headers.setdefault("cache-control", "no-store")
         return issued
 
     async def end(self, response: Response, request: HTTPConnection) -> None:
-        """Log out: revoke the session that the request shows, and clear every cookie. Works on public paths.
+        """Log out: end every session that the request shows, and clear every cookie. Works on public paths.
 
-        If a Bearer token came beside the cookie, both sessions end.
+        It shows all values of all cookies that a token may come in, and a Bearer token.
 
         Raises:
-            SessionNotEnded: The store failed; the cookies are cleared.
+            SessionNotEnded: The store or the keys failed; the cookies are cleared. The middleware answers it with 503.
         """
         failure: SessionNotEnded | None = None
         try:
@@ -249,17 +264,15 @@ class SessionAuthority(Generic[S]):
         """As :meth:`end`, for other frameworks: the Set-Cookie values to send.
 
         Raises:
-            SessionNotEnded: The store failed; the values are on the exception.
+            SessionNotEnded: The store or the keys failed; the values are on the exception.
         """
-        cleared = self.cookie.clear_headers()
+        cleared = [cookie.clear_header() for cookie in self.parts.cookies]
         failed = False
-        for presented in _with_and_without_bearer(headers):
+        for raw in self.transport.read_all(headers):
             try:
-                raw = self.transport.read(presented).raw
-                if raw is not None:
-                    await self._revoke_presented(raw)
+                await self._end_shown(raw)
             except Refusal as refusal:  # a bad token needs no revoking; one that could not be checked does
-                failed = failed or refusal.reason.status == 503
+                failed = failed or (refusal.reason.status == 503 and self.parts.revoker is not None)
             except Unavailable:
                 failed = True
         if failed:
@@ -306,7 +319,7 @@ class SessionAuthority(Generic[S]):
             ConfigError: No store, a negative time, or a chunk out of range.
             Unavailable: The store failed; what it deleted stays deleted.
         """
-        return await self._revoker.purge(self.parts.settings.retention(expired, chunk))
+        return await self._revoker.purge(self.parts.settings.retention(self.parts.rules, expired, chunk))
 
     # Its life
 
@@ -329,28 +342,38 @@ class SessionAuthority(Generic[S]):
             raise ConfigError("sessions can be listed and revoked only with a store: SessionAuthority(store=…)")
         return self.parts.revoker
 
-    async def _revoke_presented(self, raw: RawToken) -> None:
-        """Revoke the session of a token, also of one that never had a row.
+    async def _end_shown(self, raw: RawToken) -> None:
+        """End the session of a token: revoke its row, or write a revoked one for a token that never had one.
+
+        An own token whose signature holds is ended although another rule refuses it here: another instance may accept
+        it. A foreign one is ended if it is accepted here.
 
         Raises:
-            Refusal: The token is not accepted.
+            Refusal: The signature does not hold, or the token is foreign and not accepted.
             Unavailable: The store failed.
         """
+        authenticator = self.parts.authenticator
+        signed = await authenticator.open(raw.value)
+        token = authenticator.tokens.identify(signed) if signed.own else await authenticator.verify(raw)
+        if token.valid_until <= self.clock.now():
+            return
+        subject = self.schema.own_subject(token.claims)
+        if subject is None:
+            subject = self.schema.upgrade(token.claims, token.payload_version).subject
+        session_id = token.session_id or session_id_of(raw.value, subject, token.auth_time)
+        self.parts.renewer.session_ended(session_id)
         if self.parts.revoker is None:
             return
-        token = await self.parts.authenticator.verify(raw)
         if token.session_id is not None:
-            await self.parts.revoker.revoke(token.session_id)
-            return
-        key = digest(raw.value)
-        await self.parts.revoker.revoke_token(self._revoked_row(raw, token, adopted_session_id(key)))
-        self.parts.token_cache.drop(key)
+            await self.parts.revoker.revoke(session_id)
+        else:
+            await self.parts.revoker.revoke_token(self._revoked_row(raw, token, subject, session_id))
 
-    def _revoked_row(self, raw: RawToken, token: VerifiedToken, session_id: str) -> SessionRecord:
+    def _revoked_row(self, raw: RawToken, token: VerifiedToken, subject: str, session_id: str) -> SessionRecord:
         now = moment(self.clock.now())
         return SessionRecord(
             id=session_id,
-            user_id=self.schema.upgrade(token.claims, token.payload_version).subject,
+            user_id=subject,
             session_token=sha256(raw.value).hexdigest(),
             expires_at=moment(token.valid_until),
             last_activity_at=now,
@@ -358,10 +381,3 @@ class SessionAuthority(Generic[S]):
             is_active=False,
             revoked_at=now,
         )
-
-
-def _with_and_without_bearer(headers: _Headers) -> list[list[tuple[bytes, bytes]]]:
-    """The headers as they came; and without the Authorization header, if there is one, since it hides the cookies."""
-    sent = list(headers)
-    rest = [header for header in sent if header[0] != b"authorization"]
-    return [sent] if len(rest) == len(sent) else [sent, rest]

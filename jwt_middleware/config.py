@@ -6,14 +6,14 @@ A setting that cannot work fails here, when the authority is constructed.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal
 
 from . import names
-from .authenticator import Authenticator, OutcomeRecorder
+from .authenticator import Authenticator, LineUse, OutcomeRecorder
 from .counters import Counters, Runtime
 from .errors import ConfigError, refuse_numbers
 from .lookup.lanes import Lanes
@@ -32,21 +32,20 @@ from .telemetry import Telemetry
 from .telemetry.fanout import ObserverFanout
 from .telemetry.logs import log_configured
 from .tokens.cookies import SessionCookie
-from .tokens.jwt import Adoption, Tokens
+from .tokens.envelope import Envelope, resolve
+from .tokens.jwt import Tokens
 from .tokens.keys import KeyRing
+from .tokens.rules import PLAIN_TYP, AcceptedRules, Rules, audiences_of, is_session, normal_typ
 from .tokens.transport import Transport
-from .types import FOREVER, Retention, S
+from .types import FOREVER, RawToken, Retention, S, moment, name_of_type
 
 if TYPE_CHECKING:
     from .tokens.jwks import RemoteKeys  # at run time an extra that may not be installed
 
-_ADVICE: Final = (
-    "tokens minted before this package have no row in the store and are refused as session_unknown: to keep those "
-    'users logged in, set Adoption(sessions="marks")'
-)
 _TYPES: Final[Mapping[str, tuple[Any, str]]] = {
     "cookie": (SessionCookie, 'a SessionCookie, got {}; use SessionCookie("jwt_session")'),
-    "adoption": (Adoption, "an Adoption, got {}; use Adoption(iat_required=False)"),
+    "also_accept": ((list, tuple), "a list of lines, got {}; use [Envelope.before(datetime(…), window=…)]"),
+    "typ": (str, 'a str, got {}; use "session+jwt", or "JWT" for readers that refuse other types'),
     "revocation": (Revocation, "a Revocation, got {}; use Revocation(max_staleness=timedelta(seconds=5))"),
     "lookups": (LookupLimits, "a LookupLimits, got {}; use LookupLimits(timeout=timedelta(milliseconds=250))"),
     "telemetry": (Telemetry, "a Telemetry, got {}; use Telemetry(meter_provider=…)"),
@@ -79,7 +78,8 @@ class Settings:
     issuer: str | None
     audience: str | Sequence[str] | None
     cookie: SessionCookie
-    adoption: Adoption
+    also_accept: Sequence[Envelope]
+    typ: str
     reissue: bool
     renew_within: timedelta | None
     max_session_age: timedelta
@@ -107,32 +107,63 @@ class Settings:
             raise ConfigError(
                 f"max_session_age must be positive, got {self.max_session_age!r}; it limits sessions that are renewed"
             )
-        if self.adoption.sessions == "marks" and self.store is None:
-            raise ConfigError('Adoption(sessions="marks") needs a session store; give store=, or leave it out')
         if self.cache_entries < 1:
             raise ConfigError(f"cache_entries must be at least 1, got {self.cache_entries}; use 100_000")
         if self.remote_keys is not None and (self.issuer is None or not self.audience):
             raise ConfigError("RemoteKeys needs issuer= and audience=; the same keys also sign tokens for other apps")
+        if self.issuer == "" or (self.audience is not None and not (self.audience and all(self.audience))):
+            raise ConfigError("issuer and audience must not be empty; use a name of at least one character, or None")
+        self._refuse_lines()
+
+    def _refuse_lines(self) -> None:
+        """Find lines, keys and a ``typ`` that contradict each other."""
+        if wrong := next((line for line in self.also_accept if not isinstance(line, Envelope)), None):
+            raise ConfigError(
+                f"also_accept must be a list of lines, got {name_of_type(wrong)}; use Envelope.before(…), "
+                "Envelope.coming(…) or Envelope.foreign(…)"
+            )
+        foreign = any(line.kind == "foreign" for line in self.also_accept)
+        foreign_keys = self.remote_keys is None and any(key.foreign for key in self.keys.keys)
+        if foreign_keys and not foreign:
+            raise ConfigError(
+                "a key is foreign (foreign=True, allow_short=True), and no line admits what it signed: add "
+                "Envelope.foreign(before=datetime(…)) to also_accept, or remove the key"
+            )
+        plain = PLAIN_TYP in {normal_typ(self.typ), *(normal_typ(line.changes.get("typ", "")) for line in self._own)}
+        if not normal_typ(self.typ):
+            raise ConfigError('typ must not be empty; use "session+jwt"')
+        if plain and self.remote_keys is not None:
+            raise ConfigError('typ="JWT" does not tell own tokens from those of RemoteKeys; use typ="session+jwt"')
+        if plain and foreign and not foreign_keys:
+            raise ConfigError(
+                'typ="JWT" does not tell own tokens from foreign ones: move the key of the foreign ones to a '
+                "Key(…, foreign=True), and sign with another key"
+            )
+
+    @property
+    def _own(self) -> list[Envelope]:
+        """The lines for own tokens."""
+        return [line for line in self.also_accept if line.kind != "foreign"]
 
     def _refuse_other_types(self) -> None:
         lengths = {name: getattr(self, name) for name in ("window", "leeway", "rollout", "max_session_age")}
         refuse_numbers(**lengths, renew_within=timedelta(0) if self.renew_within is None else self.renew_within)
         if not hasattr(self.keys, "refresh"):
-            raise ConfigError(f"keys must be a KeyRing, got {_name(self.keys)}; use KeyRing([Key.hmac(…)])")
+            raise ConfigError(f"keys must be a KeyRing, got {name_of_type(self.keys)}; use KeyRing([Key.hmac(…)])")
         for name, (types, text) in _TYPES.items():
             if not isinstance(getattr(self, name), types):
-                raise ConfigError(f"{name} must be {text.format(_name(getattr(self, name)))}")
+                raise ConfigError(f"{name} must be {text.format(name_of_type(getattr(self, name)))}")
         if isinstance(self.store, type) or (self.store is not None and not hasattr(self.store, "statuses")):
             raise ConfigError(
-                f"store must be a session store, got {_name(self.store)}; "
+                f"store must be a session store, got {name_of_type(self.store)}; "
                 "use SQLAlchemySessionStore(engine) or MemorySessionStore()"
             )
         for observer in self.observers:
             if isinstance(observer, type):
-                raise ConfigError(f"observers must be objects, got {_name(observer)}; use [MyObserver()]")
+                raise ConfigError(f"observers must be objects, got {name_of_type(observer)}; use [MyObserver()]")
         if not isinstance(self.sources, (list, tuple)) or not all(hasattr(each, "claims") for each in self.sources):
             raise ConfigError(
-                f"sources must be a list of claims sources, got {_name(self.sources)}; "
+                f"sources must be a list of claims sources, got {name_of_type(self.sources)}; "
                 'use SQLAlchemyClaims(…), or @source("email") on an async function'
             )
 
@@ -140,14 +171,6 @@ class Settings:
     def remote_keys(self) -> RemoteKeys | None:
         """The keys, where they are fetched."""
         return None if isinstance(self.keys, KeyRing) else self.keys
-
-    @property
-    def logs_old_tokens_out(self) -> bool:
-        """Tokens that are older than this package are expected, and every one of them is refused for want of a row."""
-        expected = (
-            self.adoption != Adoption() or bool(self.cookie.also_read) or any(key.short for key in self.keys.keys)
-        )
-        return expected and self.store is not None and self.adoption.sessions == "refuse"
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -161,25 +184,46 @@ class Settings:
         audience = self.audience if self.audience is None or isinstance(self.audience, str) else list(self.audience)
         return {name: value for name, value in (("iss", self.issuer), ("aud", audience)) if value is not None}
 
-    @property
-    def max_lifetime(self) -> timedelta:
-        """The longest lifetime of a token that is accepted."""
-        return max(self.window, self.adoption.accepted_lifetime or self.window)
+    def rules(self, schema: SessionSchema[Any]) -> AcceptedRules:
+        """Which tokens are accepted.
 
-    def retention(self, expired: timedelta, chunk: int) -> Retention:
+        Raises:
+            ConfigError: The lines of ``also_accept`` contradict each other.
+        """
+        typ = normal_typ(self.typ)
+        today = Rules(
+            name="today",
+            kind="today",
+            typs=frozenset([typ]),
+            issuer=self.issuer,
+            audiences=audiences_of(self.audience),
+            window=self.window.total_seconds(),
+            leeway=self.leeway.total_seconds(),
+            rows=self.store is not None,
+            cookie=self.cookie,
+            version_claim=schema.version_claim,
+            recognise=is_session if typ == PLAIN_TYP else None,
+        )
+        keys, remote, own_kids = self.remote_keys, None, None
+        if keys is not None:
+            typs = keys.typs | ({""} if PLAIN_TYP in keys.typs else set())  # typ is optional (RFC 7519 section 5.1)
+            remote = replace(today, typs=frozenset(typs), rows=False, recognise=keys.recognise)
+            if typ not in keys.typs:
+                own_kids = frozenset() if keys.signing is None else frozenset([keys.signing.kid])
+        return resolve(self.also_accept, today, remote=remote, own_kids=own_kids)
+
+    def retention(self, rules: AcceptedRules, expired: timedelta, chunk: int) -> Retention:
         """What the tables keep: rows and marks for as long as a token may be accepted; forever where ``iat`` may lack.
 
         Raises:
             ConfigError: A negative time, or a chunk out of range.
         """
         refuse_numbers(expired=expired)
-        longest = self.max_lifetime + self.leeway if self.adoption.iat_required else FOREVER
+        longest = timedelta(seconds=rules.longest_life()) + self.leeway
+        now = self.clock.now()
+        if any(not line.iat and not line.is_over(now) for line in rules.lines):
+            longest = FOREVER
         return Retention(expired=expired + self.leeway, longest_token=longest, chunk=chunk)
-
-
-def _name(given: object) -> str:
-    """What to call a wrong value in an error: its class, whose name holds nothing secret."""
-    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
 @dataclass(kw_only=True, repr=False)
@@ -188,6 +232,7 @@ class Parts(Generic[S]):
 
     schema: SessionSchema[S]
     settings: Settings
+    rules: AcceptedRules
     runtime: Runtime
     transport: Transport
     migration: Migration
@@ -205,6 +250,22 @@ class Parts(Generic[S]):
     def counters(self) -> Counters:
         return self.runtime.counters
 
+    @property
+    def cookies(self) -> Sequence[SessionCookie]:
+        """Every cookie that a token may come in, in each scope, today's first."""
+        return self.rules.cookies()
+
+    async def token_in(self, headers: Iterable[tuple[bytes, bytes]]) -> RawToken | None:
+        """The token of a request, of several in one cookie the one that counts.
+
+        Raises:
+            Refusal: It cannot be read, or they contradict each other.
+        """
+        received = self.transport.read(headers)
+        if received.raw is None or not received.others:
+            return received.raw
+        return await self.authenticator.choose([received.raw, *received.others])
+
     def open(self) -> None:
         """Report the configuration and begin to fetch remote keys, once."""
         if self.is_open:
@@ -212,7 +273,7 @@ class Parts(Generic[S]):
         self.is_open = True
         if self.settings.remote_keys is not None:
             self.settings.remote_keys.open()
-        log_configured(self.runtime.counters, configuration(self.schema, self.settings))
+        log_configured(self.runtime.counters, configuration(self.schema, self.settings, self.rules))
 
     async def aclose(self) -> None:
         """End what runs in the background; counts stay, gauges go. The queries end before the engine does."""
@@ -226,8 +287,16 @@ class Parts(Generic[S]):
         self.runtime.counters.withdraw_gauges()
 
 
-def configuration(schema: SessionSchema[Any], settings: Settings) -> dict[str, object]:
-    """The facts of the ``configured`` event: nothing secret, nothing personal; ``advice`` where they look wrong."""
+def configuration(schema: SessionSchema[Any], settings: Settings, rules: AcceptedRules) -> dict[str, object]:
+    """The facts of the ``configured`` event: nothing secret, nothing personal; ``advice`` where they can be better."""
+    now = settings.clock.now()
+    advice = [
+        f"delete the line {line.name} of also_accept: it is over since {moment(line.ends_at):%Y-%m-%d}"
+        for line in rules.lines
+        if line.is_over(now)
+    ]
+    if settings.issuer is None and not settings.audience:
+        advice.append("set audience= (or issuer=): tokens that the same key signs for another app are accepted here")
     return {
         "payload_version": schema.version,
         "payload_mints": schema.mints,
@@ -235,7 +304,8 @@ def configuration(schema: SessionSchema[Any], settings: Settings) -> dict[str, o
         "keys": [key.id for key in settings.keys.keys],
         "sourced": sorted({claim for source in settings.sources for claim in source.claims}),
         "store": settings.store is not None,
-        **({"advice": _ADVICE} if settings.logs_old_tokens_out else {}),
+        "also_accept": [line.name for line in rules.lines],
+        **({"advice": advice} if advice else {}),
     }
 
 
@@ -305,22 +375,20 @@ def build(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[
     observers = [*settings.telemetry.observers(counters, clock), *settings.observers]
     runtime = Runtime(clock=clock, counters=counters, observer=ObserverFanout(observers, counters))
     leeway, window = settings.leeway.total_seconds(), settings.window.total_seconds()
+    rules = settings.rules(schema)
     migration = Migration(
         version=schema.version,
         effective_at=settings.effective_at,
         rollout=settings.rollout,
         leeway=settings.leeway,
-        max_lifetime=settings.max_lifetime,
+        max_lifetime=timedelta(seconds=rules.longest_life()),
     )
     tokens = Tokens(
         settings.keys,
         signing=settings.keys.signing,
-        issuer=settings.issuer,
-        audience=settings.audience,
-        window=window,
-        leeway=leeway,
-        adoption=settings.adoption,
-        session_required=store is not None,
+        rules=rules,
+        typ=settings.typ,
+        has_store=store is not None,
         clock=clock,
         counters=counters,
     )
@@ -356,6 +424,7 @@ def build(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[
         ),
         migration=migration,
         recorder=OutcomeRecorder(schema, runtime),
+        line_use=LineUse(rules, runtime, foreign_keys=any(key.foreign for key in settings.keys.keys)),
         max_staleness=LONGEST if store is None else settings.revocation.max_staleness.total_seconds(),
         runtime=runtime,
     )
@@ -363,6 +432,7 @@ def build(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[
         schema=schema,
         tokens=tokens,
         cookie=settings.cookie,
+        clearing=[cookie.clear_header() for cookie in rules.cookies()[1:]],
         store=store,
         migration=migration,
         window=int(window),
@@ -378,8 +448,9 @@ def build(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[
     return Parts(
         schema=schema,
         settings=settings,
+        rules=rules,
         runtime=runtime,
-        transport=Transport(settings.cookie),
+        transport=_transport(rules),
         migration=migration,
         token_cache=token_cache,
         authenticator=authenticator,
@@ -390,6 +461,8 @@ def build(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[
             filler=filler,
             checker=checker,
             store=store,
+            registered=settings.registered,
+            clock=clock,
             timeout=settings.lookups.timeout.total_seconds(),
         ),
         checker=checker,
@@ -397,6 +470,11 @@ def build(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[
         revoker=_revoker(store, checker, token_cache, counters),
         lanes=lookups.lanes,
     )
+
+
+def _transport(rules: AcceptedRules) -> Transport:
+    schemes = {line.cookie.name: line.scheme for line in rules.lines if line.scheme is not None}
+    return Transport(list(dict.fromkeys(cookie.name for cookie in rules.cookies())), schemes)
 
 
 def _revoker(

@@ -88,7 +88,9 @@ class Reason(StrEnum):
     ISSUER_MISMATCH = "issuer_mismatch", 401, True
     AUDIENCE_MISMATCH = "audience_mismatch", 401, True
     LIFETIME_EXCEEDED = "lifetime_exceeded", 401, True
+    TOKEN_FOREIGN = "token_foreign", 401, True
     PAYLOAD_NEWER = "payload_newer", 401, True
+    PAYLOAD_TOO_OLD = "payload_too_old", 401, True
     PAYLOAD_INVALID = "payload_invalid", 401, True
     CLAIMS_INCOMPLETE = "claims_incomplete", 401, True
     SUBJECT_UNKNOWN = "subject_unknown", 401, True

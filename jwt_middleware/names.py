@@ -33,6 +33,7 @@ OUTCOME: Final = f"{SCOPE}.outcome"
 CLAIM: Final = f"{SCOPE}.claim"
 SOURCE: Final = f"{SCOPE}.source"
 TRIGGER: Final = f"{SCOPE}.trigger"
+ENVELOPE: Final = f"{SCOPE}.envelope"
 RULE: Final = f"{SCOPE}.rule"
 KEY_ID: Final = f"{SCOPE}.key.id"
 LOOKUP: Final = f"{SCOPE}.lookup"
@@ -77,8 +78,22 @@ TOKENS_ISSUED: Final = _metric(
     "Tokens minted here, by payload version and trigger.",
 )
 ADOPTIONS: Final = _metric(
-    "adoptions", "counter", "{request}", (RULE,), "Requests accepted only by a rule of the adoption, by that rule."
+    "adoptions",
+    "counter",
+    "{request}",
+    (ENVELOPE, RULE),
+    "Requests accepted only by a line of also_accept, by the keyword that today's settings refuse.",
 )
+ENVELOPE_LAST_USED: Final = _metric(
+    "envelope.last_used_timestamp", "gauge", "s", (ENVELOPE,), "When a line of also_accept last admitted a token."
+)
+ENVELOPE_END: Final = _metric(
+    "envelope.end_timestamp", "gauge", "s", (ENVELOPE,), "When a line of also_accept ends by itself."
+)
+KEY_LAST_USED: Final = _metric(
+    "key.last_used_timestamp", "gauge", "s", (KEY_ID,), "When a key last verified a token, after a cache miss."
+)
+KEY_END: Final = _metric("key.end_timestamp", "gauge", "s", (KEY_ID,), "When a key stops verifying by itself.")
 VERIFICATIONS: Final = _metric(
     "verifications", "counter", "{token}", (KEY_ID,), "Signatures verified after a cache miss, by key."
 )
@@ -142,6 +157,7 @@ METRICS: Final = tuple(value for value in list(globals().values()) if isinstance
 """Every metric above; telemetry creates an instrument for each."""
 EVENT_FALLBACK: Final = f"{SCOPE}.fallback"
 EVENT_REFUSED: Final = f"{SCOPE}.refused"
+EVENT_NOT_ADMITTED: Final = f"{SCOPE}.not_admitted"
 EVENT_LOOKUP_FAILED: Final = f"{SCOPE}.lookup_failed"
 EVENT_REVOCATION_STALE: Final = f"{SCOPE}.revocation_stale"
 EVENT_CONFIGURED: Final = f"{SCOPE}.configured"

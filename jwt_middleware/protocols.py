@@ -92,7 +92,7 @@ class SessionStore(Protocol):
         """Write the row of a session; its token leaves only after this returned."""
 
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
-        """One status for every key, by one or two queries."""
+        """One status for every key, by one or two queries: a row and a mark may have any of ``key.user_ids``."""
 
     async def sessions_of(
         self, user_id: str, *, limit: int | None = None, after: SessionCursor | None = None
@@ -106,12 +106,12 @@ class SessionStore(Protocol):
         """Revoke one session; False if no active one has that id, or it is another user's."""
 
     async def replace_token(
-        self, session_id: str, *, user_id: str, session_token: str, expires_at: datetime | None = None
+        self, key: SessionKey, *, user_id: str, session_token: str, expires_at: datetime | None = None
     ) -> bool:
-        """Write the digest of a newer token, and a later end, to the row of a session that is active.
+        """Write the digest of a newer token, the user id that it has, and a later end, to the row of an active session.
 
-        False where no active one has that id and user. Marks need no look: they are compared with ``auth_time``,
-        which no newer token changes.
+        False where no active one has that id and one of the user ids of ``key``. Marks need no look: they are compared
+        with ``auth_time``, which no newer token changes.
         """
 
     async def revoke_token(self, record: SessionRecord) -> None:
@@ -146,12 +146,8 @@ class VerificationKey(Protocol):
         """The end of verification with it, seconds since the epoch."""
 
     @property
-    def adopted(self) -> bool:
-        """Kept only for tokens that are older than this package."""
-
-    @property
-    def short(self) -> bool:
-        """Allowed to be shorter than its hash: what it signed is never reissued."""
+    def foreign(self) -> bool:
+        """It signed foreign tokens only."""
 
     def verify(self, signing_input: bytes, signature: bytes) -> bool: ...
 

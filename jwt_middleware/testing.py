@@ -45,6 +45,7 @@ def old_token(
     *,
     version: int | None = None,
     age: timedelta = timedelta(0),
+    typ: str | None = None,
     **envelope: Any,
 ) -> str:
     """A token as an earlier release minted it: exactly these claims, signed with the authority's key.
@@ -54,6 +55,7 @@ def old_token(
         claims: The payload of that release, by wire name.
         version: The payload version in the token; None writes no version claim.
         age: The time since it was minted.
+        typ: Of its header; ``"JWT"`` for a token of the app's former code.
         envelope: Values for ``iat``, ``exp``, ``sid`` and ``auth_time``; None omits the claim. Other claims that the
             session class does not have are accepted here too.
 
@@ -66,11 +68,11 @@ def old_token(
     minted = {
         "iat": int(now),
         "exp": int(now) + int(authority.window.total_seconds()),
-        "sid": str(uuid4()),
+        **({} if authority.parts.settings.store is None else {"sid": str(uuid4())}),
         "auth_time": int(now),
         **({} if version is None else {authority.schema.version_claim: version}),
         **envelope,
     }
     return authority.parts.minter.sign(
-        {**claims, **{name: value for name, value in minted.items() if value is not None}}
+        {**claims, **{name: value for name, value in minted.items() if value is not None}}, typ=typ
     )

@@ -18,7 +18,9 @@ import msgspec
 
 from .errors import ConfigError, Reason, refuse_numbers
 
-_HIDDEN: Final = frozenset({"session_id", "user_id", "subject", "session", "token", "value"})
+_HIDDEN: Final = frozenset(
+    {"session_id", "user_id", "subject", "session", "token", "value", "registered", "sid", "sub", "jti"}
+)
 """Fields that come out of a token or hold such values; mappings are hidden too."""
 
 
@@ -106,11 +108,13 @@ class RawToken(NamedTuple):
 
     value: bytes
     carrier: Carrier
-    adopted: bool = False
-    """True if it came in a cookie of ``also_read``."""
+    cookie: str | None = None
+    """The name of its cookie, if that is not today's."""
+    scheme: str | None = None
+    """The scheme that stood before it in its cookie (RFC 9110 section 11.1), if one did."""
 
     def __repr__(self) -> str:
-        return f"RawToken(carrier={self.carrier!r}, adopted={self.adopted!r})"
+        return f"RawToken(carrier={self.carrier!r}, cookie={self.cookie!r}, scheme={self.scheme!r})"
 
 
 class SignedClaims(Value, frozen=True, kw_only=True, gc=False):
@@ -119,10 +123,14 @@ class SignedClaims(Value, frozen=True, kw_only=True, gc=False):
     claims: Mapping[str, Any]
     key_id: str
     """The name of the key in metrics and logs: its ``kid`` or a placeholder."""
+    typ: str
+    """Of the header (RFC 7519 section 5.1), in lower case and without ``application/``; empty where it is absent."""
+    own: bool
+    """Minted by this package: its header says so, and its key is not a foreign one."""
     key_until: float | None = None
     """When the key stops verifying, if it does."""
-    key_adopted: bool = False
-    """True for a key kept for older tokens only (``verify_only`` with ``until``, or ``allow_short``)."""
+    key_foreign: bool = False
+    """True for a ``Key(…, foreign=True)``."""
 
 
 class VerifiedToken(Value, frozen=True, kw_only=True, gc=False):
@@ -134,12 +142,24 @@ class VerifiedToken(Value, frozen=True, kw_only=True, gc=False):
     issued_at: float | None
     expires_at: float
     session_id: str | None
+    """``sid``; None for a token that never had a row: an own one without, and every foreign one."""
     auth_time: float | None
-    """When the user logged in (OpenID Connect Core section 2); no reissue or renewal changes it."""
+    """When the user logged in (OpenID Connect Core section 2); no reissue or renewal changes it. None: foreign."""
+    began_at: float | None
+    """What is compared with the marks of a store; None precedes every mark."""
     valid_until: float
-    """The last moment this token is accepted: ``exp`` + leeway, or the end of its key if that comes first."""
-    adopted: tuple[str, ...] = ()
-    """The rules of the adoption it needed: ``cookie`` ``key`` ``iat`` ``lifetime`` ``sid``."""
+    """The last moment this token is accepted: ``exp`` + leeway, or the end of its key or line if that comes first."""
+    typ: str = ""
+    own: bool = True
+    """Minted by this package."""
+    envelope: str | None = None
+    """The name of the line of ``also_accept`` that admits it; None: today's settings do."""
+    needed: tuple[str, ...] = ()
+    """The keywords of that line without which it would be refused."""
+    replaceable: bool = True
+    """It may be reissued or renewed: it is own, and no sibling host can have put it where it was found."""
+    version_claim: str | None = None
+    """The claim that held the payload version, where that is not today's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +168,8 @@ class RenewalDue:
 
     trigger: Literal["reissue", "renew"]
     token: VerifiedToken
-    subject: str = field(repr=False)
+    key: SessionKey = field(repr=False)
+    """Its session; also of a token without ``sid``."""
     claims: dict[str, Any] = field(repr=False)
     """Today's claims, with those the schema does not know; for a renewal without what the fallback filled."""
     times: dict[str, float] = field(default_factory=dict)
@@ -185,6 +206,13 @@ class TokenInfo(Value, frozen=True, kw_only=True, gc=False):
     iat: float | None
     exp: float
     session_id: str | None = None
+    """``sid``; None for a token without a row in a session store."""
+    own: bool = True
+    """Minted by this package; False for a token of the app's former code or of another issuer."""
+    envelope: str | None = None
+    """The name of the line of ``also_accept`` that admitted it; None for a token of today's settings."""
+    auth_time: float | None = None
+    """When the user logged in, seconds since the epoch; None for a foreign token."""
     filled: tuple[FilledClaim, ...] = ()
     """The claims the fallback filled for this request; empty for a token of today's payload."""
 
@@ -243,6 +271,8 @@ class Outcome(Value, Generic[S], frozen=True, kw_only=True, gc=False):
     """The session's status was older than ``max_staleness``, or unknown, while the store could not be asked."""
     renewal: RenewalDue | None = None
     """The newer token that the response may carry."""
+    advice: str | None = None
+    """If its signature holds and it is refused: the line of ``also_accept`` that would admit it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +293,10 @@ class Issued:
     """A freshly minted token and the cookie that carries it."""
 
     token: str = field(repr=False)
-    set_cookie: str = field(repr=False)
-    session_id: str = field(repr=False)
+    set_cookie: list[str] = field(repr=False)
+    """The Set-Cookie values: they clear every other scope that the cookie had, then set it."""
+    session_id: str | None = field(repr=False)
+    """The id of its row in the session store; None without one."""
     expires_at: datetime
 
 
@@ -303,10 +335,18 @@ class UserSessions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionKey:
-    """The key of a status: one session of one user. ``session_id`` is None for a token that never had a row."""
+    """The key of a status: one session of one user."""
 
     session_id: str | None = field(repr=False)
     user_id: str = field(repr=False)
+    """The subject as today's payload has it."""
+    token_user_id: str | None = field(default=None, repr=False)
+    """The subject as the token itself has it, where an upgrade step changed it: the row may have either."""
+
+    @property
+    def user_ids(self) -> tuple[str, ...]:
+        """The user ids that its row and its marks may have."""
+        return (self.user_id,) if self.token_user_id is None else (self.user_id, self.token_user_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,9 +381,9 @@ Marks = Mapping[str, Mark]
 """Marks by user id; :data:`EVERYBODY` has its own."""
 
 
-def marks_on(marks: Marks, user_id: str) -> list[Mark]:
-    """The user's own mark and the mark on all users, where they are set."""
-    return [marks[key] for key in (user_id, EVERYBODY) if key in marks]
+def marks_on(marks: Marks, *user_ids: str) -> list[Mark]:
+    """The marks on a user, whose id may have two spellings, and the mark on all users, where they are set."""
+    return [marks[key] for key in (*user_ids, EVERYBODY) if key in marks]
 
 
 def later_than(marks: Iterable[Mark], now: int) -> int:
@@ -351,24 +391,23 @@ def later_than(marks: Iterable[Mark], now: int) -> int:
     return max([now, *(mark.not_before + 1 for mark in marks)])
 
 
-def not_before(marks: Marks, user_id: str, session_id: str | None) -> float | None:
+def not_before(marks: Marks, key: SessionKey) -> float | None:
     """The latest mark that applies to a session, in seconds since the epoch."""
-    applying = [mark.not_before for mark in marks_on(marks, user_id) if mark.kept is None or mark.kept != session_id]
+    found = marks_on(marks, *key.user_ids)
+    applying = [mark.not_before for mark in found if mark.kept is None or mark.kept != key.session_id]
     return max(applying) / 1e6 if applying else None
 
 
 def is_marked(marks: Marks, record: SessionRecord) -> bool:
     """True if a mark revokes the session of that row."""
-    latest = not_before(marks, record.user_id, record.id)
+    latest = not_before(marks, SessionKey(session_id=record.id, user_id=record.user_id))
     return latest is not None and record.created_at.timestamp() <= latest
 
 
 def status_of(key: SessionKey, row: Any, marks: Marks) -> SessionStatus:
     """The status of a key; ``row`` is the row with its session id (``user_id``, ``is_active``), or None."""
-    known = row is not None and row.user_id == key.user_id
-    return SessionStatus(
-        known=known, active=known and row.is_active, not_before=not_before(marks, key.user_id, key.session_id)
-    )
+    known = row is not None and row.user_id in key.user_ids
+    return SessionStatus(known=known, active=known and row.is_active, not_before=not_before(marks, key))
 
 
 def uuid_of(text: str | None) -> UUID | None:
@@ -386,3 +425,21 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 def is_identifier(value: object) -> bool:
     """True for text that may name a subject, a session or a user: 1 to 255 characters, no control characters."""
     return isinstance(value, str) and 0 < len(value) <= 255 and (value.isprintable() or _CONTROL.search(value) is None)
+
+
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case, whatever its spelling: ``passwordReset``, ``password_reset``."""
+    return [word.lower() for word in _WORD.findall(name)]
+
+
+def is_version(value: object) -> bool:
+    """True for a payload version: an integer of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def name_of_type(given: object) -> str:
+    """What to call a wrong value in an error: its class, whose name holds nothing secret."""
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.cookies import SimpleCookie
 from typing import Any
 
@@ -11,8 +11,8 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from jwt_middleware import (
-    Adoption,
     ConfigError,
+    Envelope,
     Key,
     KeyRing,
     MemorySessionStore,
@@ -24,17 +24,23 @@ from jwt_middleware import (
     SessionNotEnded,
 )
 from jwt_middleware.testing import client, old_token
+from jwt_middleware.tokens.rules import is_session
 from tests.support.asgi import counts, foreign_token, scope_of
 from tests.support.stores import FakeStore
 from tests.support.world import ADA, DAY, EPOCH, SECRET, Session, World, authority_of, bearer, cookie
 
-OLDER = SessionCookie(also_read=["token", "jwt"])
+LATER = datetime(2030, 1, 1, tzinfo=UTC)
+OLDER = [
+    Envelope.before(LATER, cookie=SessionCookie("token")),
+    Envelope.before(LATER - timedelta(days=1), cookie=SessionCookie("jwt")),
+]
 
 
 class Remote:
     """Remote keys that are not there yet, and their life."""
 
     keys, signing, usable_until = (), None, 0.0
+    typs, recognise = frozenset({"session+jwt"}), staticmethod(is_session)
 
     def __init__(self) -> None:
         self.life: list[str] = []
@@ -65,10 +71,11 @@ def request_with(*headers: tuple[bytes, bytes], **scope: Any) -> Request:
 
 class TestStart:
     async def test_start_puts_the_cookie_on_the_response_and_clears_the_older_ones(self) -> None:
-        world, response = World(cookie=OLDER), Response()
+        world, response = World(also_accept=OLDER), Response()
         issued = await world.authority.start(response, ADA, label="laptop")
         *cleared, own = set_cookies(response)
-        assert own == issued.set_cookie
+        assert [*cleared, own] == issued.set_cookie
+        assert own.startswith(f"__Host-session={issued.token};")
         assert [value.split(";")[0] for value in cleared] == ["token=", "jwt="]
         assert all("Max-Age=0" in value for value in cleared)
         assert response.headers["cache-control"] == "no-store"
@@ -84,7 +91,7 @@ class TestStart:
     async def test_start_that_fails_puts_nothing_on_the_response(self) -> None:
         response = Response()
         with pytest.raises(MintError):
-            await authority_of(cookie=OLDER).start(response, Session(user_id="1", email="x" * 5_000))
+            await authority_of(also_accept=OLDER).start(response, Session(user_id="1", email="x" * 5_000))
         assert set_cookies(response) == []
 
     async def test_a_browser_keeps_the_cookie_that_start_sets(self) -> None:
@@ -99,7 +106,7 @@ class TestStart:
 
 class TestEnd:
     async def test_end_on_a_public_path_revokes_the_session_and_clears_every_cookie(self) -> None:
-        world = World(cookie=OLDER)
+        world = World(also_accept=OLDER)
         world.with_login()
         token = await world.token()
         assert (await world.get(token)).status_code == 200
@@ -122,7 +129,7 @@ class TestEnd:
         world = World(store=FakeStore)
         token = await world.token()
         world.store.writes_fail = "before"
-        cleared = world.authority.cookie.clear_headers()
+        cleared = [world.authority.cookie.clear_header()]
         assert await world.authority.end_token(cookie(token[:-4] + "AAAA")) == cleared  # the store would fail
         world.clock.advance(8 * DAY)
         assert await world.authority.end_token(cookie(token)) == cleared
@@ -132,7 +139,7 @@ class TestEnd:
         assert len(await world.authority.end_token(cookie(await world.token()))) == 1
 
     async def test_a_store_that_fails_is_raised_after_the_cookies_are_cleared(self) -> None:
-        world, response = World(cookie=OLDER, store=FakeStore), Response()
+        world, response = World(also_accept=OLDER, store=FakeStore), Response()
         token = await world.token()
         world.store.writes_fail = "before"
         with pytest.raises(SessionNotEnded) as failed:
@@ -157,8 +164,8 @@ class TestEnd:
         await world.authority.end_token(bearer("a.b.c") + bearer("d.e.f") + cookie(await world.token()))
         assert await world.authority.sessions_of("1") == []
 
-    async def test_a_token_without_sid_is_ended_by_its_digest(self) -> None:
-        authority = World(cookie=OLDER, adoption=Adoption(sessions="marks")).authority
+    async def test_a_foreign_token_is_ended_by_its_digest(self) -> None:
+        authority = World(also_accept=[Envelope.foreign(cookie=SessionCookie("token"))]).authority
         old = foreign_token(SECRET.encode(), {"userId": "1", "iat": EPOCH - 60, "exp": EPOCH + 600})
         headers = cookie(old, "token")
         assert (await authority.authenticate(headers)).result == "accepted"
@@ -170,7 +177,7 @@ class TestVerify:
     async def test_verify_reads_the_token_alone(self) -> None:
         world = World()
         token = await world.authority.verify(await world.token())
-        assert (token.payload_version, token.claims["email"], token.adopted) == (2, "ada@example.com", ())
+        assert (token.payload_version, token.claims["email"], token.needed) == (2, "ada@example.com", ())
         assert "ada@example.com" not in repr(token)
 
     @pytest.mark.parametrize("token", ["", "a.b.c", "ü.b.c", "a" * 9_000])
@@ -269,9 +276,9 @@ class TestPurge:
         assert await world.authority.purge() == (1, 0)
         await world.authority.aclose()
 
-    async def test_marks_and_revoked_rows_stay_while_tokens_without_iat_are_adopted(self) -> None:
+    async def test_marks_and_revoked_rows_stay_while_tokens_without_iat_are_accepted(self) -> None:
         """The life of such a token has no known end, and to delete them would revive it."""
-        world = World(adoption=Adoption(iat_required=False, sessions="marks"))
+        world = World(also_accept=[Envelope.foreign(iat=False)])
         _, session_id = await world.log_in("7")
         await world.authority.revoke(session_id)
         await world.authority.revoke_user("7")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import Adoption, ConfigError, Key, KeyRing, MemorySessionStore, SilentObserver, names, source
+from jwt_middleware import ConfigError, Envelope, Key, KeyRing, MemorySessionStore, SilentObserver, names, source
 from jwt_middleware.config import configuration
 from tests.support.lookups import turns
 from tests.support.world import DAY, SECRET, Users, World, authority_of, bearer
@@ -47,11 +47,11 @@ class TestSettings:
                 {"keys": KeyRing([Key.hmac(SECRET, verify_only=True)]), "reissue": True},
                 "put a secret or a private key first",
             ),
-            ({"adoption": Adoption(sessions="marks")}, "give store="),
             ({"sources": object()}, "sources must be a list"),
             ({"sources": [lambda keys: {}]}, r"@source\("),
             ({"cookie": "session"}, r"SessionCookie\("),
-            ({"adoption": {"iat_required": False}}, r"Adoption\("),
+            ({"also_accept": Envelope.foreign()}, "must be a list of lines, got Envelope"),
+            ({"also_accept": ["token"]}, r"Envelope\.before"),
             ({"revocation": timedelta(seconds=5)}, r"Revocation\(max_staleness="),
             ({"lookups": {"timeout": 1}}, r"LookupLimits\(timeout="),
             ({"telemetry": None}, r"Telemetry\("),
@@ -87,13 +87,13 @@ class TestSettings:
 
 
 class TestGauges:
-    def test_the_longest_lifetime_is_that_of_the_window_or_of_what_is_adopted(self) -> None:
+    def test_the_longest_lifetime_is_that_of_the_window_or_of_a_line(self) -> None:
         def longest(**settings: Any) -> dict[tuple[str, ...], float | None]:
             return gauges(authority_of(**settings), names.TOKEN_MAX_LIFETIME)
 
         assert longest() == {(): 7 * DAY}
-        assert longest(adoption=Adoption(accepted_lifetime=timedelta(days=30))) == {(): 30 * DAY}
-        assert longest(adoption=Adoption(accepted_lifetime=timedelta(days=1))) == {(): 7 * DAY}
+        assert longest(also_accept=[Envelope.foreign(window=timedelta(days=30))]) == {(): 30 * DAY}
+        assert longest(also_accept=[Envelope.foreign(window=timedelta(days=1))]) == {(): 7 * DAY}
 
     async def test_the_parts_of_one_authority_show_themselves_in_gauges(self) -> None:
         world = World(effective_at={2: datetime(2026, 1, 1, tzinfo=UTC)})
@@ -152,7 +152,7 @@ class TestGauges:
 
 def test_the_facts_of_the_configuration_hold_nothing_secret() -> None:
     at = World(keys=KeyRing([Key.hmac(SECRET, kid="2026")])).authority
-    facts = configuration(at.schema, at.parts.settings)
+    facts = configuration(at.schema, at.parts.settings, at.parts.rules)
     assert facts == {
         "payload_version": 2,
         "payload_mints": 2,
@@ -160,5 +160,7 @@ def test_the_facts_of_the_configuration_hold_nothing_secret() -> None:
         "keys": ["2026"],
         "sourced": ["email"],
         "store": True,
+        "also_accept": [],
+        "advice": ["set audience= (or issuer=): tokens that the same key signs for another app are accepted here"],
     }
     assert SECRET not in str(facts)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import Adoption, ConfigError, LookupLimits, MemorySessionStore, RemoteKeys, Retention, Revocation
+from jwt_middleware import ConfigError, Envelope, LookupLimits, MemorySessionStore, RemoteKeys, Retention, Revocation
 from jwt_middleware.errors import Unavailable, class_of
 from tests.support.world import authority_of
 
@@ -23,7 +23,7 @@ def test_a_length_of_time_is_a_timedelta_and_the_error_says_so(subtests: pytest.
         ("rollout", lambda length: authority_of(rollout=length)),
         ("max_session_age", lambda length: authority_of(max_session_age=length)),
         ("renew_within", lambda length: authority_of(renew_within=length, store=STORE)),
-        ("accepted_lifetime", lambda length: Adoption(accepted_lifetime=length)),
+        ("window", lambda length: Envelope.foreign(window=length)),
         ("max_staleness", lambda length: Revocation(max_staleness=length)),
         ("stale_if_error", lambda length: Revocation(stale_if_error=length)),
         ("timeout", lambda length: LookupLimits(timeout=length)),

@@ -65,9 +65,10 @@ class TestOldToken:
         world = World(store=None)
         minted = int(EPOCH) - DAY
         claims = await world.claims(old_token(world.authority, {"userId": "1"}, age=timedelta(days=1)))
-        sid = claims.pop("sid")
+        sid = "5d3c1c52-8a3e-4f57-9d3b-2b8a5a9a1c11"
         assert claims == {"userId": "1", "iat": minted, "exp": minted + 7 * DAY, "auth_time": minted}
         assert (await world.claims(old_token(world.authority, {"userId": "1"}, version=2, sid=sid)))["sid"] == sid
+        assert "sid" in await world.claims(old_token(World().authority, {"userId": "1"}))
         bare = await world.claims(old_token(world.authority, {"userId": "1"}, version=2, sid=None, auth_time=None))
         assert sorted(bare) == ["exp", "iat", "userId", "version"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jwt_middleware import ConfigError, Retention
+from jwt_middleware.tokens.rules import Presentation, RegisteredClaims
 from jwt_middleware.types import FOREVER, Fallback, FilledClaim, FillOutcome, SignedClaims, moment
 from jwt_middleware.types import TokenInfo as Info
 
@@ -16,15 +17,19 @@ from jwt_middleware.types import TokenInfo as Info
 class TestTypes:
     def test_a_value_cannot_be_changed(self) -> None:
         with pytest.raises(AttributeError):
-            SignedClaims(claims={}, key_id="k").key_id = "other"  # type: ignore[misc]  # that is the point
+            SignedClaims(claims={}, key_id="k", typ="", own=True).key_id = "other"  # type: ignore[misc]  # that is the point
 
     def test_a_repr_shows_nothing_that_a_token_contains(self) -> None:
         info = Info(version=2, iat=None, exp=0.0, session_id="5e551011")
 
         assert "5e551011" not in repr(info)
         assert "version=2" in repr(info)
-        assert info.__rich_repr__() == [(name, getattr(info, name)) for name in ("version", "iat", "exp", "filled")]
-        assert "canary" not in repr(SignedClaims(claims={"email": "canary"}, key_id="k"))
+        shown = ("version", "iat", "exp", "own", "envelope", "auth_time", "filled")
+        assert info.__rich_repr__() == [(name, getattr(info, name)) for name in shown]
+        assert "canary" not in repr(SignedClaims(claims={"email": "canary"}, key_id="k", typ="", own=True))
+        registered = RegisteredClaims(exp=1.0, sub="canary", sid="canary", jti="canary")
+        seen = Presentation(typ="", claims={"a": "canary"}, registered=registered, lifetime=1, cookie=None, scheme=None)
+        assert "canary" not in repr(registered) + repr(seen)
 
     def test_the_times_of_a_token_are_aware_datetimes(self) -> None:
         info = Info(version=2, iat=0.5, exp=60.0)

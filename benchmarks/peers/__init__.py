@@ -15,7 +15,7 @@ from typing import Any
 import jwt
 
 from .. import world
-from ..world import LEEWAY, REQUIRED, SECRET, WINDOW, Headers, Session
+from ..world import LEEWAY, OWN, REQUIRED, SECRET, WINDOW, Headers, Session
 
 REVOKED = "5e0c1d0e-57a5-4f4e-9e3c-3a0d3b1f0bad"
 REVOKED_SESSIONS = frozenset({REVOKED})
@@ -63,7 +63,7 @@ def decode(token: str) -> Session:
 
 def shown(claims: Mapping[str, Any], carried: Carried = world.cookie, secret: str = SECRET) -> Headers:
     """A request with a token of these claims."""
-    return carried(jwt.encode(dict(claims), secret, algorithm="HS256"))
+    return carried(jwt.encode(dict(claims), secret, algorithm="HS256", headers=OWN))
 
 
 def bad(claims: Mapping[str, Any], carried: Carried = world.cookie) -> dict[str, Headers]:

@@ -1,15 +1,18 @@
-"""Authentication: which requests are accepted, which are refused and why, which keys and exceptions are in use."""
+"""Authentication: which requests are accepted, which are refused and why, and which lines and keys may be deleted."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.models.common import StackingMode
 
 from jwt_middleware import names
+from jwt_middleware.names import Metric
 
 from ..alerts import FORGED, SIGNED, UNAVAILABLE
 from ..promql import ACCEPTED, ERROR, OUTCOME, REFUSED, VERSION, label, one_of
+from ..verdict import DAYS
 from .board import Board
 from .panels import (
     BLUE,
@@ -27,6 +30,7 @@ from .panels import (
     rate,
     raw,
     steps,
+    words,
 )
 
 _RESULT: Final = label(names.RESULT)
@@ -36,14 +40,15 @@ _UNAVAILABLE: Final = one_of(names.ERROR_TYPE, UNAVAILABLE)
 def authentication() -> Board:
     board = Board(
         "Authentication",
-        description="Requests by result, refusals by reason, sessions, keys, lost signals.",
+        description="Requests by result, refusals by reason, sessions, what may be deleted, lost signals.",
         since="now-24h",
         sources=("prometheus", "loki"),
     )
     _accepted_requests(board)
     _refusals(board)
     _sessions(board)
-    _keys(board)
+    _deletable(board)
+    _usage(board)
     _remote_keys(board)
     _signals(board)
     return board
@@ -112,7 +117,10 @@ def _refusals(board: Board) -> None:
         curve(
             "Signed but refused, and forged",
             "Signed: refused although the signature is valid, so very likely your own users: look at issuers and "
-            "clocks. Forged: no key fits: bots, or a key removed too early if accepted requests fall at the same time.",
+            "clocks. token_foreign: the app's former code or another issuer minted them. payload_too_old: oldest= was "
+            "raised too early. The event jwt_middleware.not_admitted says which line of also_accept would admit them, "
+            "if one would. Forged: no key fits: bots, or a key removed too early if accepted requests fall at the "
+            "same time.",
             Query(f"sum({rate(names.REQUESTS, one_of(names.ERROR_TYPE, SIGNED))})", "signed but refused"),
             Query(f"sum({rate(names.REQUESTS, one_of(names.ERROR_TYPE, FORGED))})", "forged"),
             unit="reqps",
@@ -167,9 +175,101 @@ def _sessions(board: Board) -> None:
     )
 
 
-def _keys(board: Board) -> None:
-    key, rule = label(names.KEY_ID), label(names.RULE)
-    board.row("Keys and exceptions: what may be removed?")
+def _deletable(board: Board) -> None:
+    board.row("What may be deleted?")
+    board.add(
+        _uses(
+            "Lines of also_accept",
+            "When a line last admitted a token, over all instances and eight days. May be deleted: a line whose end is "
+            "past, as jwt_middleware.configured says too. One without an end: if it was not used in a token's life, "
+            "and there were metrics all the time. Without a last use: it admits nothing that today's settings refuse.",
+            names.ENVELOPE,
+            hourly(names.ADOPTIONS),
+            names.ENVELOPE_LAST_USED,
+            raw(names.ENVELOPE_END),
+            columns=("line", "last used", "ends by itself"),
+        ),
+        width=8,
+    )
+    board.add(
+        _uses(
+            "Keys",
+            "When a key last verified a token, over all instances and eight days; cached tokens are not verified "
+            "again. May be deleted: a key whose end is past, or that was not used in a token's life. Never the key "
+            "that signs.",
+            names.KEY_ID,
+            hourly(names.VERIFICATIONS, f'{label(names.KEY_ID)}!="other"'),
+            names.KEY_LAST_USED,
+            raw(names.KEY_END),
+            columns=("key", "last used", "ends by itself"),
+        ),
+        width=8,
+    )
+    board.add(
+        _uses(
+            "Payloads",
+            "The newest mint and the latest expiry of each version that any instance saw in eight days. May be "
+            "deleted: an older version whose last token has expired. First read the verdict on the dashboard Payload "
+            "migration: it also knows the plan, and gaps in these data.",
+            names.PAYLOAD_VERSION,
+            hourly(names.REQUESTS, ACCEPTED, f'{VERSION}!="newer"'),
+            names.PAYLOAD_LAST_MINTED,
+            f"max_over_time({raw(names.PAYLOAD_LAST_EXPIRY)}[{DAYS}d])",
+            columns=("version", "last minted", "last token expires"),
+        ),
+        width=8,
+    )
+
+
+def _uses(
+    title: str,
+    description: str,
+    attribute: str,
+    counted: str,
+    last_used: Metric,
+    ends: str,
+    *,
+    columns: tuple[str, str, str],
+) -> table.Panel:
+    """A table of when each value of an attribute was last used, and when it ends.
+
+    Args:
+        title: Of the panel.
+        description: Of the panel.
+        attribute: What the rows are.
+        counted: Events of the last hour. Its counters begin at zero: it has every row that is configured now.
+        last_used: The gauge of the last use; a restart forgets it.
+        ends: The series of the end.
+        columns: The names of the columns.
+    """
+    by = f"job, {label(attribute)}"
+    name, used, end = columns
+    rows = f"max by ({by}) ({counted})"
+    newest = f"max by ({by}) (max_over_time({raw(last_used)}[{DAYS}d])) and {rows}"
+    return listing(
+        title,
+        description,
+        Query(f"({newest} or 0 * {rows}) * 1000"),
+        Query(f"max by ({by}) ({ends}) * 1000"),
+        unit="dateTimeAsIso",
+        columns={label(attribute): name, "Value #A": used, "Value #B": end},
+        mappings=words({0.0: (f"not in {DAYS} days", GREY)}),
+    )
+
+
+def _usage(board: Board) -> None:
+    key, line, rule = label(names.KEY_ID), label(names.ENVELOPE), label(names.RULE)
+    board.add(
+        listing(
+            "Requests that needed a line, in eight days",
+            "Accepted requests by line of also_accept, and by the setting of today that would refuse them. 0: no "
+            "request needs this part of the line.",
+            Query(f"sum by ({line}, {rule}) (increase({raw(names.ADOPTIONS)}[8d]))"),
+            unit="short",
+            columns={line: "line", rule: "rule", "Value": "requests"},
+        ),
+        width=8,
+    )
     board.add(
         curve(
             "Tokens verified by key",
@@ -178,7 +278,7 @@ def _keys(board: Board) -> None:
             Query(f"sum by ({key}) ({hourly(names.VERIFICATIONS)})", f"{{{{{key}}}}}"),
             unit="short",
         ),
-        width=8,
+        width=10,
     )
     board.add(
         listing(
@@ -189,21 +289,12 @@ def _keys(board: Board) -> None:
             unit="short",
             columns={key: "key", "Value": "tokens"},
         ),
-        width=4,
-    )
-    board.add(
-        listing(
-            "Exceptions in eight days",
-            "Requests that needed each rule of the adoption. 0: the rule may be deleted.",
-            Query(f"sum by ({rule}) (increase({raw(names.ADOPTIONS)}[8d]))"),
-            unit="short",
-            columns={rule: "rule", "Value": "requests"},
-        ),
-        width=4,
+        width=6,
     )
 
 
 def _remote_keys(board: Board) -> None:
+    board.row("Are remote keys fetched?")
     board.add(
         curve(
             "Age of the remote keys",
@@ -212,7 +303,7 @@ def _remote_keys(board: Board) -> None:
             unit="s",
             thresholds=steps((None, GREEN), (3600, RED)),
         ),
-        width=4,
+        width=12,
     )
     board.add(
         curve(
@@ -221,7 +312,7 @@ def _remote_keys(board: Board) -> None:
             Query(f"sum by ({OUTCOME}) ({hourly(names.JWKS_FETCHES)})", f"{{{{{OUTCOME}}}}}"),
             unit="short",
         ),
-        width=4,
+        width=12,
     )
 
 

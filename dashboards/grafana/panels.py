@@ -170,11 +170,17 @@ def last_week(panel: timeseries.Panel) -> timeseries.Panel:
 
 
 def listing(
-    title: str, description: str, *queries: Query, unit: str, columns: Mapping[str, str], hidden: Sequence[str] = ()
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str,
+    columns: Mapping[str, str],
+    hidden: Sequence[str] = (),
+    mappings: list[dashboard.ValueMapping] | None = None,
 ) -> table.Panel:
     """A table of current values: each label and each query is a column; ``columns`` renames them."""
     excluded = dict.fromkeys(("Time", "__name__", *hidden), True)
-    return (
+    panel = (
         table.Panel()
         .title(title)
         .description(description)
@@ -189,6 +195,7 @@ def listing(
             )
         )
     )
+    return panel.mappings(mappings) if mappings else panel
 
 
 def heat(title: str, description: str, query: Query, *, unit: str) -> heatmap.Panel:

@@ -20,8 +20,8 @@ from opentelemetry.trace import NoOpTracerProvider
 from starlette.types import Receive, Scope, Send
 
 from jwt_middleware import (
-    Adoption,
     Claim,
+    Envelope,
     JWTSessionMiddleware,
     LookupLimits,
     Revocation,
@@ -149,9 +149,6 @@ class Process:
 
 def _authority(world: World, deploy: Deploy, meters: MeterProvider, durations: Durations) -> SessionAuthority[Any]:
     scenario = world.scenario
-    adoption = Adoption()
-    if scenario.accepted_lifetime is not None:
-        adoption = Adoption(accepted_lifetime=timedelta(hours=scenario.accepted_lifetime), sessions="marks")
     return SessionAuthority(
         SessionSchema(_session_class(deploy), version=deploy.reads, subject="userId", mints=deploy.mints),
         keys=world.keys,
@@ -164,13 +161,22 @@ def _authority(world: World, deploy: Deploy, meters: MeterProvider, durations: D
             for version, at in scenario.plan.items()
             if version <= deploy.reads
         },
-        adoption=adoption,
+        also_accept=_lines(world),
         revocation=Revocation(max_staleness=STALENESS),
         lookups=PATIENT,
         telemetry=Telemetry(meter_provider=meters, tracer_provider=NoOpTracerProvider()),
         observers=[durations],
         clock=world.clock,
     )
+
+
+def _lines(world: World) -> list[Envelope]:
+    """What else is alive: the tokens of an app without this package, until its last instance is gone."""
+    issuer = world.scenario.issuer
+    if issuer is None or issuer.lifetime is None:
+        return []
+    gone = datetime.fromtimestamp(world.moment(issuer.until), UTC)
+    return [Envelope.foreign(before=gone, window=timedelta(hours=issuer.lifetime))]
 
 
 def _session_class(deploy: Deploy) -> type[Session]:

@@ -32,7 +32,8 @@ class Issuer:
     """Its share of all log-ins, 0 to 1."""
     until: float = float("inf")
     lifetime: float | None = None
-    """Hours that tokens of an app without this package live; None: the app has it, and tokens live one window."""
+    """Hours that tokens of an app without this package live, which needs ``until`` too; None: the app has it, and
+    tokens live one window."""
 
 
 READERS_FIRST: Final = Deploy(at=BEFORE, mints=1)
@@ -48,8 +49,6 @@ class Scenario:
     plan: Mapping[int, float] = field(default_factory=lambda: MappingProxyType({2: RELEASE}))
     """The moment from which every issuer must mint a version, by version."""
     window: float = 7 * DAY
-    accepted_lifetime: float | None = None
-    """Hours that tokens minted before the app had this package may live; None: there are none."""
     issuer: Issuer | None = None
     gap: tuple[float, float] | None = None
     """Nothing is scraped between these two moments."""
@@ -94,7 +93,6 @@ SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
         "long-lived": Scenario(
             about="until the release another app mints tokens that live nine days",
             days=12,
-            accepted_lifetime=9 * DAY,
             issuer=Issuer(share=0.2, until=RELEASE, lifetime=9 * DAY),
         ),
         "scrape-gap": Scenario(about="nothing is scraped for five days", gap=(3 * DAY, 8 * DAY)),

@@ -148,14 +148,14 @@ class Site:
         return _cookie(issued.token)
 
     async def _forgotten_token(self, user: int, issuer: Issuer) -> Headers:
-        """A token of the forgotten worker, or of the app before this package: no ``sid``, its own lifetime."""
+        """A token of the forgotten worker, or of the app before this package: a foreign one, with its own lifetime."""
         if issuer.lifetime is None:
             return await self._token(self._forgotten, 1, user)
         now = int(self._clock.now())
         expires_at = now + int(issuer.lifetime * HOUR)
         claims = {"userId": str(user), "companyId": "acme", "iat": now, "exp": expires_at}
         self.minted.append(Minted(1, now, expires_at))
-        return _cookie(self._forgotten.authority.parts.minter.sign(claims))
+        return _cookie(self._forgotten.authority.parts.minter.sign(claims, typ="JWT"))
 
     async def _request(self, process: Process, headers: Headers) -> int:
         """Send one request; the status of its response."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +16,7 @@ from .scenarios import Scenario
 
 HOUR: Final = 3_600.0
 KID: Final = "demo"
+FORMER_KID: Final = "demo-2025"
 QUERY: Final = (-6.2, 0.7)
 """Mean and deviation of the logarithm of a query's seconds: most take 2 ms, a few 10 ms."""
 
@@ -76,9 +78,19 @@ def world_of(scenario: Scenario, start: float, clock: SimulatedClock, random: Ra
         scenario=scenario,
         start=start,
         clock=clock,
-        keys=KeyRing([Key.hmac(secrets.token_urlsafe(64), kid=KID)]),
+        keys=_keys(datetime.fromtimestamp(start + scenario.window * HOUR, UTC)),
         sources=_directory(clock, random),
         store=SlowStore(clock, random),
+    )
+
+
+def _keys(former_ends: datetime) -> KeyRing:
+    """The key that signs, and the one before it: no token of that is alive any more."""
+    return KeyRing(
+        [
+            Key.hmac(secrets.token_urlsafe(64), kid=KID),
+            Key.hmac(secrets.token_urlsafe(64), kid=FORMER_KID, verify_only=True, until=former_ends),
+        ]
     )
 
 

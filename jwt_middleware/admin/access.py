@@ -10,7 +10,6 @@ from typing import Any, Final, Generic
 
 from starlette.requests import Request
 
-from ..tokens.jws import adopted_session_id, digest
 from ..types import RawToken, S, TokenInfo
 
 Allow = Callable[[Request, S], Awaitable[bool] | bool]
@@ -25,12 +24,9 @@ class Visitor(Generic[S]):
     session: S = field(repr=False)
     token: TokenInfo
     raw: RawToken
+    session_id: str = field(repr=False)
+    """The id of its row; for a token without ``sid``, of the row that would revoke it."""
     user_id: str = field(repr=False)
-
-    @property
-    def session_id(self) -> str:
-        """The id of the session's row, also for an adopted token without ``sid``."""
-        return self.token.session_id or adopted_session_id(digest(self.raw.value))
 
 
 async def is_allowed(allow: Allow[S], request: Request, visitor: Visitor[Any]) -> bool:

@@ -116,9 +116,14 @@ async def visitor_of(authority: SessionAuthority[S], request: Request) -> Visito
     if request.scope.get(SCOPE_KEY, (None,))[0] is not authority:
         raise Refusal(Reason.TOKEN_MISSING)
     session = authority.session(request)
-    raw = authority.transport.read(request.scope["headers"]).raw
+    raw = await authority.parts.token_in(request.scope["headers"])
     if raw is None:  # something between the middleware and this app removed the headers
         raise Refusal(Reason.TOKEN_MISSING)
-    await authority.parts.authenticator.check(raw, fresh=True)
-    user_id = str(getattr(session, authority.schema.subject_attribute))
-    return Visitor(session=session, token=request.scope["state"]["token"], raw=raw, user_id=user_id)
+    key = await authority.parts.authenticator.confirm(raw)
+    return Visitor(
+        session=session,
+        token=request.scope["state"]["token"],
+        raw=raw,
+        session_id=key.session_id or "",
+        user_id=key.user_id,
+    )

@@ -73,6 +73,6 @@ class FastPath:
         if type(recalled) is Hit:
             attach(scope, self._authority, recalled, self._attribute)
             return recalled
-        if not 0 < len(token) <= MAX_TOKEN or token != token.strip(b" \t"):  # no such token is ever cached
+        if not 0 < len(token) <= MAX_TOKEN or b" " in token or b"\t" in token:  # perhaps a scheme stands before it
             return None
         return Presented(RawToken(token, Carrier.COOKIE), key, recalled, generation)

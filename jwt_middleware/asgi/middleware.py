@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..authenticator import Presented
 from ..authority import SessionAuthority
-from ..errors import ConfigError, Reason, Refusal
+from ..errors import ConfigError, Reason, Refusal, SessionNotEnded, Unavailable
 from ..names import SCOPE_KEY
 from ..sessions.token_cache import Hit
 from ..tokens.cookies import Unreadable
@@ -81,7 +81,7 @@ class JWTSessionMiddleware:
         self._parts: Final = authority.parts
         self._authenticator: Final = authority.parts.authenticator
         self._take: Final = FastPath(authority, self._public).take
-        self._renewal_response: Final = RenewalResponse((authority.cookie.name, *authority.cookie.also_read))
+        self._renewal_response: Final = RenewalResponse(authority.transport.names)
         self._attribute: Final = authority.schema.subject_attribute
         if login is not None and (login.endswith("/*") or not self._public.match({"path": unquote(login)})):
             raise ConfigError(f"login must be one of the public paths, got {login!r}; add it to public=")
@@ -102,10 +102,10 @@ class JWTSessionMiddleware:
 
         try:
             await self.app(scope, receive, sending)
-        except Refusal as refusal:
+        except (Refusal, Unavailable) as error:
             if began:
                 raise
-            await self._answer(refusal.reason, scope, receive, send, COOKIE_READ)
+            await self._answer_error(error, scope, receive, send, COOKIE_READ)
 
     async def _slow_path(self, scope: Scope, receive: Receive, send: Send, presented: Presented | None) -> None:
         """Every request that is not a cache hit; ``presented`` is its token where the fast path read one."""
@@ -133,7 +133,7 @@ class JWTSessionMiddleware:
         decision: Decision | Presented
         try:
             if presented is None:
-                raw, vary = self._read_token(scope)
+                raw, vary = await self._read_token(scope, outer)
             else:
                 raw = presented.raw
         except Refusal as refusal:
@@ -152,17 +152,19 @@ class JWTSessionMiddleware:
         else:
             await self._answer(decision.reason or Reason.TOKEN_MISSING, scope, receive, send, vary)
 
-    def _read_token(self, scope: Scope) -> tuple[RawToken, bytes]:
+    async def _read_token(self, scope: Scope, outer: Decision | None) -> tuple[RawToken, bytes]:
         """The token, and the headers that decided which.
 
         Raises:
             Refusal: There is none, it cannot be read, or another site sent it.
         """
-        raw, vary = self.authority.transport.read(scope["headers"])
+        raw, vary, others = self.authority.transport.read(scope["headers"])
         if raw is None:
             raise Refusal(Reason.TOKEN_MISSING)
         if raw.carrier is Carrier.COOKIE and not self._guard.allows(scope):
             raise Unreadable(Reason.CROSS_SITE, raw.carrier)
+        if others and outer is None:
+            raw = await self._authenticator.choose([raw, *others])
         return raw, vary
 
     def _refuse_unread(self, refusal: Refusal, outer: Decision | None, *, optional: bool) -> Decision:
@@ -211,11 +213,10 @@ class JWTSessionMiddleware:
                 await WatchedWebSocket(check, receive, sending).run(self.app, scope)
             else:
                 await self.app(scope, receive, sending)
-        except Refusal as refusal:
+        except (Refusal, Unavailable) as error:
             if began:
                 raise
-            self._count(refusal.reason, scope)
-            await self._answer(refusal.reason, scope, receive, send, vary)
+            await self._answer_error(error, scope, receive, send, vary)
 
     async def _send_with_cookie(self, message: Message, renewal: RenewalDue, send: Send) -> None:
         """Send the start of a response, with the newer cookie if it may carry one and there is one."""
@@ -225,6 +226,22 @@ class JWTSessionMiddleware:
             if set_cookie is not None:
                 headers = self._renewal_response.add(headers, set_cookie)
         await send({**message, "headers": headers})
+
+    async def _answer_error(
+        self, error: Refusal | Unavailable, scope: Scope, receive: Receive, send: Send, vary: bytes | None
+    ) -> None:
+        """Answer what the app raised before its response began; a log-out that failed still clears the cookies."""
+        reason = error.reason if isinstance(error, Refusal) else Reason.SESSIONS_UNAVAILABLE
+        cleared = error.set_cookie if isinstance(error, SessionNotEnded) else ()
+        self._count(reason, scope)
+
+        async def sending(message: Message) -> None:
+            if message["type"] in _STARTS and "headers" in message:
+                cookies = [(b"set-cookie", value.encode("latin-1")) for value in cleared]
+                message = {**message, "headers": [*message["headers"], *cookies]}
+            await send(message)
+
+        await self._answer(reason, scope, receive, sending if cleared else send, vary)
 
     async def _answer(self, reason: Reason, scope: Scope, receive: Receive, send: Send, vary: bytes | None) -> None:
         """Answer a refused request: by a redirect to the log-in page, the app's own response, or the built-in one."""

@@ -178,7 +178,7 @@ class Filler:
         Raises:
             Refusal: ``claims_incomplete`` if a source has no value.
         """
-        payload = Upgraded(claims=claims, subject=subject, missing=(), label="")
+        payload = Upgraded(claims=claims, subject=subject, token_subject=None, missing=(), label="")
         results = await self._fetch(self._sourced, payload, fresh=True)
         settled = [plan.settle(results) for plan in self._sourced]
         if any(fact.outcome is not FillOutcome.RESOLVED for fact, _, _ in settled):

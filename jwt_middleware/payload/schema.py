@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, Generic, Literal
 
 from ..errors import ConfigError, MintError, Reason, Refusal
-from ..types import S, Value
+from ..types import S, Value, is_version
 from .fields import ENVELOPE, ClaimSpec, Shape, decode, encode, shape_of, subject_key
-from .versions import Step, Versions, is_version
+from .versions import Step, Versions
 
 _ABSENT: Final = object()
+UNKNOWN_VERSION: Final = "unknown"
+"""The payload version of a token whose signature holds and whose version claim cannot be read."""
 
 
 class Upgraded(Value, frozen=True, kw_only=True, gc=False):
@@ -19,6 +21,8 @@ class Upgraded(Value, frozen=True, kw_only=True, gc=False):
     claims: dict[str, Any]
     """By wire name, without the missing ones."""
     subject: str
+    token_subject: str | None
+    """The subject that the token itself has, if an upgrade step changed it."""
     missing: tuple[ClaimSpec, ...]
     label: str
     """The payload version as metrics spell it."""
@@ -36,6 +40,7 @@ class SessionSchema(Generic[S]):
         downgrades: ``{2: step}`` leads from version 2 to 1; required if ``mints`` is below an upgrade.
         newer: ``tolerate`` reads a payload newer than ``version`` without the claims the class does not have.
         version_claim: Wire name of the version; a payload without it has version 1.
+        oldest: The oldest version that is read; a token of an older one is refused. Raise it once those are gone.
 
     Raises:
         ConfigError: The class and the versions contradict each other; the message explains how to fix it.
@@ -52,6 +57,7 @@ class SessionSchema(Generic[S]):
         downgrades: Mapping[int, Step] | None = None,
         newer: Literal["tolerate", "refuse"] = "tolerate",
         version_claim: str = "version",
+        oldest: int = 1,
     ) -> None:
         self.cls: Final = cls
         self.version: Final = version
@@ -59,12 +65,14 @@ class SessionSchema(Generic[S]):
         self.mints: Final = version if mints is None else mints
         self.newer: Final = newer
         self.version_claim: Final = version_claim
+        self.oldest: Final = oldest
         self._shape: Final[Shape[S]] = shape_of(cls)
         self.build: Final = self._shape.build
         """A new session from the JSON of :meth:`assemble`: no two requests share one. Raises what the class raises."""
         self.claims: Final = self._shape.claims
         self._by_name: Final = {spec.name: spec for spec in self.claims}
         self._refuse_ambiguous()
+        self._sub_is_text: Final = "sub" not in self._by_name or self._fits("sub", "text")
         if not isinstance(upgrades or {}, Mapping) or not isinstance(downgrades or {}, Mapping):
             raise ConfigError("upgrades and downgrades must be steps by version: {1: step}")
         self._versions: Final = Versions(
@@ -74,22 +82,25 @@ class SessionSchema(Generic[S]):
             downgrades=downgrades or {},
             since={spec.name: spec.since for spec in self.claims},
         )
+        if not is_version(oldest) or oldest > self.mints:
+            raise ConfigError(f"oldest must be an integer from 1 to what is minted ({self.mints}), got {oldest!r}")
 
     @property
     def subject_attribute(self) -> str:
         """The attribute of the session class that holds the subject."""
         return self._by_name[self.subject].attribute
 
-    def version_of(self, payload: Mapping[str, Any]) -> int:
-        """The payload's version; absent means 1.
-
-        Raises:
-            Refusal: ``claims_invalid`` unless it is an integer ≥ 1.
-        """
+    def label_of(self, payload: Mapping[str, Any]) -> str:
+        """The version of a payload that is not checked yet, as metrics spell it; ``unknown`` if it cannot be read."""
         version = payload.get(self.version_claim, 1)
-        if not is_version(version):
-            raise Refusal(Reason.CLAIMS_INVALID)
-        return int(version)
+        return self.label(version) if is_version(version) else UNKNOWN_VERSION
+
+    def own_subject(self, payload: Mapping[str, Any]) -> str | None:
+        """The subject that a payload of any version has itself, before an upgrade; None if it has no such claim."""
+        try:
+            return subject_key(payload.get(self.subject))
+        except Refusal:
+            return None
 
     def label(self, version: int) -> str:
         """The version as metrics spell it: a number, or ``newer``."""
@@ -99,11 +110,16 @@ class SessionSchema(Generic[S]):
         """Bring verified claims of ``version`` to today's version, and find what is missing.
 
         Raises:
-            Refusal: ``payload_newer``, ``payload_invalid`` (a step failed), ``claims_invalid`` (no valid subject).
+            Refusal: ``payload_newer``, ``payload_too_old``, ``payload_invalid`` (a step failed), ``claims_invalid`` (no
+                valid subject).
         """
+        if version < self.oldest:
+            raise Refusal(Reason.PAYLOAD_TOO_OLD)
         if version > self.version and self.newer == "refuse":
             raise Refusal(Reason.PAYLOAD_NEWER)
         claims = self._versions.up(payload, version)
+        if not self._sub_is_text and (number := _integer(claims.get("sub"))) is not None:
+            claims["sub"] = claims["sub"] if self._fits("sub", claims["sub"]) else number
         missing = []
         for spec in self.claims:
             value = claims.get(spec.name, _ABSENT)
@@ -112,9 +128,13 @@ class SessionSchema(Generic[S]):
             elif not value and spec.is_empty(value):  # most values are not even falsy
                 del claims[spec.name]
                 missing.append(spec)
+        subject, token_subject = subject_key(claims.get(self.subject)), None
+        if claims.get(self.subject) is not payload.get(self.subject):
+            token_subject = self.own_subject(payload)
         return Upgraded(
             claims=claims,
-            subject=subject_key(claims.get(self.subject)),
+            subject=subject,
+            token_subject=None if token_subject == subject else token_subject,
             missing=tuple(missing),
             label=self.label(version),
         )
@@ -165,6 +185,8 @@ class SessionSchema(Generic[S]):
         except Refusal:
             raise MintError(f"claim {self.subject!r} must be an integer, or 1 to 255 printable characters") from None
         claims = self._versions.down(claims)
+        if isinstance(claims.get("sub"), int):  # a StringOrURI (RFC 7519 section 4.1.2)
+            claims["sub"] = str(claims["sub"])
         claims[self.version_claim] = self.mints
         return subject, claims
 
@@ -195,13 +217,22 @@ class SessionSchema(Generic[S]):
             )
         for spec in self.claims:
             older = spec.since - 1
-            if older and not (spec.has_default or spec.name in sourced or self._versions.has_step_from(older)):
+            if older >= self.oldest and not (
+                spec.has_default or spec.name in sourced or self._versions.has_step_from(older)
+            ):
                 raise ConfigError(
                     f"claim {spec.name!r} came with version {spec.since}, and older tokens can never get it: give it "
                     f"a default, a source, or an upgrade step upgrades={{{older}: …}}"
                 )
         if self.subject in sourced:
             raise ConfigError(f"{self.subject!r} is the subject and must not come from a source: it is the key to it")
+
+    def _fits(self, claim: str, value: object) -> bool:
+        try:
+            self.convert(claim, value)
+        except ValueError:
+            return False
+        return True
 
     def _dump(self, session: S) -> dict[str, Any]:
         try:
@@ -240,3 +271,11 @@ class SessionSchema(Generic[S]):
             raise ConfigError(f"subject={self.subject!r} is not a claim of {self.cls.__name__}: use {sorted(names)}")
         if self._by_name[self.subject].has_default:
             raise ConfigError(f"the subject claim {self.subject!r} must not have a default: every user has an id")
+
+
+def _integer(text: object) -> int | None:
+    """The integer of its canonical spelling, as a token carries it in ``sub``."""
+    if not isinstance(text, str) or not text.removeprefix("-").isdecimal() or len(text) > 20:
+        return None
+    number = int(text)
+    return number if str(number) == text else None

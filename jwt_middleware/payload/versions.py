@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..errors import ConfigError, MintError, Reason, Refusal
+from ..types import is_version, name_of_type
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
-"""A pure function from the claims of one version to those of the next or the previous one."""
+"""A pure function from the claims of one version to those of the next or the previous one. It must not be async."""
 
 
 class Versions:
@@ -93,8 +95,12 @@ class Versions:
                 )
 
     def _refuse_wrong_steps(self) -> None:
-        if not all(callable(step) for step in (*self._upgrades.values(), *self._downgrades.values())):
-            raise ConfigError("a step must be a function from claims to claims: upgrades={1: lambda claims: {…}}")
+        for step in (*self._upgrades.values(), *self._downgrades.values()):
+            if not _is_step(step):
+                raise ConfigError(
+                    f"a step must be a plain function of one mapping, not async, got {name_of_type(step)}; "
+                    "use upgrades={1: lambda claims: {…}}, and a source for what a database knows"
+                )
         if wrong := [n for n in self._upgrades if not is_version(n) or n >= self._current]:
             raise ConfigError(f"upgrades={{{wrong[0]!r}: …}} starts at no older version: use 1 to {self._current - 1}")
         if wrong := [n for n in self._downgrades if not is_version(n) or not 1 < n <= self._current]:
@@ -107,5 +113,16 @@ class Versions:
                 )
 
 
-def is_version(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_step(step: object) -> bool:
+    """True for a function that can be called with one mapping, and returns no coroutine."""
+    if not callable(step) or inspect.iscoroutinefunction(step) or inspect.isasyncgenfunction(step):
+        return False
+    if inspect.iscoroutinefunction(getattr(step, "__call__", None)):  # noqa: B004 - of an object whose call is async
+        return False
+    try:
+        inspect.signature(step).bind({})
+    except TypeError:
+        return False
+    except ValueError:  # a built-in without a signature
+        return True
+    return True

@@ -90,7 +90,7 @@ class SessionChecker:
         Args:
             key: Which session of which user.
             auth_time: Compared with the marks; None precedes every mark.
-            listed: The session must have a row; False for tokens that are older than this package.
+            listed: The session must have a row; False for a token without ``sid``.
         """
         status = self._statuses.get(key)
         if status is None or not self._revocations.precede(key, status):
@@ -158,6 +158,7 @@ class SessionChecker:
         row = found.value or SessionStatus(known=False, active=False)
         status = CachedStatus(
             user_id=key.user_id,
+            token_user_id=key.token_user_id,
             known=row.known,
             active=row.active,
             not_before=row.not_before,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,13 +16,12 @@ from ..payload.schema import SessionSchema
 from ..protocols import SessionStore
 from ..tokens.cookies import SessionCookie
 from ..tokens.jwt import Tokens
-from ..types import Issued, S, SessionRecord, moment
+from ..types import Issued, S, SessionRecord, moment, words_of
 
 SECRET_CLAIMS: Final = ("password", "passwd", "secret", "api key", "private key", "card", "ssn")
 """Denied words, as they stand in a name whatever its spelling (``apiKey``, ``api_key``, ``API-KEY``)."""
 MAX_LABEL: Final = 100
 """Characters of a session's label."""
-_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 
 
 class SecretClaims:
@@ -34,7 +32,7 @@ class SecretClaims:
 
     def denies(self, name: str) -> bool:
         """True if the name contains a denied phrase as whole words or written together (``apikey``), or its plural."""
-        words = [word.lower() for word in _WORD.findall(name)]
+        words = words_of(name)
         return any(_contains(words, phrase) for phrase in self._denied if phrase)
 
     def within(self, value: object) -> Iterator[str]:
@@ -72,6 +70,8 @@ class Minter(Generic[S]):
     schema: SessionSchema[S]
     tokens: Tokens
     cookie: SessionCookie
+    clearing: Sequence[str]
+    """The Set-Cookie values that clear every other cookie that a token may come in."""
     store: SessionStore | None
     migration: Migration
     window: int
@@ -98,20 +98,20 @@ class Minter(Generic[S]):
         """
         if label is not None and len(label) > MAX_LABEL:
             raise MintError(f"label has at most {MAX_LABEL} characters, got {len(label)}; cut it")
-        user_id, claims = self.schema.mint(session)
+        subject, claims = self.schema.mint(session)
         self._refuse_secrets(claims)
-        clock = self.runtime.clock
-        auth_time = clock.now() if self.store is None else await self.store.stamp(user_id)
+        clock, user_id = self.runtime.clock, self.schema.own_subject(claims) or subject
+        auth_time = clock.now() if self.store is None else await self._stamp(self.store, {subject, user_id})
         now = clock.now()
         issued_at: float = int(now)
         if auth_time > issued_at + self.migration.leeway:  # whole seconds may cut off more than the leeway accepts
             issued_at = max(now, auth_time)
         expires_at = int(issued_at) + self.window
-        session_id = str(uuid4())
-        envelope = {"iat": issued_at, "exp": expires_at, "sid": session_id, "auth_time": auth_time}
-        token = self.sign({**claims, **envelope})
+        session_id = None if self.store is None else str(uuid4())
+        envelope = {"iat": issued_at, "exp": expires_at, "auth_time": auth_time}
+        token = self.sign({**claims, **envelope, **({} if session_id is None else {"sid": session_id})})
         set_cookie = self.cookie.set_header(token, max_age=max(0, int(expires_at - now)))
-        if self.store is not None:
+        if self.store is not None and session_id is not None:
             record = SessionRecord(
                 id=session_id,
                 user_id=user_id,
@@ -123,10 +123,19 @@ class Minter(Generic[S]):
             )
             await self.store.add(record)
         self.count("start", issued_at, expires_at)
-        return Issued(token=token, set_cookie=set_cookie, session_id=session_id, expires_at=moment(expires_at))
+        return Issued(
+            token=token,
+            set_cookie=[*self.clearing, set_cookie],
+            session_id=session_id,
+            expires_at=moment(expires_at),
+        )
 
-    def mint_again(self, claims: dict[str, Any]) -> tuple[str, str]:
-        """A newer token of a session and its Set-Cookie value. The claims are complete, ``exp`` included.
+    def mint_again(self, claims: dict[str, Any], *, typ: str | None) -> tuple[str, str]:
+        """A newer token of a session and its Set-Cookie value.
+
+        Args:
+            claims: Complete, ``exp``, ``iss`` and ``aud`` included.
+            typ: Of its header; None: today's.
 
         Raises:
             MintError: It cannot become a token or a cookie, or it has expired.
@@ -135,12 +144,12 @@ class Minter(Generic[S]):
         max_age = int(claims["exp"] - self.runtime.clock.now())
         if max_age < 1:
             raise MintError("the session expires now: browsers would delete its cookie")
-        token = self.sign(claims)
+        token = self.tokens.sign(claims, typ=typ)
         return token, self.cookie.set_header(token, max_age=max_age)
 
-    def sign(self, claims: Mapping[str, Any]) -> str:
+    def sign(self, claims: Mapping[str, Any], *, typ: str | None = None) -> str:
         """A token of just these claims, with ``iss`` and ``aud`` as configured."""
-        return self.tokens.sign({**claims, **self.registered})
+        return self.tokens.sign({**claims, **self.registered}, typ=typ)
 
     def count(self, trigger: str, issued_at: float, expires_at: float) -> None:
         """A token left; ``trigger`` is start, reissue or renew."""
@@ -155,6 +164,11 @@ class Minter(Generic[S]):
     def _issued(self, trigger: str) -> int:
         attributes = {names.PAYLOAD_VERSION: self.schema.mints, names.TRIGGER: trigger}
         return self.runtime.counters.counter(names.TOKENS_ISSUED, attributes)
+
+    @staticmethod
+    async def _stamp(store: SessionStore, user_ids: Iterable[str]) -> float:
+        """The store's clock, later than every mark on these spellings of a user."""
+        return max([await store.stamp(user_id) for user_id in user_ids])
 
     def _refuse_secrets(self, claims: Mapping[str, Any]) -> None:
         if denied := next(self.secrets.within(claims), None):

@@ -85,14 +85,14 @@ class MemorySessionStore:
             return True
 
     async def replace_token(
-        self, session_id: str, *, user_id: str, session_token: str, expires_at: datetime | None = None
+        self, key: SessionKey, *, user_id: str, session_token: str, expires_at: datetime | None = None
     ) -> bool:
         with self._lock:
-            row = self._rows.get(session_id)
-            if row is None or not row.is_active or row.user_id != user_id:
+            row = self._rows.get(key.session_id or "")
+            if row is None or not row.is_active or row.user_id not in key.user_ids:
                 return False
             ends = max(row.expires_at, expires_at or row.expires_at)
-            self._rows[session_id] = replace(row, session_token=session_token, expires_at=ends)
+            self._rows[row.id] = replace(row, user_id=user_id, session_token=session_token, expires_at=ends)
             return True
 
     async def revoke_token(self, record: SessionRecord) -> None:

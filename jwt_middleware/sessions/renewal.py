@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
@@ -15,6 +16,7 @@ from typing import Any, Final, Generic
 from weakref import WeakKeyDictionary
 
 from ..errors import ConfigError, MintError, Refusal, Unavailable
+from ..lookup.cache import Cache
 from ..payload.fallback import Filled, Filler
 from ..payload.fields import ENVELOPE
 from ..payload.schema import SessionSchema, Upgraded
@@ -23,6 +25,9 @@ from ..types import Carrier, FillOutcome, RawToken, RenewalDue, S, SessionKey, V
 from .checker import SessionChecker
 from .issuing import Minter
 
+ENDED_FOR: Final = 60.0
+"""Seconds for which a session that ended in this process gets no newer cookie."""
+MAX_ENDED: Final = 10_000
 MAX_WRITES: Final = 2
 """Rows written at once in one event loop: the moment of a release must not take the app's connections."""
 
@@ -77,14 +82,21 @@ class RenewalPolicy:
         self._max_age: Final = max_session_age.total_seconds()
 
     def renewed_from(self, token: VerifiedToken) -> float:
-        """The moment from which the token is due for renewal, in seconds since the epoch; infinite for never."""
-        if self._renew_within is None or not self._is_own(token) or self._latest_end(token) <= token.expires_at:
+        """The moment from which the token is due for renewal, in seconds since the epoch; infinite for never.
+
+        A token without ``sid`` is never due: its session has no row.
+        """
+        if self._renew_within is None or not self._may_replace(token) or token.session_id is None:
+            return math.inf
+        if self._latest_end(token) <= token.expires_at:
             return math.inf
         return token.expires_at - self._renew_within
 
-    def due(self, raw: RawToken, token: VerifiedToken, payload: Upgraded, filled: Filled) -> RenewalDue | None:
-        """What the token of an accepted request is due for, if anything."""
-        if not self._is_own(token) or raw.carrier is not Carrier.COOKIE or not _is_resolved(filled):
+    def due(
+        self, raw: RawToken, token: VerifiedToken, key: SessionKey, payload: Upgraded, filled: Filled
+    ) -> RenewalDue | None:
+        """What the token of an accepted request is due for, if anything; ``key`` is its session."""
+        if not self._may_replace(token) or raw.carrier is not Carrier.COOKIE or not _is_resolved(filled):
             return None
         now = self._now()
         if now >= self.renewed_from(token):
@@ -94,21 +106,17 @@ class RenewalPolicy:
             return RenewalDue(
                 trigger="renew",
                 token=token,
-                subject=payload.subject,
+                key=key,
                 claims=payload.claims,
                 times={"iat": issued_at, "exp": expires_at},
             )
         if self._reissue and self._is_outdated(token, filled):
-            return RenewalDue(trigger="reissue", token=token, subject=payload.subject, claims=filled.claims)
+            return RenewalDue(trigger="reissue", token=token, key=key, claims=filled.claims)
         return None
 
-    def _is_own(self, token: VerifiedToken) -> bool:
-        """Minted by this package with a key of full length, and in no newer shape than is minted here."""
-        return (
-            token.session_id is not None
-            and "key" not in token.adopted  # with a sid, that is a key of allow_short
-            and token.payload_version <= self._schema.mints
-        )
+    def _may_replace(self, token: VerifiedToken) -> bool:
+        """An own token from a safe place, and in no newer shape than is minted here."""
+        return token.replaceable and token.payload_version <= self._schema.mints
 
     def _is_outdated(self, token: VerifiedToken, filled: Filled) -> bool:
         """A reissue would change the payload: not where an older shape is minted on purpose, or it would never end."""
@@ -134,61 +142,83 @@ class Renewer(Generic[S]):
     filler: Filler
     checker: SessionChecker | None
     store: SessionStore | None
+    clock: Clock
     timeout: float
     """Seconds that a response waits for its cookie."""
+    registered: Mapping[str, Any]
+    """``iss`` and ``aud`` of a token that is minted today."""
     _renewing: set[str | None] = field(default_factory=set, init=False)
     """The sessions that some response makes a cookie for."""
+    _ended: Cache[str | None, bool] = field(default_factory=lambda: Cache(MAX_ENDED), init=False)
+    """The sessions that ended in this process a short while ago."""
     _writes: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = field(
         default_factory=WeakKeyDictionary, init=False
     )
 
     async def set_cookie(self, due: RenewalDue) -> str | None:
         """The Set-Cookie value; None where it may not or cannot be made, or another response is making it."""
-        session_id = due.token.session_id
+        session_id = due.key.session_id
         if session_id in self._renewing:
             return None
         self._renewing.add(session_id)
         try:
             async with asyncio.timeout(self.timeout):
-                return await self._make_cookie(due)
+                set_cookie = await self._make_cookie(due)
         except (Refusal, Unavailable, MintError, TimeoutError):
             return None
         finally:
             self._renewing.discard(session_id)
+        return None if self._ended.get(session_id, self.clock.monotonic()) else set_cookie
+
+    def session_ended(self, session_id: str) -> None:
+        """No response that is on its way brings back the cookie of a session that the user just left."""
+        self._ended.put(session_id, True, until=self.clock.monotonic() + ENDED_FOR)
 
     async def _make_cookie(self, due: RenewalDue) -> str | None:
-        token = due.token
+        token, listed = due.token, due.token.session_id is not None
         if self.checker is not None:
-            key = SessionKey(session_id=token.session_id, user_id=due.subject)
-            standing = await self.checker.check(key, token.auth_time or 0.0, listed=True, fresh=True)
+            standing = await self.checker.check(due.key, token.began_at, listed=listed, fresh=True)
             if standing.reason is not None:
                 return None
         claims = due.claims
         if due.trigger == "renew":
-            claims = await self.filler.fetch_fresh(claims, subject=due.subject)
-        envelope = {name: token.claims[name] for name in ENVELOPE if name in token.claims} | due.times
-        signed, set_cookie = self.minter.mint_again({**self._session_claims(due, claims), **envelope})
-        if not await self._write(due, sha256(signed.encode("ascii")).hexdigest(), envelope["exp"]):
+            claims = await self.filler.fetch_fresh(claims, subject=due.key.user_id)
+        minted, envelope = self._session_claims(due, claims), self._envelope(due)
+        signed, set_cookie = self.minter.mint_again(
+            {**minted, **envelope}, typ=token.typ if due.trigger == "reissue" else None
+        )
+        if listed and not await self._write(due, minted, signed, envelope["exp"]):
             return None
         self.minter.count(due.trigger, envelope["iat"], envelope["exp"])
         return set_cookie
 
-    def _session_claims(self, due: RenewalDue, claims: dict[str, Any]) -> dict[str, Any]:
-        """What a log-in of this session would mint, and the claims that the schema does not know."""
-        subject, minted = self.schema.mint(self.schema.assemble(claims)[1])
-        if subject != due.subject:
-            raise MintError("the session class changes its subject: the token would be another user's")
-        specified = {self.schema.version_claim, *(spec.name for spec in self.schema.claims)}
-        return {**{name: value for name, value in claims.items() if name not in specified}, **minted}
+    def _envelope(self, due: RenewalDue) -> dict[str, Any]:
+        """A reissue keeps what surrounds the payload, so that it still meets the rules it met; a renewal is of today.
 
-    async def _write(self, due: RenewalDue, digest: str, expires_at: float) -> bool:
+        With today's ``aud`` and yesterday's lifetime, it might meet no rules at all.
+        """
+        kept = {name: due.token.claims[name] for name in ENVELOPE if name in due.token.claims}
+        if due.trigger == "reissue":
+            return kept
+        return {name: kept[name] for name in kept.keys() - {"iss", "aud"}} | {**self.registered} | due.times
+
+    def _session_claims(self, due: RenewalDue, claims: dict[str, Any]) -> dict[str, Any]:
+        """What a log-in of this session would mint, and the claims of the token that the schema does not know."""
+        subject, minted = self.schema.mint(self.schema.assemble(claims)[1])
+        if subject != due.key.user_id:
+            raise MintError("the session class changes its subject: the token would be another user's")
+        specified = {self.schema.version_claim, due.token.version_claim, *(spec.name for spec in self.schema.claims)}
+        unknown = {name: claims[name] for name in due.token.claims if name in claims and name not in specified}
+        return {**unknown, **minted}
+
+    async def _write(self, due: RenewalDue, minted: Mapping[str, Any], token: str, expires_at: float) -> bool:
         """Store the new token's digest; False if the session is not active at that moment."""
         if self.store is None:
             return True
         async with self._writes.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(MAX_WRITES)):
             return await self.store.replace_token(
-                due.token.session_id or "",
-                user_id=due.subject,
-                session_token=digest,
+                due.key,
+                user_id=self.schema.own_subject(minted) or due.key.user_id,
+                session_token=sha256(token.encode("ascii")).hexdigest(),
                 expires_at=moment(expires_at) if due.trigger == "renew" else None,
             )

@@ -18,6 +18,7 @@ class CachedStatus(Value, frozen=True, kw_only=True, gc=False):
     """A status that the store gave; one for each session in use, hence small and untracked by the collector."""
 
     user_id: str
+    token_user_id: str | None
     known: bool
     active: bool
     not_before: float | None
@@ -25,6 +26,10 @@ class CachedStatus(Value, frozen=True, kw_only=True, gc=False):
     """The monotonic moment its query left: the status is that old."""
     generation: int
     """How many revocations by this process certainly precede the query."""
+
+    def is_of(self, key: SessionKey) -> bool:
+        """The store was asked for these user ids: another spelling may have another row or mark."""
+        return self.user_id == key.user_id and self.token_user_id == key.token_user_id
 
     def refuses(self, auth_time: float | None, *, listed: bool) -> Reason | None:
         """Why a session that began at ``auth_time`` is not active, or None. None as beginning precedes every mark."""
@@ -80,7 +85,7 @@ class StatusCache:
 
     def get(self, key: SessionKey) -> CachedStatus | None:
         status = self._active.get(key.session_id) or self._ended.get(key.session_id)
-        return status if status is not None and status.user_id == key.user_id else None
+        return status if status is not None and status.is_of(key) else None
 
     def put(self, key: SessionKey, status: CachedStatus, *, active: bool, now: float) -> None:
         """Keep a status, unless that of a later query is kept: an older query may return later."""
@@ -130,7 +135,8 @@ class LocalRevocations:
 
     def concerning(self, key: SessionKey) -> list[LocalRevocation]:
         """The revocations that may have ended that session."""
-        names: list[tuple[Scope, str]] = [("session", key.session_id or ""), ("user", key.user_id), ("all", "")]
+        users: list[tuple[Scope, str]] = [("user", user_id) for user_id in key.user_ids]
+        names: list[tuple[Scope, str]] = [("session", key.session_id or ""), *users, ("all", "")]
         return [self._entries[name] for name in names if name in self._entries]
 
     def precede(self, key: SessionKey, status: CachedStatus) -> bool:

@@ -34,7 +34,6 @@ class CurrentEntry(Untracked, gc=False):
     claims: bytes
     """What the session is built from."""
     token: TokenInfo
-    auth_time: float | None
     counter: int
     """The counter of accepted requests that a cache hit increments."""
     valid_until: float
@@ -184,10 +183,6 @@ class TokenCache(Generic[S]):
         if entry is None or entry.valid_until <= self._monotonic():
             self._put(key, VerifiedEntry(pack(token), valid_until), generation)
 
-    def drop(self, key: bytes) -> None:
-        """Forget one token."""
-        self._entries.pop(key, None)
-
     def forget(self, session_id: str) -> None:
         """A session was revoked here: the next request with one of its tokens is checked."""
         self._end(session_id)
@@ -221,7 +216,7 @@ class TokenCache(Generic[S]):
             return UNKNOWN
         session_key = SessionKey(session_id=entry.token.session_id, user_id=self._subject_in(entry.claims))
         unchecked = Unchecked(key, entry, session, session_key, generation)
-        standing = self._checker.cached(session_key, entry.auth_time, listed=True)
+        standing = self._checker.cached(session_key, entry.token.auth_time, listed=True)
         if standing is None:
             return unchecked
         return Revoked(standing) if standing.reason is not None else self.extend(unchecked, standing)

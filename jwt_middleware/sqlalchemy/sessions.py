@@ -82,7 +82,9 @@ class SQLAlchemySessionStore:
     async def statuses(self, keys: Collection[SessionKey]) -> Mapping[SessionKey, SessionStatus]:
         ids = {key: uuid_of(key.session_id) for key in keys}
         rows, marks = await self._database.run_to_completion(
-            self._rows_and_marks([id_ for id_ in ids.values() if id_ is not None], {key.user_id for key in keys})
+            self._rows_and_marks(
+                [id_ for id_ in ids.values() if id_ is not None], {user_id for key in keys for user_id in key.user_ids}
+            )
         )
         return {key: status_of(key, rows.get(id_), marks) for key, id_ in ids.items()}
 
@@ -115,13 +117,15 @@ class SQLAlchemySessionStore:
             return bool(revoked.rowcount)
 
     async def replace_token(
-        self, session_id: str, *, user_id: str, session_token: str, expires_at: datetime | None = None
+        self, key: SessionKey, *, user_id: str, session_token: str, expires_at: datetime | None = None
     ) -> bool:
-        values: dict[str, Any] = {"session_token": session_token}
+        values: dict[str, Any] = {"session_token": session_token, "user_id": user_id}
         if expires_at is not None:  # only forward: of two renewals at once, the earlier may be written last
             ends = sa.literal(expires_at, _ROW.expires_at.type)
             values["expires_at"] = sa.case((_ROW.expires_at < ends, ends), else_=_ROW.expires_at)
-        update = sa.update(user_sessions).where(_ROW.id == uuid_of(session_id), _ROW.user_id == user_id, _ROW.is_active)
+        update = sa.update(user_sessions).where(
+            _ROW.id == uuid_of(key.session_id), _ROW.user_id.in_(key.user_ids), _ROW.is_active
+        )
         async with self._database.begin(TIMEOUT) as connection:
             replaced = await connection.execute(update.values(values))
             return bool(replaced.rowcount)

@@ -1,5 +1,5 @@
-"""Log events, written with structlog: ``configured``, ``fallback``, ``refused``, ``lookup_failed`` and
-``revocation_stale``. The last three have a rate limit, so that a flood of refused requests does not flood the log.
+"""Log events, written with structlog: ``configured``, ``fallback``, ``refused``, ``not_admitted``, ``lookup_failed``
+and ``revocation_stale``. The last four have a rate limit, so that a flood of refused requests does not flood the log.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from ..types import Fallback, FillOutcome, LookupFacts, Outcome
 
 MAX_PER_SECOND: Final = 10
 """``refused`` events of one reason, and events of each other limited kind. ``telemetry.dropped`` counts the rest."""
+ADVICE_INTERVAL: Final = 60.0
+"""Seconds between two ``not_admitted`` events of one reason."""
 _logger: Final[Any] = structlog.get_logger(names.SCOPE)
 """A lazy proxy: it follows the app's structlog configuration at any time."""
 
@@ -48,6 +50,8 @@ class EventLog(SilentObserver):
             for event in ("refused", "lookup_failed", "revocation_stale")
         }
         _failed_configured(counters)  # declared here, so that its series starts at zero
+        self._advised: Final[dict[Reason, float]] = {}
+        """When each reason was last explained, monotonic."""
         self._written: Final[dict[tuple[str, Reason | None], tuple[int, int]]] = {}
         """For each limited event: the second (monotonic) of the last one, and how many there were in that second."""
 
@@ -69,6 +73,8 @@ class EventLog(SilentObserver):
             log(names.EVENT_REVOCATION_STALE, **self._token(outcome))
         if outcome.fallback is not None:
             self._fallback(outcome, outcome.fallback)
+        if outcome.advice is not None and outcome.reason is not None:
+            self._not_admitted(outcome.reason, outcome.advice, outcome)
         if outcome.result == "refused" and outcome.reason is not None:
             self._refused(outcome, outcome.reason)
 
@@ -97,6 +103,17 @@ class EventLog(SilentObserver):
             return
         claim = {} if outcome.claim is None else {"claim": outcome.claim}
         log(names.EVENT_REFUSED, reason=reason.value, status=reason.status, **claim, **self._token(outcome))
+
+    def _not_admitted(self, reason: Reason, advice: str, outcome: Outcome[Any]) -> None:
+        """A token whose signature holds is refused: say which line would admit it, once a minute for each reason."""
+        now, last = self._monotonic(), self._advised.get(reason)
+        if last is not None and now - last < ADVICE_INTERVAL:
+            return
+        log = _writer(logging.WARNING)
+        if log is None:
+            return
+        self._advised[reason] = now
+        log(names.EVENT_NOT_ADMITTED, reason=reason.value, advice=advice, **self._token(outcome))
 
     def _limited(self, level: int, event: str, reason: Reason | None = None) -> Callable[..., Any] | None:
         """The logger's method for a limited event; None if its level is filtered or its rate is used up."""

@@ -1,13 +1,12 @@
 """The session cookie (RFC 6265): the Set-Cookie values that set and clear it, and its value in a Cookie header.
 
 Reading is exact, so that no sibling site can slip in a cookie that another parser would take for ours: names match byte
-for byte, only space and tab are trimmed, values are neither unquoted nor decoded, and a repeated name is ambiguous.
+for byte, only space and tab are trimmed, and values are neither unquoted nor decoded.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final, Literal
 
 from ..errors import ConfigError, MintError, Reason, Refusal
@@ -32,11 +31,10 @@ class SessionCookie:
     """How the session cookie is named and set. It is always HttpOnly.
 
     Args:
-        name: Default ``__Host-session``; ``session`` if ``secure`` is False, or ``path`` or ``domain`` is set.
+        name: Default ``__Host-session``; ``jwt_session`` if ``secure`` is False, or ``path`` or ``domain`` is set.
         secure: False is for ``http://localhost`` only.
         samesite: RFC 6265bis section 4.1.2.7; ``none`` needs ``secure``.
         path, domain: Where the browser sends the cookie.
-        also_read: Older names. They are read after ``name``, and cleared at log-in and log-out.
 
     Raises:
         ConfigError: A browser would drop the cookie; the message says how to fix it.
@@ -50,14 +48,10 @@ class SessionCookie:
         samesite: Literal["lax", "strict", "none"] = "lax",
         path: str = "/",
         domain: str | None = None,
-        also_read: Sequence[str] = (),
     ) -> None:
         host_bound = secure and path == "/" and domain is None  # the rules of the prefix "__Host-"
-        self.name: Final = name if name is not None else "__Host-session" if host_bound else "session"
-        if isinstance(also_read, str):
-            raise ConfigError(f"also_read must be a list of cookie names, got str; use also_read=[{also_read!r}]")
-        self.also_read: Final = tuple(also_read)
-        self._refuse_names(host_bound=host_bound, secure=secure)
+        self.name: Final = name if name is not None else "__Host-session" if host_bound else "jwt_session"
+        self._refuse_name(host_bound=host_bound, secure=secure)
         if samesite not in ("lax", "strict", "none"):
             raise ConfigError(f'samesite must be "lax", "strict" or "none", got {samesite!r}')
         if samesite == "none" and not secure:
@@ -66,8 +60,10 @@ class SessionCookie:
             raise ConfigError(f"path must begin with / and hold no ';' or control character, got {path!r}")
         if domain is not None and not _DOMAIN.fullmatch(domain):
             raise ConfigError(f"domain must be a host name, got {domain!r}")
+        self.scope: Final = (self.name, domain and domain.lower().removeprefix("."), path)
+        """What a browser tells cookies apart by (RFC 6265 section 5.3): name, domain and path."""
         self._secure: Final = secure
-        self._scope: Final = f"; Path={path}" + (f"; Domain={domain}" if domain else "")
+        self._attributes: Final = f"; Path={path}" + (f"; Domain={domain}" if domain else "")
         self._flags: Final = f"; HttpOnly; SameSite={samesite.capitalize()}"
 
     def set_header(self, token: str, *, max_age: int) -> str:
@@ -76,53 +72,36 @@ class SessionCookie:
         Raises:
             MintError: It exceeds 4,096 bytes; browsers would drop it silently.
         """
-        header = self._header(self.name, token, max_age)
+        header = self._header(token, max_age)
         if len(header) > MAX_SET_COOKIE:
             raise MintError(f"the cookie has {len(header)} bytes, browsers keep {MAX_SET_COOKIE}; mint fewer claims")
         return header
 
-    def clear_headers(self) -> list[str]:
-        """The Set-Cookie values that clear the cookie under all of its names."""
-        return [self._header(self.name, "", 0), *self.clear_also_read()]
+    def clear_header(self) -> str:
+        """The Set-Cookie value that clears the cookie, of this domain and path alone."""
+        return self._header("", 0)
 
-    def clear_also_read(self) -> list[str]:
-        """The Set-Cookie values that clear the cookie under its older names only."""
-        return [self._header(name, "", 0) for name in self.also_read]
+    def _header(self, value: str, max_age: int) -> str:
+        secure = "; Secure" if self._secure else ""
+        return f"{self.name}={value}; Max-Age={max_age}{self._attributes}{secure}{self._flags}"
 
-    def _header(self, name: str, value: str, max_age: int) -> str:
-        prefix = name.lower()
-        secure = "; Secure" if self._secure or prefix.startswith(("__host-", "__secure-")) else ""
-        # Browsers ignore a Set-Cookie that breaks the rules of its prefix, even if it only clears an older name.
-        scope = "; Path=/" if prefix.startswith("__host-") else self._scope
-        return f"{name}={value}; Max-Age={max_age}{scope}{secure}{self._flags}"
-
-    def _refuse_names(self, *, host_bound: bool, secure: bool) -> None:
-        names = (self.name, *self.also_read)
-        if len(set(names)) != len(names):
-            raise ConfigError(f"name and also_read repeat a cookie name: {', '.join(names)}; remove one")
-        for name in names:
-            if not _NAME.fullmatch(name):
-                raise ConfigError(f"invalid cookie name {name!r}; use letters, digits, - and _ (RFC 6265)")
+    def _refuse_name(self, *, host_bound: bool, secure: bool) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(f"invalid cookie name {self.name!r}; use letters, digits, - and _ (RFC 6265)")
         if self.name.lower().startswith("__host-") and not host_bound:
             raise ConfigError('a "__Host-" cookie needs secure=True, path="/" and no domain')
         if self.name.lower().startswith("__secure-") and not secure:
             raise ConfigError('a "__Secure-" cookie needs secure=True')
 
 
-def cookie_value(name: bytes, header: bytes) -> bytes | None:
-    """The value of the cookie of exactly that name, or None.
-
-    Raises:
-        Unreadable: ``token_ambiguous`` if there are two.
-    """
-    values = []
+def cookie_values(name: bytes, header: bytes) -> list[bytes]:
+    """The values of the cookies of exactly that name, each once."""
     if header.count(name) == 1:  # usual: cut its pair out, and skip splitting the other cookies
         at = header.index(name)
         header = header[header.rfind(b";", 0, at) + 1 :].partition(b";")[0]
+    values: dict[bytes, None] = {}
     for pair in header.split(b";"):
         key, equals, value = pair.partition(b"=")
         if equals and key.strip(b" \t") == name:
-            values.append(value.strip(b" \t"))
-    if len(values) > 1:
-        raise Unreadable(Reason.TOKEN_AMBIGUOUS, Carrier.COOKIE)
-    return values[0] if values else None
+            values[value.strip(b" \t")] = None
+    return list(values)

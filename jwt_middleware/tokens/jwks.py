@@ -22,8 +22,10 @@ from .. import names
 from ..counters import Counters
 from ..errors import ConfigError, Reason, Refusal, refuse_numbers
 from ..protocols import Clock, SystemClock, call_weakly_later
+from ..types import name_of_type
 from .jwks_fetch import KeySet, NoKeySet, create_tls, download, parse_key_set, parse_url
 from .keys import Key
+from .rules import OWN_TYP, Recognise, is_session, normal_typ
 
 FETCH_OUTCOMES: Final = ("ok", "invalid", "timeout", "error")
 """A key set; a response that is not one; no response in time; no response at all."""
@@ -66,6 +68,10 @@ class RemoteKeys:
         usable_for: How long a snapshot is used if none newer can be fetched; then 503. Half of it limits refresh_every.
         timeout: Total time of one fetch; a request without a usable snapshot waits no longer.
         rsa_alg: The algorithm of RSA keys that name none.
+        typ: The ``typ`` of the tokens that are accepted: those that this package minted elsewhere, access tokens (RFC
+            9068), or ``JWT``, which may be absent. All but the first are foreign: they need no line of
+            ``also_accept``, and their ``sid`` and ``auth_time`` mean nothing.
+        recognise: True for the claims of a session: the same keys sign ID and log-out tokens.
         tls: In place of the certificate authorities that httpx brings.
 
     Raises:
@@ -81,6 +87,8 @@ class RemoteKeys:
         usable_for: timedelta = timedelta(hours=1),
         timeout: timedelta = timedelta(seconds=5),
         rsa_alg: str = "RS256",
+        typ: Sequence[str] = (OWN_TYP, "at+jwt", "JWT"),
+        recognise: Recognise = is_session,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         refuse_numbers(refresh_every=refresh_every, usable_for=usable_for, timeout=timeout)
@@ -90,7 +98,10 @@ class RemoteKeys:
             raise ConfigError(f"signing must be a private key with a kid, got {signing!r}; use Key.pem(…, kid=…)")
         if rsa_alg not in {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}:
             raise ConfigError(f"rsa_alg must be one of RS256 to PS512, got {rsa_alg!r}")
+        _refuse_tokens(typ, recognise)
         self.signing: Final = signing
+        self.typs: Final = frozenset(normal_typ(each) for each in typ)
+        self.recognise: Final = recognise
         self._url: Final = parse_url(url)
         self._interval: Final = min(refresh_every, usable_for / 2).total_seconds()
         self._usable_for: Final = usable_for.total_seconds()
@@ -241,3 +252,11 @@ class RemoteKeys:
 
     def __repr__(self) -> str:
         return f"RemoteKeys({self._url.scheme}://{self._url.netloc.decode()}{self._url.path})"
+
+
+def _refuse_tokens(typ: object, recognise: object) -> None:
+    """Raise ConfigError if these cannot say which tokens are accepted."""
+    if not isinstance(typ, (list, tuple)) or not typ or not all(isinstance(each, str) for each in typ):
+        raise ConfigError(f'typ must be a list of str, got {name_of_type(typ)}; use typ=["at+jwt"]')
+    if not callable(recognise):
+        raise ConfigError(f"recognise must be a function from claims to bool, got {name_of_type(recognise)}")

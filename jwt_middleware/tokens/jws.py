@@ -163,7 +163,7 @@ class _Header(msgspec.Struct, frozen=True, gc=False):
     """The members of a header that are read (RFC 7515 section 4.1; RFC 7797 section 3)."""
 
     alg: str
-    typ: str = "JWT"
+    typ: str = ""
     kid: str | msgspec.UnsetType = msgspec.UNSET
     crit: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     b64: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -188,8 +188,8 @@ def split(token: bytes) -> tuple[bytes, bytes, bytes]:
     return header, payload, from_base64url(signature)
 
 
-def parse_header(header: bytes, *, signed: bool = False) -> tuple[str, str | None]:
-    """Read ``alg`` and ``kid``. ``jku``, ``jwk``, ``x5u`` and ``x5c`` are ignored (RFC 8725 section 3.10).
+def parse_header(header: bytes, *, signed: bool = False) -> tuple[str, str | None, str]:
+    """Read ``alg``, ``kid`` and ``typ``. ``jku``, ``jwk``, ``x5u`` and ``x5c`` are ignored (RFC 8725 section 3.10).
 
     Args:
         header: Still encoded.
@@ -209,14 +209,9 @@ def parse_header(header: bytes, *, signed: bool = False) -> tuple[str, str | Non
     except (ValueError, RecursionError, msgspec.MsgspecError):
         raise Refusal(Reason.TOKEN_MALFORMED) from None
     kid = None if members.kid is msgspec.UNSET else members.kid
-    if (
-        members.typ.upper() != "JWT"
-        or not (kid is None or is_kid(kid))
-        or members.crit is not msgspec.UNSET
-        or members.b64 is not msgspec.UNSET
-    ):
+    if not (kid is None or is_kid(kid)) or members.crit is not msgspec.UNSET or members.b64 is not msgspec.UNSET:
         raise Refusal(Reason.TOKEN_MALFORMED)
-    return members.alg, kid
+    return members.alg, kid, members.typ
 
 
 def is_kid(value: object) -> bool:
@@ -244,6 +239,18 @@ def digest(token: bytes) -> bytes:
     return sha.digest()
 
 
-def adopted_session_id(key: bytes) -> str:
-    """The id under which a token without ``sid`` is revoked: the first half of its digest, written as a UUID."""
-    return str(UUID(bytes=key[:16]))
+def id_of_signed(token: bytes) -> str:
+    """The id under which a foreign token is revoked: half the digest of its signing input, written as a UUID.
+
+    The signature does not count: of an ECDSA signature anybody can make a second one that holds.
+    """
+    return _uuid_of(token.rpartition(b".")[0])
+
+
+def id_of_session(subject: str, auth_time: float) -> str:
+    """The id under which an own token without ``sid`` is revoked: no reissue changes what it is made of."""
+    return _uuid_of(f"{float(auth_time)!r} {subject}".encode())
+
+
+def _uuid_of(octets: bytes) -> str:
+    return str(UUID(bytes=digest(octets)[:16]))

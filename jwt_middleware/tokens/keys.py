@@ -26,6 +26,7 @@ class _KeyOptions(TypedDict, total=False):
     kid: str | None
     verify_only: bool
     allow_short: bool
+    foreign: bool
     until: datetime | None
 
 
@@ -39,10 +40,8 @@ class Key:
     until: float | None
     """When it stops verifying, in seconds since the epoch."""
     can_sign: bool
-    adopted: bool
-    """Kept for older tokens only: ``allow_short``, or it only verifies and has an end."""
-    short: bool
-    """Allowed to be shorter than its hash. Tokens that it signed are never reissued."""
+    foreign: bool
+    """It signed foreign tokens only, of the app's former code or of another issuer; it never signs here."""
     _material: Material
 
     @classmethod
@@ -54,6 +53,7 @@ class Key:
         kid: str | None = None,
         verify_only: bool = False,
         allow_short: bool = False,
+        foreign: bool = False,
         until: datetime | None = None,
     ) -> Key:
         """A shared secret.
@@ -63,14 +63,17 @@ class Key:
             alg: HS256, HS384 or HS512.
             kid: Written into each token it signs. A token that names a ``kid`` is verified by that key alone.
             verify_only: Never sign with it: it is being retired.
-            allow_short: Accept an older secret that is shorter than the hash; needs ``until``.
+            allow_short: Accept an older secret that is shorter than the hash; needs ``until``, and is ``foreign``.
+            foreign: It signed foreign tokens only, which a line of ``also_accept`` must admit. It only verifies.
             until: When it stops verifying; an aware datetime.
 
         Raises:
             ConfigError: The key cannot be used; the message says how to fix it.
         """
         material = from_secret(secret, alg="HS256" if alg is None else alg, allow_short=allow_short)
-        return cls._with(material, kid=kid, verify_only=verify_only, allow_short=allow_short, until=until)
+        return cls._with(
+            material, kid=kid, verify_only=verify_only, allow_short=allow_short, foreign=foreign, until=until
+        )
 
     @classmethod
     def pem(
@@ -80,6 +83,7 @@ class Key:
         alg: str | None = None,
         kid: str | None = None,
         verify_only: bool = False,
+        foreign: bool = False,
         until: datetime | None = None,
         password: str | bytes | None = None,
     ) -> Key:
@@ -90,6 +94,7 @@ class Key:
             alg: RS256 to PS512 for an RSA key, Ed448 for an Ed448 key. Other keys have one algorithm each.
             kid: As for :meth:`hmac`.
             verify_only: As for :meth:`hmac`.
+            foreign: As for :meth:`hmac`.
             until: As for :meth:`hmac`.
             password: Of an encrypted private key.
 
@@ -97,7 +102,7 @@ class Key:
             ConfigError: The key cannot be used; the message says how to fix it.
         """
         material = from_pem(pem, alg=alg, password=password)
-        return cls._with(material, kid=kid, verify_only=verify_only, until=until)
+        return cls._with(material, kid=kid, verify_only=verify_only, foreign=foreign, until=until)
 
     @classmethod
     def jwk(
@@ -108,6 +113,7 @@ class Key:
         kid: str | None = None,
         verify_only: bool = False,
         allow_short: bool = False,
+        foreign: bool = False,
         until: datetime | None = None,
     ) -> Key:
         """A JSON Web Key (RFC 7517); its ``alg``, ``kid``, ``use`` and ``key_ops`` are binding. Else as :meth:`hmac`.
@@ -119,7 +125,9 @@ class Key:
             raise ConfigError(f"a JWK must be a mapping, got {type(jwk).__name__}; use json.loads(…) for its text")
         material = from_jwk(jwk, alg=_member(jwk, "alg", alg), allow_short=allow_short)
         kid = _member(jwk, "kid", kid)
-        return cls._with(material, kid=kid, verify_only=verify_only, allow_short=allow_short, until=until)
+        return cls._with(
+            material, kid=kid, verify_only=verify_only, allow_short=allow_short, foreign=foreign, until=until
+        )
 
     @classmethod
     def from_env(cls, name: str, **options: Unpack[_KeyOptions]) -> Key:
@@ -163,6 +171,7 @@ class Key:
         *,
         kid: str | None,
         verify_only: bool,
+        foreign: bool,
         until: datetime | None,
         allow_short: bool = False,
     ) -> Key:
@@ -172,14 +181,14 @@ class Key:
             raise ConfigError(f"until must be an aware datetime, got {until!r}; use datetime(…, tzinfo=UTC)")
         if allow_short and until is None:
             raise ConfigError("allow_short needs until=, the moment when the last valid token of that secret expires")
-        can_sign = material.signing is not None and not verify_only
+        foreign = foreign or allow_short
+        can_sign = material.signing is not None and not verify_only and not foreign
         return cls(
             id=kid or "key",  # the ring replaces it by the key's place
             kid=kid,
             until=None if until is None else until.timestamp(),
             can_sign=can_sign,
-            adopted=allow_short or (not can_sign and until is not None),
-            short=allow_short,
+            foreign=foreign,
             _material=material,
         )
 

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from jwt_middleware import Adoption
+from jwt_middleware import Envelope
 from jwt_middleware.testing import old_token
 from tests.support.administration import ADMIN, DEVICES, Stage, Visit
 from tests.support.stores import FakeStore, status_of
-from tests.support.world import FakeClock
+from tests.support.world import ROWLESS, FakeClock
 
 
 class TestMyDevices:
@@ -82,10 +82,12 @@ class TestMyDevices:
         assert stage.authority.parts.token_cache.generation == generation
         assert (await status_of(stage.store, theirs.session_id, "8")).active
 
-    async def test_an_adopted_session_cannot_keep_itself_since_it_has_no_row(self) -> None:
-        stage = Stage(adoption=Adoption(sessions="marks"))
+    @pytest.mark.parametrize("typ", [None, "JWT"])
+    async def test_a_session_without_sid_cannot_keep_itself_since_it_has_no_row(self, typ: str | None) -> None:
+        """An own one of before the store, and one of the app's former code."""
+        stage = Stage(also_accept=[ROWLESS, Envelope.foreign()])
         listed = await stage.visit("7")
-        old = old_token(stage.authority, {"userId": "7"}, sid=None, auth_time=None, age=timedelta(hours=1))
+        old = old_token(stage.authority, {"userId": "7"}, sid=None, age=timedelta(hours=1), typ=typ)
         adopted = Visit(stage, old)
         status, facts = await adopted.json(DEVICES)
         assert (status, [row["current"] for row in facts["sessions"]]) == (200, [False])
@@ -93,6 +95,30 @@ class TestMyDevices:
         assert await listed.is_logged_in()
         assert (await adopted.confirm(await adopted.page(DEVICES), "Revoke")).status == 200
         assert (await listed.is_logged_in(), await adopted.is_logged_in()) == (False, True)
+
+    async def test_the_sid_of_a_foreign_token_names_no_device(self) -> None:
+        stage = Stage(also_accept=[Envelope.foreign()])
+        listed = await stage.visit("7")
+        old = old_token(stage.authority, {"userId": "7"}, sid=listed.session_id, age=timedelta(hours=1), typ="JWT")
+        foreign = Visit(stage, old)
+        assert [row["current"] for row in (await foreign.json(DEVICES))[1]["sessions"]] == [False]
+        assert (await foreign.json(f"{DEVICES}revoke-others", {"confirm": True}))[0] == 409
+        body = {"session_id": listed.session_id, "confirm": True}
+        assert (await foreign.json(f"{DEVICES}revoke-session", body))[0] == 200
+        assert (await listed.is_logged_in(), await foreign.is_logged_in()) == (False, True)
+
+    @pytest.mark.parametrize("typ", [None, "JWT"])
+    async def test_logging_out_all_other_devices_ends_a_session_without_sid(self, typ: str | None) -> None:
+        stage = Stage(also_accept=[ROWLESS, Envelope.foreign()])
+        here = await stage.visit("7")
+        tokens = [
+            old_token(stage.authority, {"userId": user_id}, sid=None, age=timedelta(hours=1), typ=typ)
+            for user_id in ("7", "8")
+        ]
+        mine, theirs = (Visit(stage, token) for token in tokens)
+        assert await mine.is_logged_in()
+        assert await here.json(f"{DEVICES}revoke-others", {"confirm": True}) == (200, {"revoked": "others"})
+        assert [await visit.is_logged_in() for visit in (mine, here, theirs)] == [False, True, True]
 
     @pytest.mark.parametrize("session_id", ["", "no uuid", "6f1c7b52-0000-4000-8000-000000000001"])
     async def test_an_unknown_session_is_not_found(self, session_id: str) -> None:

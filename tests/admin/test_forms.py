@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,16 +12,17 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from jwt_middleware import Key, KeyRing
+from jwt_middleware import Envelope, Key, KeyRing
 from jwt_middleware.admin.access import Visitor
 from jwt_middleware.admin.forms import MAX_BODY, fields_of, form_token
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import Carrier, RawToken, TokenInfo
-from tests.support.administration import ADMIN, DEVICES, HTML, SAME_ORIGIN, Stage
+from tests.support.administration import ADMIN, DEVICES, HTML, SAME_ORIGIN, Stage, Visit
 from tests.support.asgi import scope_of
-from tests.support.world import SECRET, Session, authority_of, bearer, cookie_of
+from tests.support.world import ROWLESS, SECRET, Session, authority_of, bearer, cookie_of
 
 FORM, JSON = b"application/x-www-form-urlencoded", b"application/json"
+HOUR = timedelta(hours=1)
 POSTS = [f"{ADMIN}revoke-{target}" for target in ("session", "user", "all")]
 POSTS += [f"{DEVICES}revoke-{target}" for target in ("session", "others")]
 PRIVATE = generate_private_key(SECP256R1())
@@ -31,9 +33,14 @@ KEYS = {
 }
 
 
-def visitor(session_id: str | None = "6f1c7b52-0000-4000-8000-000000000001", token: bytes = b"a.b.c") -> Visitor[Any]:
-    info = TokenInfo(version=2, iat=None, exp=0.0, session_id=session_id)
-    return Visitor(session=Session(user_id="1"), token=info, raw=RawToken(token, Carrier.COOKIE), user_id="1")
+ONE, ANOTHER = (f"6f1c7b52-0000-4000-8000-00000000000{digit}" for digit in "12")
+
+
+def visitor(session_id: str = ONE, token: bytes = b"a.b.c", *, sid: bool = True) -> Visitor[Any]:
+    """The session of a token, also of one without ``sid``."""
+    info = TokenInfo(version=2, iat=None, exp=0.0, session_id=session_id if sid else None)
+    raw = RawToken(token, Carrier.COOKIE)
+    return Visitor(session=Session(user_id="1"), token=info, raw=raw, session_id=session_id, user_id="1")
 
 
 async def read(
@@ -98,7 +105,7 @@ class TestFormToken:
         one, another = authority_of(keys=KeyRing([key])), authority_of(keys=KeyRing([key]))
         body = f"user_id=7&form_token={form_token(one, visitor())}".encode()
         assert await read(FORM, body, another) == {"user_id": "7"}
-        assert await read(FORM, body, another, visitor("6f1c7b52-0000-4000-8000-000000000002", b"x.y.z")) == 403
+        assert await read(FORM, body, another, visitor(ANOTHER, b"x.y.z")) == 403
 
     async def test_a_form_stays_valid_after_a_reissue_of_the_token(self) -> None:
         authority = authority_of()
@@ -117,15 +124,38 @@ class TestFormToken:
         assert (await visit.confirm(page, "Revoke all sessions of all users")).status == 200
         assert await stage.authority.active_users() == []
 
-    async def test_an_adopted_session_has_forms_too(self) -> None:
-        authority, adopted = authority_of(), visitor(None)
-        body = f"form_token={form_token(authority, adopted)}".encode()
-        assert await read(FORM, body, authority, adopted) == {}
-        assert await read(FORM, body, authority, visitor(None, b"x.y.z")) == 403
+    @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+    async def test_a_session_without_sid_has_forms_too(self, key: Key) -> None:
+        authority, rowless = authority_of(keys=KeyRing([key])), visitor(sid=False)
+        body = f"form_token={form_token(authority, rowless)}".encode()
+        assert await read(FORM, body, authority, rowless) == {}
+        assert await read(FORM, body, authority, visitor(ANOTHER, b"x.y.z", sid=False)) == 403
 
-    @pytest.mark.parametrize(
-        "token", ["", "x", "%C3%BC", "AAAA", "%00", "a.b.c", "6f1c7b52-0000-4000-8000-000000000001"]
-    )
+    async def test_the_form_of_a_session_without_sid_outlives_its_reissue(self) -> None:
+        stage = Stage(reissue=True, also_accept=[ROWLESS])
+        await stage.visit("8")
+        visit = Visit(stage, old_token(stage.authority, {"userId": "1", "role": "admin"}, version=1, sid=None))
+        page = await visit.page(ADMIN)
+        new = cookie_of(page.response)
+        assert new not in (None, visit.token)
+        assert "sid" not in await stage.claims(new or "")
+        visit.token = new
+        assert (await visit.confirm(page, "Revoke all sessions of all users")).status == 200
+        assert await stage.authority.active_users() == []
+
+    @pytest.mark.parametrize("typ", [None, "JWT"])
+    async def test_the_form_of_one_session_without_sid_is_invalid_for_another(self, typ: str | None) -> None:
+        """Each session has an id, though neither token names one."""
+        stage = Stage(also_accept=[ROWLESS, Envelope.foreign()])
+        tokens = [old_token(stage.authority, {"userId": "1"}, age=age, typ=typ, sid=None) for age in (HOUR, 2 * HOUR)]
+        one, another = (Visit(stage, token) for token in tokens)
+        page, name = await one.page(DEVICES), "Log out on all other devices"
+        assert page.form(name).fields["form_token"] == (await one.page(DEVICES)).form(name).fields["form_token"]
+        assert page.form(name).fields["form_token"] != (await another.page(DEVICES)).form(name).fields["form_token"]
+        assert (await another.send(page, page.form(name))).status == 403
+        assert (await one.send(page, page.form(name))).status == 409
+
+    @pytest.mark.parametrize("token", ["", "x", "%C3%BC", "AAAA", "%00", "a.b.c", ONE])
     @pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
     async def test_any_other_form_token_is_refused(self, token: str, key: Key) -> None:
         assert await read(FORM, f"form_token={token}".encode(), authority_of(keys=KeyRing([key]))) == 403

@@ -24,7 +24,7 @@ CROSS_SITE = {"sec-fetch-site": "cross-site"}
 NO_SESSION: list[dict[str, Any]] = [
     {},
     {"cookie": "__Host-session=junk"},
-    {"cookie": "__Host-session=a; __Host-session=b"},
+    {"cookie": "; ".join(f"__Host-session={number}" for number in range(5))},
 ]
 """A request without a token, and two whose cookie holds none."""
 DOCS = Path(__file__).parents[2] / "docs"

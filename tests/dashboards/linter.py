@@ -27,8 +27,9 @@ SELECTOR: Final = re.compile(r"([a-zA-Z_][a-zA-Z0-9_:]*)?\{([^}]*)\}")
 LOGQL: Final = re.compile(r'\{\w+=~?"[^"]+"\}( \|= "[^"]+")?( \| json)?( \| \w+(=|!=|=~)"[^"]*")*')
 FIXED_RANGES: Final = {
     "1h": "an increase over a fixed hour, where a rate over a short interval would show nothing",
-    "8d": "an increase over the life of a token and a day: whether something was not used at all",
+    "8d": "the life of a token and a day: whether something was not used at all, and when it last was",
 }
+OVER_FIXED_RANGES: Final = {"1h": {"increase"}, "8d": {"increase", "max_over_time"}}
 NO_INSTANCE: Final = {
     "jwt_middleware:": "recorded over all instances of a job, which is what the verdict is about",
     "ALERTS": "most alerts are of a job, and have no instance",
@@ -123,7 +124,7 @@ def without_selector(query: str) -> bool:
 def wrong_range(query: str) -> bool:
     ranges = re.findall(r"(\w+)\([^()\[\]]*\[([^\]]+)\]", query)
     return not all(
-        span == "$__rate_interval" or (function == "increase" and span in FIXED_RANGES) for function, span in ranges
+        span == "$__rate_interval" or function in OVER_FIXED_RANGES.get(span, ()) for function, span in ranges
     )
 
 

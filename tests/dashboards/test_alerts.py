@@ -232,6 +232,14 @@ def test_alerts_of_refusals(tmp_path: Path) -> None:
             {refused("claims_invalid"): counting(12, after=119)},
             "2h4m; 2h10m SignedTokensRefused; 2h40m SignedTokensRefused RefusalSpike",
         ),
+        "tokens of the code before, and no line of also_accept admits them": (
+            {refused("token_foreign"): counting(12, after=119)},
+            "2h4m; 2h10m SignedTokensRefused; 2h40m SignedTokensRefused RefusalSpike",
+        ),
+        "an older payload is refused while its tokens are alive": (
+            {refused("payload_too_old", version="1"): counting(12, after=119)},
+            "2h4m; 2h10m SignedTokensRefused; 2h40m SignedTokensRefused RefusalSpike",
+        ),
         "signed refusals that are few": (
             {accepted(): counting(3), refused("claims_invalid"): counting(2, after=119)},
             "2h10m; 3h",

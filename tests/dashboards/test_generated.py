@@ -94,9 +94,9 @@ def scraped() -> dict[str, set[str]]:
 
 
 def test_names_are_those_of_the_exporter() -> None:
-    only_with_remote_keys = {metric_name(names.JWKS_FETCHES), metric_name(names.JWKS_LAST_SUCCESS)}
+    only_where_configured = {metric_name(each) for each in (names.JWKS_FETCHES, names.JWKS_LAST_SUCCESS, names.KEY_END)}
     ours = {series: metric for metric in names.METRICS for series in series_names(metric)}
-    assert set(ours) - only_with_remote_keys == set(scraped())
+    assert set(ours) - only_where_configured == set(scraped())
     for name, labels in scraped().items():
         assert labels - {"le"} == {label(attribute) for attribute in ours[name].attributes}
 
@@ -126,9 +126,14 @@ def test_moments_are_in_milliseconds() -> None:
     annotations = board["annotations"]["list"]
     assert [each["name"] for each in annotations] == ["Change", "Planned sunset", "Latest expiry seen"]
     assert all(each["useValueForTime"] and each["expr"].endswith("* 1000") for each in annotations)
-    for panel in panels(board):
-        if panel["fieldConfig"]["defaults"].get("unit", "").startswith("dateTime"):
-            assert all(query.endswith("* 1000") for query in queries(panel))
+    moments = [
+        panel
+        for title in TITLES
+        for panel in panels(dashboard(title))
+        if panel["fieldConfig"]["defaults"].get("unit", "").startswith("dateTime")
+    ]
+    assert len(moments) == 5
+    assert all(query.endswith("* 1000") for panel in moments for query in queries(panel))
 
 
 def test_dashboards_lead_to_each_other_and_to_the_runbook() -> None:

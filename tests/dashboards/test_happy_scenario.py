@@ -14,6 +14,12 @@ from jwt_middleware import Verdict, names
 from tests.dashboards.simulations import SUNSET, SUPERSEDED, Simulated
 
 NO_REMOTE_KEYS = {("Authentication", "Age of the remote keys", 0), ("Authentication", "Fetches of remote keys", 0)}
+NO_LINES = {
+    ("Authentication", "Lines of also_accept", 0),
+    ("Authentication", "Lines of also_accept", 1),
+    ("Authentication", "Requests that needed a line, in eight days", 0),
+}
+NOT_CONFIGURED = NO_REMOTE_KEYS | NO_LINES
 NO_FALLBACKS = {("Fallback cost", "Queries saved", 0)}
 END = 9 * DAY - 1 / HOUR
 
@@ -75,7 +81,7 @@ def test_no_alert_fires(happy: Simulated) -> None:
 
 @pytest.mark.parametrize(
     ("hours", "may_be_empty"),
-    [(7 * DAY + 12, NO_REMOTE_KEYS), (9 * DAY - 1, NO_REMOTE_KEYS | NO_FALLBACKS)],
+    [(7 * DAY + 12, NOT_CONFIGURED), (9 * DAY - 1, NOT_CONFIGURED | NO_FALLBACKS)],
     ids=["draining", "drained"],
 )
 def test_every_query_of_every_panel_returns_data(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dashboards.alerts import ALERTS
+from dashboards.alerts import ALERTS, SIGNED
 from dashboards.promql import series_names
 from dashboards.recording import recordings
 from dashboards.rules import RUNBOOK, text
@@ -41,6 +41,12 @@ def test_every_section_is_of_an_existing_alert() -> None:
 def test_the_link_of_an_alert_leads_to_its_section() -> None:
     links = re.findall(r"runbook_url: (\S+)", text())
     assert links == [f"{RUNBOOK}#{alert.name.lower()}" for alert in ALERTS]
+
+
+def test_the_section_of_signed_tokens_asks_for_every_reason_of_its_alert_and_explains_it() -> None:
+    section = sections()["JwtSignedTokensRefused"]
+    assert f'error_type=~"{"|".join(SIGNED)}"' in section
+    assert [reason for reason in SIGNED if f"`{reason}`" not in section.split("\nDo: ")[1]] == []
 
 
 @pytest.mark.server

@@ -10,8 +10,9 @@ import pytest
 
 from dashboards import recording
 from dashboards.promql import ACCEPTED, VERSION, select
-from dashboards.queries import Range, dashboards, without_data
-from dashboards.simulation.scenarios import DAY, SCENARIOS
+from dashboards.queries import Range, dashboards, evaluate, panel_queries, without_data
+from dashboards.simulation.process import LEEWAY
+from dashboards.simulation.scenarios import DAY, RELEASE, SCENARIOS
 from dashboards.simulation.world import HOUR
 from jwt_middleware import Verdict, names
 from tests.dashboards.simulations import SUNSET, SUPERSEDED, Firing, Simulated, simulated
@@ -123,6 +124,25 @@ def test_an_old_payload_is_reported_within_a_quarter_of_an_hour(served: Simulate
     first = min(each.since for each in firing if (each.job, each.alert) == ("still-minting", STILL_MINTED))
     first_after_change = min(token.at for token in days.simulation.minted if days.hour(token.at) > SUPERSEDED)
     assert first - first_after_change < 900
+
+
+def test_the_line_for_former_tokens_says_that_it_ends_with_the_last_of_them(served: Simulated) -> None:
+    """The row "What may be deleted?" of the dashboard, on the last day: every query of its tables has data."""
+    days = served.days["long-lived"]
+    end = days.moment(11 * DAY)
+    seen = {}
+    for query in panel_queries(dashboards()):
+        if (query.dashboard, query.panel) == ("Authentication", "Lines of also_accept"):
+            [value] = [
+                float(series["value"][1]) / 1_000
+                for series in evaluate(served.server, query, Range(start=end, end=end, step=1, rate_interval="10m"))
+                if series["metric"]["job"] == "long-lived"
+            ]
+            seen[query.number] = value
+    lived = days.moment(RELEASE + 9 * DAY) + 2 * LEEWAY
+    former = [token for token in days.simulation.minted if token.expires_at - token.at > 8 * DAY * HOUR]
+    assert seen[1] == pytest.approx(lived)
+    assert days.moment(RELEASE) < seen[0] <= max(token.expires_at for token in former) + LEEWAY <= lived < end
 
 
 @pytest.mark.parametrize("day", [2.5, 5, 8.9])

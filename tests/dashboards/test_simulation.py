@@ -12,18 +12,19 @@ from random import Random
 
 import pytest
 
+from dashboards.promql import label, metric_name
 from dashboards.simulation.__main__ import main
 from dashboards.simulation.openmetrics import write
-from dashboards.simulation.process import Process
+from dashboards.simulation.process import LEEWAY, Process
 from dashboards.simulation.scenarios import DAY, RELEASE, SCENARIOS, Deploy
 from dashboards.simulation.simulator import ROLLING, Plan, Simulation, simulate
 from dashboards.simulation.site import visits
-from dashboards.simulation.world import SimulatedClock, world_of
+from dashboards.simulation.world import HOUR, SimulatedClock, world_of
 from jwt_middleware import names
 from tests.support.promtool import promtool
 
 SMALL = Plan(users=20, instances=2, days=0.25, every=300)
-SAMPLE = re.compile(r"(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+) (?P<at>\d+)")
+SAMPLE = re.compile(r"(?P<name>[a-z_]+)\{(?P<labels>[^}]*)\} (?P<value>\S+) (?P<at>[\d.]+)")
 GOLDEN = Path(__file__).parents[1] / "telemetry" / "scrape.txt"
 
 
@@ -38,6 +39,12 @@ def small() -> str:
     return text(simulate(SMALL))
 
 
+@pytest.fixture(scope="module")
+def adopting() -> str:
+    """An app that adopts this package, with a line for its former tokens: it has every metric."""
+    return text(simulate(replace(SMALL, scenario="long-lived", days=0.5, users=40)))
+
+
 def samples(written: str) -> list[re.Match[str]]:
     found = [SAMPLE.fullmatch(line) for line in written.splitlines() if not line.startswith("#")]
     assert all(found)
@@ -46,7 +53,7 @@ def samples(written: str) -> list[re.Match[str]]:
 
 def values(written: str, name: str, *labels: str) -> list[tuple[int, float]]:
     return [
-        (int(each["at"]), float(each["value"]))
+        (int(float(each["at"])), float(each["value"]))
         for each in samples(written)
         if each["name"] == name and all(label in each["labels"] for label in labels)
     ]
@@ -78,8 +85,8 @@ def test_families_and_series_are_written_together_and_in_order(small: str) -> No
     assert small.splitlines()[-1] == "# EOF"
 
 
-def test_series_are_those_of_the_exporter(small: str) -> None:
-    """The names and labels of the golden scrape, and the labels that a scrape adds."""
+def test_series_are_those_of_the_exporter(adopting: str) -> None:
+    """The names and labels of the golden scrape, and the labels that a scrape adds; there no key has an end."""
     shapes: set[tuple[str, frozenset[str]]] = set()
     for line in GOLDEN.read_text().splitlines():
         if found := re.fullmatch(r"(\w+)(?:\{(.*)\})? \S+", line):
@@ -87,9 +94,10 @@ def test_series_are_those_of_the_exporter(small: str) -> None:
             shapes.add((found[1], frozenset({name for name, _ in labels} | {"job", "instance"})))
     written = {
         (each["name"], frozenset(name for name, _ in re.findall(r'(\w+)="([^"]*)"', each["labels"])))
-        for each in samples(small)
+        for each in samples(adopting)
     }
-    assert written - shapes == {("up", frozenset({"job", "instance"}))}
+    scraped = frozenset({"job", "instance"})
+    assert written - shapes == {("up", scraped), (metric_name(names.KEY_END), scraped | {label(names.KEY_ID)})}
     assert shapes - written <= {(name, labels) for name, labels in shapes if "jwks" in name}
 
 
@@ -131,6 +139,21 @@ def test_a_release_is_a_restart_of_one_instance_after_the_other() -> None:
         released = simulation.start + RELEASE * 3_600 + number * ROLLING
         assert 0 <= released - minting[-1][0] <= SMALL.every
     assert {token.version for token in simulation.minted} == {1, 2}
+
+
+def test_tokens_of_an_app_without_this_package_need_a_line_until_it_ends() -> None:
+    """They live nine days, and the last is minted at the release."""
+    simulation = simulate(replace(SMALL, scenario="long-lived", days=12, users=60, instances=1))
+    written = text(simulation)
+    needed = values(written, "jwt_middleware_adoptions_total", 'rule="foreign"')
+    assert needed == values(written, "jwt_middleware_adoptions_total", 'rule="window"')
+    assert needed[-1][1] > 0
+    [ends] = {at for _, at in values(written, metric_name(names.ENVELOPE_END))}
+    assert ends == simulation.start + (RELEASE + 9 * DAY) * HOUR + 2 * LEEWAY
+    last_used = [at for _, at in values(written, metric_name(names.ENVELOPE_LAST_USED))]
+    assert last_used == sorted(last_used)
+    assert simulation.start + RELEASE * HOUR < last_used[-1] < ends < simulation.end
+    assert not [at for at, refused in values(written, "jwt_middleware_requests_total", '"token_foreign"') if refused]
 
 
 def test_nothing_is_scraped_in_a_gap() -> None:
@@ -209,7 +232,7 @@ def test_the_start_may_have_a_time_zone(tmp_path: Path) -> None:
     assert values(path.read_text(), "up")[0][0] == int(datetime(2026, 11, 1, 23, tzinfo=UTC).timestamp())
 
 
-def test_every_metric_without_remote_keys_is_written(small: str) -> None:
-    families = {line.split()[2] for line in small.splitlines() if line.startswith("# TYPE")}
+def test_every_metric_without_remote_keys_is_written(adopting: str) -> None:
+    families = {line.split()[2] for line in adopting.splitlines() if line.startswith("# TYPE")}
     local = [metric for metric in names.METRICS if "jwks" not in metric.name]
     assert len(families) == len(local) + 1

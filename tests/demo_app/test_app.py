@@ -85,7 +85,7 @@ async def test_all_actions_work_by_forms_without_a_script(demo: Demo) -> None:
 
 async def test_a_kept_cookie_is_refused_after_the_logout(demo: Demo) -> None:
     await demo.log_in()
-    kept = {"Cookie": f"session={demo.http.cookies['session']}"}
+    kept = {"Cookie": f"jwt_session={demo.http.cookies['jwt_session']}"}
     assert (await demo.users.get("/me", headers=kept)).status_code == 200
     assert (await demo.http.post("/logout")).status_code == 204
     assert (await demo.users.get("/me", headers=kept)).status_code == 401
@@ -149,7 +149,7 @@ async def test_a_request_on_its_way_during_the_release_keeps_its_session(demo: D
 
     await demo.log_in()
     app = DeployedSessions(released_meanwhile, deployment=demo.deployment)
-    cookie = {"Cookie": f"session={demo.http.cookies['session']}"}
+    cookie = {"Cookie": f"jwt_session={demo.http.cookies['jwt_session']}"}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://testserver") as http:
         assert (await http.get("/", headers=cookie)).text == USER
 

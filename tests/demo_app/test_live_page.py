@@ -70,7 +70,7 @@ async def test_the_public_figures_contain_no_personal_data(demo: Demo) -> None:
     points = [dict(zip(live["columns"], point, strict=True)) for point in live["points"]]
     assert points[0]["fallback_rate"] == 1
     assert live["users"][:2] == [{"email": ADMIN, "role": "admin"}, {"email": USER, "role": "user"}]
-    token = demo.http.cookies["session"]
+    token = demo.http.cookies["jwt_session"]
     assert token not in answer.text
     assert "demo_users" not in answer.text
 
@@ -100,7 +100,7 @@ async def test_an_invalid_moment_is_a_bad_request(demo: Demo, since: str) -> Non
 
 async def test_without_a_session_the_page_gets_no_user(demo: Demo) -> None:
     assert (await demo.http.get("/api/you")).json() == {"you": None}
-    bad = await demo.users.get("/api/you", headers={"Cookie": "session=no.token.atall"})
+    bad = await demo.users.get("/api/you", headers={"Cookie": "jwt_session=no.token.atall"})
     assert (bad.status_code, bad.json()) == (200, {"you": None})
 
 
@@ -118,7 +118,7 @@ async def test_the_page_gets_the_decoded_token_with_the_source_of_each_claim(dem
     assert claims["companyId"] == ("initech", "token")
     assert claims["version"] == (1, "token")
     assert {"iat", "exp", "auth_time", "sid"} <= claims.keys()
-    assert demo.http.cookies["session"] not in answer.text
+    assert demo.http.cookies["jwt_session"] not in answer.text
     again = claims_of((await demo.http.get("/api/you")).json()["you"])
     assert again["email"] == (USER, "cache")
 
@@ -144,7 +144,7 @@ async def test_logging_out_everywhere_ends_only_the_user_s_sessions(demo: Demo) 
     kept = []
     for email in (USER, ADMIN, USER):
         await demo.log_in(email)
-        kept.append({"Cookie": f"session={demo.http.cookies['session']}"})
+        kept.append({"Cookie": f"jwt_session={demo.http.cookies['jwt_session']}"})
     answer = await demo.http.post("/logout-everywhere")
     assert answer.status_code == 204
     assert "Max-Age=0" in answer.headers["set-cookie"]
@@ -168,7 +168,7 @@ async def test_a_device_is_revoked_and_another_users_is_not(demo: Demo) -> None:
     await demo.log_in(ADMIN)
     others = (await demo.http.get("/api/you")).json()["you"]["devices"][0]["id"]
     await demo.log_in()
-    there = {"Cookie": f"session={demo.http.cookies['session']}"}
+    there = {"Cookie": f"jwt_session={demo.http.cookies['jwt_session']}"}
     await demo.log_in()
     devices = (await demo.http.get("/api/you")).json()["you"]["devices"]
     assert sorted(device["current"] for device in devices) == [False, True]

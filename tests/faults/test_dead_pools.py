@@ -80,7 +80,7 @@ def calls(store: SQLAlchemySessionStore) -> list[Callable[[], Coroutine[Any, Any
         lambda: store.add(one),
         lambda: store.statuses([SessionKey(session_id=one.id, user_id="7")]),
         lambda: store.revoke(one.id),
-        lambda: store.replace_token(one.id, user_id="7", session_token="0" * 64),
+        lambda: store.replace_token(SessionKey(session_id=one.id, user_id="7"), user_id="7", session_token="0" * 64),
         lambda: store.revoke_token(one),
         lambda: store.revoke_user("7"),
         store.revoke_all,

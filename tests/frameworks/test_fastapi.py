@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import pytest
 from fastapi import Depends, FastAPI, Response, WebSocket
 from starlette.requests import Request
 
 from jwt_middleware import JWTSessionMiddleware, SessionAuthority
 from tests.support.asgi import scope_of
-from tests.support.world import ADA, Session, World, cookie
+from tests.support.stores import FakeStore
+from tests.support.world import ADA, FakeClock, Session, World, cookie, cookie_of
 
 world = World(store=None)
 authority: SessionAuthority[Session] = world.authority
@@ -74,6 +76,48 @@ async def test_logging_in_and_out_by_fastapis_own_response() -> None:
     assert logged_in.headers["cache-control"] == "no-store"
     assert (await world.ask("/me", cookie=sent)).json() == {"user": "1", "email": "ada@example.com"}
     assert "Max-Age=0" in (await world.ask("/logout", "POST", cookie=sent)).headers["set-cookie"]
+
+
+async def test_a_log_in_ends_the_session_that_it_replaces() -> None:
+    stored = World()
+    inner = FastAPI()
+
+    @inner.post("/login")
+    async def login_anew(request: Request, response: Response) -> None:
+        await stored.authority.start(response, ADA, replacing=request)
+
+    stored.guard(inner, public=["/login"])
+    first = await stored.token()
+    sent = await stored.ask("/login", "POST", cookie=f"__Host-session={first}")
+    second = cookie_of(sent)
+    assert sent.status_code == 200
+    assert await stored.reason(first) == "session_revoked"
+    assert second is not None
+    assert await stored.reason(second) is None
+
+
+@pytest.mark.parametrize("path", ["/logout", "/login"])
+async def test_a_store_that_is_down_makes_a_503_and_not_fastapis_500(path: str) -> None:
+    clock = FakeClock()
+    stored = World(store=FakeStore(clock=clock), clock=clock)
+    inner = FastAPI()
+
+    @inner.post("/logout")
+    async def log_out(request: Request, response: Response) -> None:
+        await stored.authority.end(response, request)
+
+    @inner.post("/login")
+    async def log_in(response: Response) -> None:
+        await stored.authority.start(response, ADA)
+
+    inner.add_middleware(JWTSessionMiddleware, authority=stored.authority, public=["/login", "/logout"])
+    stored.app = inner
+    token = await stored.cookie()
+    stored.store.writes_fail = "before"
+    failed = await stored.ask(path, "POST", cookie=token)
+    assert (failed.status_code, failed.headers["retry-after"]) == (503, "1")
+    cleared = ["__Host-session=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Lax"] if path == "/logout" else []
+    assert failed.headers.get_list("set-cookie") == cleared
 
 
 async def test_a_websocket_depends_on_the_session_too() -> None:

@@ -15,13 +15,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from jwt_middleware import Key
+from jwt_middleware import Envelope, Key
 from jwt_middleware.tokens.jws import from_base64url, to_base64url
 from tests.support import vectors
 from tests.support.issuer import Issuer
-from tests.support.strategies import ALPHABET
-from tests.support.target import CLAIMS, HEADER, HMAC, NOW, Target, compact, forged, private_pem, public_pem
-from tests.support.world import SECRET, bearer, cookie
+from tests.support.strategies import ALPHABET, OWN, own
+from tests.support.target import CLAIMS, HMAC, NOW, Target, compact, forged, private_pem, public_pem
+from tests.support.world import SECRET, FakeClock, bearer, cookie
 
 RSA, ATTACKER = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -58,7 +58,9 @@ class TestAlgorithm:
             (ec_target, ES256, "ES256"),
             (ed_target, EDDSA, "EdDSA"),
         ]:
-            assert target.judged(forged({"alg": alg, "typ": "JWT"}, key=key)) is None, target
+            assert target.judged(own(header={**OWN, "alg": alg}, key=key)) is None, target
+            assert target.judged(forged({"alg": alg, "typ": "JWT"}, key=key)) == "token_foreign", target
+            assert target.judged(forged({"alg": alg}, key=key)) == "token_foreign", target
 
     @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", " none", "none\u200b", "\uff4e\uff4f\uff4e\uff45"])
     def test_alg_none_is_refused_however_it_is_written(self, alg: str) -> None:
@@ -102,7 +104,7 @@ class TestAlgorithm:
         assert rsa_target.judged(forged({"alg": "RS512"}, key=key_of(RSA, alg="RS512"))) == "algorithm_mismatch"
         assert ec_target.judged(forged({"alg": "ES384"}, key=ES256)) == "algorithm_mismatch"
         assert ed_target.judged(forged({"alg": "Ed448"}, key=EDDSA)) == "algorithm_mismatch"
-        assert ed_target.judged(forged({"alg": "Ed25519"}, key=EDDSA)) is None
+        assert ed_target.judged(own(header={**OWN, "alg": "Ed25519"}, key=EDDSA)) is None
         assert hmac_target.judged(maced({"alg": "HS256"}, SECRET.encode(), digest="sha512")) == "signature_invalid"
 
 
@@ -135,7 +137,7 @@ class TestHeader:
             "jwk": {"kty": "oct", "k": "AA"},
             "x5c": [1],
         }
-        assert hmac_target.judged(forged({**HEADER, **members})) is None
+        assert hmac_target.judged(own(header={**OWN, **members})) is None
 
     def test_a_kid_is_a_key_of_a_dictionary_and_nothing_else(self) -> None:
         for kid, reason in [
@@ -159,7 +161,7 @@ class TestHeader:
             (["a"], "token_malformed"),
             ({"a": 1}, "token_malformed"),
         ]:
-            assert hmac_target.judged(forged({**HEADER, "kid": kid})) == reason, kid
+            assert hmac_target.judged(own(header={**OWN, "kid": kid})) == reason, kid
 
     def test_crit_b64_and_another_typ_are_refused(self) -> None:
         cases: list[dict[str, Any]] = [
@@ -170,12 +172,21 @@ class TestHeader:
             {"crit": "exp"},
             {"b64": False},
             {"b64": True},
-            {"typ": "JOSE"},
-            {"typ": "at+jwt"},
-            {"typ": ""},
+            {"typ": None},
+            {"typ": 1},
+            {"typ": ["session+jwt"]},
         ]
         for members in cases:
-            assert hmac_target.judged(forged({**HEADER, **members})) == "token_malformed", members
+            assert hmac_target.judged(own(header={**OWN, **members})) == "token_malformed", members
+        for typ in ("JOSE", "at+jwt", "JWT", "", "session", "session+jwt2", "session+jwt;v=1", " session+jwt"):
+            assert hmac_target.judged(own(header={**OWN, "typ": typ})) == "token_foreign", typ
+
+    def test_a_line_for_foreign_tokens_admits_no_other_kind_of_token(self) -> None:
+        target = Target(also_accept=[Envelope.foreign()])
+        for typ in ("JWT", "jwt", "application/jwt", "at+jwt", ""):
+            assert target.judged(forged({"alg": "HS256", "typ": typ})) is None, typ
+        for typ in ("JOSE", "logout+jwt", "secevent+jwt", "dpop+jwt", "session", "token-introspection+jwt"):
+            assert target.judged(forged({"alg": "HS256", "typ": typ})) == "token_foreign", typ
 
 
 class TestSerialisation:
@@ -188,9 +199,9 @@ class TestSerialisation:
             assert hmac_target.judged(forged({"alg": alg, "enc": "A128GCM"})) == "algorithm_mismatch"
 
     def test_a_token_in_a_token_is_not_unwrapped(self) -> None:
-        inner = forged()
-        assert hmac_target.judged(forged({**HEADER, "cty": "JWT"}, inner.encode())) == "claims_invalid"
-        assert hmac_target.judged(forged({**HEADER, "cty": "JWT"}, f'"{inner}"'.encode())) == "claims_invalid"
+        inner = own()
+        assert hmac_target.judged(own(inner.encode(), {**OWN, "cty": "JWT"})) == "claims_invalid"
+        assert hmac_target.judged(own(f'"{inner}"'.encode(), {**OWN, "cty": "JWT"})) == "claims_invalid"
 
     def test_any_other_serialisation_is_malformed(self) -> None:
         for token in [
@@ -231,7 +242,7 @@ class TestSerialisation:
             assert hmac_target.judged(forged(payload=header)) == "claims_invalid"
 
     def test_padding_whitespace_and_the_other_alphabet_are_another_spelling(self) -> None:
-        token = forged(payload={**CLAIMS, "x": "~~~???>>>"})
+        token = own({**CLAIMS, "x": "~~~???>>>"})
         header, payload, signature = token.split(".")
         for other in (
             f"{header}=.{payload}.{signature}",
@@ -255,7 +266,7 @@ class TestSerialisation:
 
     def test_bits_that_decode_to_nothing_are_refused(self) -> None:
         for size in (0, 1, 2):
-            token = forged({**HEADER, "x": "y" * size}, {**CLAIMS, "x": "y" * size})
+            token = own({**CLAIMS, "x": "y" * size}, {**OWN, "x": "y" * size})
             segments = token.split(".")
             for place, segment in enumerate(segments):
                 last = ALPHABET.index(segment[-1])
@@ -296,7 +307,7 @@ class TestPayload:
             compact(CLAIMS) + b"\0",
             compact(CLAIMS)[:-1] + b",}",
         ]:
-            assert hmac_target.judged(forged(payload=payload)) == "claims_invalid", payload
+            assert hmac_target.judged(own(payload)) == "claims_invalid", payload
             assert hmac_target.judged(forged(payload.replace(b'"iat"', b'"alg":"HS256","iat"'))) == "token_malformed", (
                 payload
             )
@@ -326,11 +337,11 @@ class TestPayload:
             ({"version": 2.5}, "claims_invalid"),
         ]
         for changed, reason in cases:
-            assert hmac_target.judged(forged(payload={**CLAIMS, **changed})) == reason, changed
+            assert hmac_target.judged(own({**CLAIMS, **changed})) == reason, changed
 
     @pytest.mark.parametrize("user_id", ["", "a" * 256, "a\r\nb", "a\u0085", None, True, 1.5, ["7"], {"id": "7"}])
     def test_a_subject_that_is_not_an_identifier_is_refused(self, user_id: object) -> None:
-        token = forged(payload={**CLAIMS, "userId": user_id})
+        token = own({**CLAIMS, "userId": user_id})
         assert hmac_target.by_cookie(token).reason == hmac_target.by_bearer(token).reason == "claims_invalid"
 
 
@@ -349,7 +360,7 @@ class TestSignature:
             "hexadecimal": lambda signature: signature.hex().encode(),
             "of the secret": lambda signature: hashlib.sha256(SECRET.encode()).digest(),
         }.items():
-            assert hmac_target.judged(resigned(forged(), change)) == "signature_invalid", case
+            assert hmac_target.judged(resigned(own(), change)) == "signature_invalid", case
 
     def test_an_ecdsa_signature_is_two_numbers_of_32_bytes_within_the_order(self, subtests: pytest.Subtests) -> None:
         for case, change in {
@@ -370,7 +381,7 @@ class TestSignature:
             "last bit": lambda signature: signature[:-1] + bytes([signature[-1] ^ 1]),
         }.items():
             with subtests.test(case=case):
-                token = forged({"alg": "ES256"}, key=ES256)
+                token = own(header={**OWN, "alg": "ES256"}, key=ES256)
                 assert ec_target.judged(resigned(token, change)) == "signature_invalid"
 
     def test_an_eddsa_signature_has_one_form(self, subtests: pytest.Subtests) -> None:
@@ -386,7 +397,7 @@ class TestSignature:
             "first bit": lambda signature: bytes([signature[0] ^ 1]) + signature[1:],
         }.items():
             with subtests.test(case=case):
-                token = forged({"alg": "EdDSA"}, key=EDDSA)
+                token = own(header={**OWN, "alg": "EdDSA"}, key=EDDSA)
                 assert ed_target.judged(resigned(token, change)) == "signature_invalid"
 
     def test_an_rsa_signature_has_one_form(self, subtests: pytest.Subtests) -> None:
@@ -404,11 +415,11 @@ class TestSignature:
             "last bit": lambda signature: signature[:-1] + bytes([signature[-1] ^ 1]),
         }.items():
             with subtests.test(case=case):
-                token = forged({"alg": "RS256"}, key=RS256)
+                token = own(header={**OWN, "alg": "RS256"}, key=RS256)
                 assert rsa_target.judged(resigned(token, change)) == "signature_invalid"
 
     def test_parts_of_two_valid_tokens_make_no_third(self) -> None:
-        one, two = forged().split("."), forged(payload={**CLAIMS, "userId": "8"}).split(".")
+        one, two = own().split("."), own({**CLAIMS, "userId": "8"}).split(".")
         assert hmac_target.judged(".".join([one[0], one[1], two[2]])) == "signature_invalid"
         assert hmac_target.judged(".".join([one[0], two[1], one[2]])) == "signature_invalid"
         assert hmac_target.judged(".".join([one[1], one[0], one[2]])) == "token_malformed"
@@ -422,15 +433,32 @@ class TestSignature:
             return compare_digest(left, right)
 
         monkeypatch.setattr(hmac, "compare_digest", compare)
-        assert Target().verify(resigned(forged(), lambda signature: bytes(32))) == "signature_invalid"
+        assert Target().verify(resigned(own(), lambda signature: bytes(32))) == "signature_invalid"
         assert compared == [(32, 32)]
 
 
 class TestVectors:
     @pytest.mark.parametrize("signed", vectors.SIGNED, ids=lambda signed: signed.section)
     def test_signatures_of_the_rfcs_are_valid_and_their_claims_checked(self, signed: vectors.Signed) -> None:
-        target = Target([Key.jwk(signed.jwk, alg=signed.alg, verify_only=True)])
-        assert target.judged(signed.token) == "claims_invalid"  # none of them has iat
+        key = Key.jwk(signed.jwk, alg=signed.alg, verify_only=True)
+        target, has_claims = Target([key]), signed in vectors.WITH_CLAIMS
+        assert target.judged(signed.token) == ("token_expired" if has_claims else "claims_invalid")
+        assert target.judged(resigned(signed.token, lambda signature: signature[:-1] + b"\0")) == "signature_invalid"
+
+    @pytest.mark.parametrize("signed", vectors.WITH_CLAIMS, ids=lambda signed: signed.section)
+    def test_a_token_of_the_rfcs_is_foreign_in_its_own_time(self, signed: vectors.Signed) -> None:
+        """It has no ``iat``; ``verify`` does not look for the subject, which no RFC writes."""
+        key = Key.jwk(signed.jwk, alg=signed.alg, verify_only=True)
+
+        def in_its_time(*lines: Envelope) -> Target:
+            return Target([key], clock=FakeClock(wall=vectors.EXP - 60.0), also_accept=lines)
+
+        assert in_its_time().judged(signed.token) == "token_foreign"
+        assert in_its_time(Envelope.foreign(issuer="joe")).judged(signed.token) == "claims_invalid"
+        assert in_its_time(Envelope.foreign(issuer="jim", iat=False)).judged(signed.token) == "issuer_mismatch"
+        target = in_its_time(Envelope.foreign(issuer="joe", iat=False))
+        assert target.verify(signed.token) is None
+        assert target.by_bearer(signed.token).reason == "claims_invalid"
         assert target.judged(resigned(signed.token, lambda signature: signature[:-1] + b"\0")) == "signature_invalid"
 
     def test_the_unsecured_token_of_the_rfc_is_refused(self) -> None:

@@ -17,10 +17,10 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from tests.support.asgi import scope_of
-from tests.support.target import forged
+from tests.support.strategies import own
 from tests.support.world import World, bearer, cookie
 
-WITH_COOKIE, WITH_BEARER = cookie(forged()), bearer(forged())
+WITH_COOKIE, WITH_BEARER = cookie(own()), bearer(own())
 METHODS = ["GET", "HEAD", "POST", "PUT", "OPTIONS"]
 Headers = list[tuple[bytes, bytes]]
 

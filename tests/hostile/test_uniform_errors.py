@@ -11,7 +11,8 @@ import pytest
 
 from jwt_middleware import Claim, Key, MemorySessionStore, Reason, SessionStatus, source
 from tests.support.asgi import ask
-from tests.support.target import CLAIMS, HEADER, NOW, Target, forged, refusal
+from tests.support.strategies import OWN, own
+from tests.support.target import CLAIMS, NOW, Target, forged, refusal
 from tests.support.world import FakeClock, bearer, cookie
 
 OLD = {name: value for name, value in CLAIMS.items() if name not in ("version", "email")}
@@ -46,21 +47,23 @@ plain = Target(issuer=None)
 REFUSED: dict[Reason, tuple[Target, str]] = {
     Reason.TOKEN_OVERSIZE: (plain, "a" * 9000),
     Reason.TOKEN_MALFORMED: (plain, "abc"),
-    Reason.KEY_UNKNOWN: (plain, forged({**HEADER, "kid": "other"})),
+    Reason.KEY_UNKNOWN: (plain, own(header={**OWN, "kid": "other"})),
     Reason.ALGORITHM_MISMATCH: (plain, forged({"alg": "none"}, key=None)),
-    Reason.SIGNATURE_INVALID: (plain, forged(key=Key.hmac("somebody-else-somebody-else-0123456789"))),
-    Reason.CLAIMS_INVALID: (plain, forged(payload={**CLAIMS, "exp": "soon"})),
-    Reason.TOKEN_EXPIRED: (plain, forged(payload={**CLAIMS, "exp": NOW - 31})),
-    Reason.TOKEN_NOT_YET_VALID: (plain, forged(payload={**CLAIMS, "nbf": NOW + 99})),
-    Reason.ISSUER_MISMATCH: (Target(issuer="us"), forged(payload={**CLAIMS, "iss": "them"})),
-    Reason.AUDIENCE_MISMATCH: (plain, forged(payload={**CLAIMS, "aud": "them"})),
-    Reason.LIFETIME_EXCEEDED: (plain, forged(payload={**CLAIMS, "exp": NOW + 10**6})),
-    Reason.PAYLOAD_NEWER: (Target(schema={"newer": "refuse"}), forged(payload={**CLAIMS, "version": 3})),
-    Reason.PAYLOAD_INVALID: (plain, forged(payload={**CLAIMS, "permissions": 7})),
-    Reason.SUBJECT_UNKNOWN: (Target(sources=[no_row]), forged(payload=OLD)),
-    Reason.CLAIMS_INCOMPLETE: (Target(cls=Reachable, sources=[no_email]), forged(payload=OLD)),
-    Reason.SESSION_UNKNOWN: (Target(store=MemorySessionStore(clock=FakeClock())), forged()),
-    Reason.SESSION_REVOKED: (Target(store=Ended(clock=FakeClock())), forged()),
+    Reason.SIGNATURE_INVALID: (plain, own(key=Key.hmac("somebody-else-somebody-else-0123456789"))),
+    Reason.CLAIMS_INVALID: (plain, own({**CLAIMS, "exp": "soon"})),
+    Reason.TOKEN_EXPIRED: (plain, own({**CLAIMS, "exp": NOW - 31})),
+    Reason.TOKEN_NOT_YET_VALID: (plain, own({**CLAIMS, "nbf": NOW + 99})),
+    Reason.ISSUER_MISMATCH: (Target(issuer="us"), own({**CLAIMS, "iss": "them"})),
+    Reason.AUDIENCE_MISMATCH: (plain, own({**CLAIMS, "aud": "them"})),
+    Reason.LIFETIME_EXCEEDED: (plain, own({**CLAIMS, "exp": NOW + 10**6})),
+    Reason.TOKEN_FOREIGN: (plain, forged()),
+    Reason.PAYLOAD_NEWER: (Target(schema={"newer": "refuse"}), own({**CLAIMS, "version": 3})),
+    Reason.PAYLOAD_TOO_OLD: (Target(schema={"oldest": 2}), own(OLD)),
+    Reason.PAYLOAD_INVALID: (plain, own({**CLAIMS, "permissions": 7})),
+    Reason.SUBJECT_UNKNOWN: (Target(sources=[no_row]), own(OLD)),
+    Reason.CLAIMS_INCOMPLETE: (Target(cls=Reachable, sources=[no_email]), own(OLD)),
+    Reason.SESSION_UNKNOWN: (Target(store=MemorySessionStore(clock=FakeClock())), own()),
+    Reason.SESSION_REVOKED: (Target(store=Ended(clock=FakeClock())), own()),
 }
 """The Reasons a token, its row and its session can have."""
 
@@ -97,7 +100,11 @@ class TestUniformErrors:
         assert json.loads(body) == {"type": "about:blank", "title": "Unauthorized", "status": 401, "login": "/login"}
 
     def test_a_refusal_says_its_reason_and_shows_nothing_else(self) -> None:
-        token = forged(payload={**CLAIMS, "exp": "canary-canary"})
-        refused = refusal(asyncio.run, plain.authority.verify(token))
-        assert repr(refused) == "Refusal('claims_invalid')"
-        assert refused.args == ("claims_invalid",)
+        for changed, shown in [
+            ({"exp": "canary-canary"}, "Refusal('claims_invalid')"),
+            ({"aud": "canary-canary"}, "NotAdmitted('audience_mismatch')"),
+        ]:
+            refused = refusal(asyncio.run, plain.authority.verify(own({**CLAIMS, **changed})))
+            assert repr(refused) == shown
+            assert refused.args == (refused.reason.value,)
+            assert "canary" not in repr(vars(refused))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import functools
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -18,7 +20,11 @@ from hypothesis import strategies as st
 from jwt_middleware.errors import ConfigError, MintError, Reason, Refusal
 from jwt_middleware.payload.fields import Claim
 from jwt_middleware.payload.schema import SessionSchema
-from tests.support.world import Session
+from jwt_middleware.testing import old_token
+from jwt_middleware.types import is_version
+from tests.support.strategies import own
+from tests.support.target import CLAIMS, reason
+from tests.support.world import FakeClock, Session, World, authority_of
 
 
 class AsStruct(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -45,13 +51,21 @@ def schema_of(cls: type[Any] = Session, **settings: Any) -> SessionSchema[Any]:
     return SessionSchema(cls, **{"version": 2, "subject": "userId", **settings})
 
 
+def version_of(schema: SessionSchema[Any], payload: dict[str, Any]) -> int:
+    """The version of a payload that is verified: any other value was refused with its token."""
+    version = payload.get(schema.version_claim, 1)
+    if not is_version(version):
+        raise Refusal(Reason.CLAIMS_INVALID)
+    return int(version)
+
+
 def build(schema: SessionSchema[Any], payload: dict[str, Any]) -> Any:
-    upgraded = schema.upgrade(payload, schema.version_of(payload))
+    upgraded = schema.upgrade(payload, version_of(schema, payload))
     return schema.assemble(upgraded.claims)[1]
 
 
 def missing(schema: SessionSchema[Any], payload: dict[str, Any]) -> set[str]:
-    return {spec.name for spec in schema.upgrade(payload, schema.version_of(payload)).missing}
+    return {spec.name for spec in schema.upgrade(payload, version_of(schema, payload)).missing}
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -105,17 +119,30 @@ class TestEveryKindOfClass:
 
 class TestVersion:
     def test_absent_means_one(self) -> None:
-        assert schema_of().version_of({}) == 1
+        assert schema_of().label_of({}) == "1"
 
-    def test_anything_but_a_positive_integer_is_claims_invalid(self) -> None:
+    async def test_the_version_of_a_token_without_one_is_one(self) -> None:
+        authority = authority_of()
+        assert (await authority.verify(old_token(authority, {"userId": "7"}))).payload_version == 1
+
+    async def test_anything_but_a_positive_integer_is_claims_invalid(self) -> None:
+        authority = authority_of()
         versions: list[Any] = [True, "2", 2.0, 0, -1, None, [], {}]
         for version in versions:
-            with pytest.raises(Refusal, match="claims_invalid"):
-                schema_of().version_of({"version": version})
+            assert schema_of().label_of({"version": version}) == "unknown", version
+            token = old_token(authority, {"userId": "7", "version": version})
+            assert await reason(authority, token) == "claims_invalid", version
 
-    def test_its_name_is_configurable(self) -> None:
+    def test_metrics_spell_it_as_a_number_or_newer(self) -> None:
+        labels = [schema_of().label_of({"version": version}) for version in (1, 2, 3, 2**63)]
+        assert labels == ["1", "2", "newer", "newer"]
+
+    async def test_its_name_is_configurable(self) -> None:
+        authority = authority_of(schema={"version_claim": "v"}, clock=FakeClock())
+        token = own({**CLAIMS, "version": "theirs", "v": 2})
+        assert (await authority.verify(token)).payload_version == 2
         schema = schema_of(version_claim="v")
-        assert schema.version_of({"v": 2, "version": "theirs"}) == 2
+        assert schema.label_of({"v": 2, "version": "theirs"}) == "2"
         assert schema.mint(build(schema, {**PAYLOAD, "v": 2}))[1]["v"] == 2
 
     def test_a_newer_payload_is_read_as_todays_and_labelled_newer(self) -> None:
@@ -134,6 +161,43 @@ class TestVersion:
         with pytest.raises(Refusal) as refused:
             schema_of(newer="refuse").upgrade(PAYLOAD, 3)
         assert refused.value.reason is Reason.PAYLOAD_NEWER
+
+
+class TestOldest:
+    def test_a_payload_older_than_the_oldest_is_too_old(self) -> None:
+        schema = schema_of(version=3, oldest=2)
+        with pytest.raises(Refusal) as refused:
+            schema.upgrade(PAYLOAD, 1)
+        assert refused.value.reason is Reason.PAYLOAD_TOO_OLD
+        for version in (2, 3, 4):
+            assert schema.upgrade(PAYLOAD, version).subject == "7"
+
+    def test_by_default_no_payload_is_too_old(self) -> None:
+        assert schema_of(version=3).upgrade(PAYLOAD, 1).label == "1"
+
+    def test_no_step_sees_a_payload_that_is_too_old(self) -> None:
+        def explode(claims: dict[str, Any]) -> dict[str, Any]:
+            raise AssertionError
+
+        with pytest.raises(Refusal, match="payload_too_old"):
+            schema_of(version=3, oldest=2, upgrades={1: explode}).upgrade(PAYLOAD, 1)
+
+    async def test_a_token_of_that_payload_is_refused_and_counted_under_its_version(self) -> None:
+        world = World(schema={"oldest": 2})
+        assert await world.reason(await world.old()) == "payload_too_old"
+        assert await world.reason(await world.old({"email": "a@b.c"}, version=2)) is None
+        assert world.counts("requests") == {("payload_too_old", "1", "refused"): 1, ("2", "accepted"): 1}
+
+    def test_a_claim_that_only_older_payloads_lack_needs_no_default(self) -> None:
+        @dataclass
+        class Demanding:
+            userId: str
+            email: Annotated[str, Claim(since=2)]
+
+        SessionSchema(Demanding, version=2, subject="userId", oldest=2).refuse_unfillable(frozenset())
+        schema = SessionSchema(Demanding, version=3, subject="userId", oldest=1)
+        with pytest.raises(ConfigError, match="'email' came with version 2"):
+            schema.refuse_unfillable(frozenset())
 
 
 class TestMissing:
@@ -187,6 +251,89 @@ class TestSubject:
     def test_it_is_read_after_the_upgrade(self) -> None:
         schema = schema_of(upgrades={1: lambda claims: {"userId": claims.pop("uid"), **claims}})
         assert schema.upgrade({"uid": "9", "companyId": "c"}, 1).subject == "9"
+
+    def test_the_payloads_own_subject_is_read_before_the_upgrade(self) -> None:
+        schema = schema_of(upgrades={1: lambda claims: {**claims, "userId": f"user-{claims['userId']}"}})
+        payload = {"userId": 7, "companyId": "c"}
+        assert schema.own_subject(payload) == "7"
+        assert schema.upgrade(payload, 1).subject == "user-7"
+        assert schema.own_subject(PAYLOAD) == "7"
+
+    def test_a_payload_without_a_valid_subject_has_none_of_its_own(self) -> None:
+        assert schema_of().own_subject({"uid": "9"}) is None
+        subjects: list[Any] = ["", "x" * 256, "a\nb", None, True, 1.5, [], {}]
+        for subject in subjects:
+            assert schema_of().own_subject({"userId": subject}) is None, subject
+
+
+class NumberedStruct(msgspec.Struct, kw_only=True):
+    sub: int
+
+
+@dataclass
+class Numbered:
+    sub: int
+
+
+class NumberedModel(pydantic.BaseModel):
+    sub: int
+
+
+class TestIntegerInSub:
+    """``sub`` is a StringOrURI (RFC 7519 section 4.1.2), though the session class has an integer."""
+
+    @pytest.mark.parametrize("cls", [Numbered, NumberedStruct, NumberedModel])
+    def test_it_is_minted_as_text_and_read_as_an_integer(self, cls: type[Any]) -> None:
+        schema = SessionSchema(cls, version=1, subject="sub")
+        for number in (7, 0, -7, 2**63 - 1, -(2**63)):
+            session = cls(sub=number)
+            subject, claims = schema.mint(session)
+            assert (subject, claims) == (str(number), {"sub": str(number), "version": 1})
+            assert build(schema, claims) == session
+
+    async def test_a_whole_session_keeps_it(self) -> None:
+        world = World(Numbered, schema={"version": 1, "subject": "sub"}, sources=[])
+        issued = await world.authority.issue(Numbered(sub=7))
+        assert (await world.claims(issued.token))["sub"] == "7"
+        assert (await world.get(issued.token)).status_code == 200
+        assert world.echo.session == Numbered(sub=7)
+        assert (await world.row("7")).id == issued.session_id
+
+    def test_text_in_another_spelling_does_not_fit(self) -> None:
+        schema = SessionSchema(Numbered, version=1, subject="sub")
+        for text in ("07", "+7", " 7", "7.0", "1e3", "-0", "--7", "\u0667", "\u00b2", "0x7", "7_0", "x", "9" * 5_000):
+            with pytest.raises(Refusal) as refused:
+                build(schema, {"sub": text})
+            assert refused.value.reason in (Reason.PAYLOAD_INVALID, Reason.CLAIMS_INVALID), text
+
+    def test_text_in_sub_stays_text(self) -> None:
+        @dataclass
+        class Named:
+            sub: str
+
+        schema = SessionSchema(Named, version=1, subject="sub")
+        assert schema.mint(Named(sub="7")) == ("7", {"sub": "7", "version": 1})
+        assert build(schema, {"sub": "7"}) == Named(sub="7")
+
+    def test_an_integer_in_another_claim_stays_an_integer(self) -> None:
+        @dataclass
+        class Counted:
+            userId: int
+
+        schema = SessionSchema(Counted, version=1, subject="userId")
+        assert schema.mint(Counted(userId=7)) == ("7", {"userId": 7, "version": 1})
+        with pytest.raises(Refusal, match="payload_invalid"):
+            build(schema, {"userId": "7"})
+
+    def test_a_step_down_may_write_an_integer(self) -> None:
+        schema = schema_of(
+            mints=1,
+            upgrades={1: lambda claims: {"userId": claims.pop("sub"), **claims}},
+            downgrades={2: lambda claims: {"sub": int(claims.pop("userId")), **claims}},
+        )
+        subject, claims = schema.mint(Session(user_id="7", company_id="c"))
+        assert (subject, claims["sub"]) == ("7", "7")
+        assert build(schema, claims).user_id == "7"
 
 
 class TestSessionClassThatRaises:
@@ -259,6 +406,57 @@ class TestSteps:
         with pytest.raises(Refusal) as refused:
             build(schema, {**PAYLOAD, "version": 1})
         assert refused.value.reason is Reason.PAYLOAD_INVALID
+
+    def test_a_step_that_could_never_work_fails_at_construction(self, subtests: pytest.Subtests) -> None:
+        async def later(claims: dict[str, Any]) -> dict[str, Any]:
+            raise AssertionError
+
+        async def stream(claims: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+            yield claims
+
+        class Later:
+            async def __call__(self, claims: dict[str, Any]) -> dict[str, Any]:
+                raise AssertionError
+
+            async def method(self, claims: dict[str, Any]) -> dict[str, Any]:
+                raise AssertionError
+
+        def keyword(claims: dict[str, Any], *, key: str) -> dict[str, Any]:
+            raise AssertionError
+
+        steps: dict[str, Any] = {
+            "async": later,
+            "async, partly applied": functools.partial(later),
+            "an async generator": stream,
+            "an object whose call is async": Later(),
+            "an async method": Later().method,
+            "of two arguments": lambda claims, version: claims,
+            "of none": lambda: dict(PAYLOAD),
+            "with a keyword": keyword,
+            "text": "rename",
+            "none": None,
+        }
+        for case, step in steps.items():
+            for name, version in (("upgrades", 1), ("downgrades", 2)):
+                settings: dict[str, Any] = {name: {version: step}}
+                with (
+                    subtests.test(case=case, name=name),
+                    pytest.raises(ConfigError, match="a plain function of one mapping, not async, got"),
+                ):
+                    schema_of(**settings)
+
+    def test_any_function_of_one_mapping_is_a_step(self) -> None:
+        class Renamed:
+            def __call__(self, claims: dict[str, Any]) -> dict[str, Any]:
+                return {**claims, "role": "r"}
+
+        def second(version: int, claims: dict[str, Any], *more: Any, key: str = "r") -> dict[str, Any]:
+            return {**claims, "role": key}
+
+        steps: list[Any] = [Renamed(), functools.partial(second, 1), lambda claims, role="r": {**claims, "role": role}]
+        for step in steps:
+            assert schema_of(upgrades={1: step}).upgrade(PAYLOAD, 1).claims["role"] == "r"
+        assert schema_of(upgrades={1: dict}).upgrade(PAYLOAD, 1).claims == PAYLOAD
 
 
 class TestMinting:
@@ -407,7 +605,12 @@ class TestConfiguration:
             ({"newer": "ignore"}, "newer must be"),
             ({"upgrades": [dict]}, r"steps by version: \{1: step\}"),
             ({"downgrades": dict}, r"steps by version: \{1: step\}"),
-            ({"upgrades": {1: "rename"}}, "a step must be a function"),
+            ({"upgrades": {1: "rename"}}, "a step must be a plain function of one mapping, not async, got str"),
+            ({"oldest": 0}, r"oldest must be an integer from 1 to what is minted \(2\), got 0"),
+            ({"oldest": 3}, r"oldest must be an integer from 1 to what is minted \(2\), got 3"),
+            ({"oldest": True}, "oldest must be an integer"),
+            ({"oldest": "2"}, "oldest must be an integer"),
+            ({"oldest": 2, "mints": 1}, r"oldest must be an integer from 1 to what is minted \(1\), got 2"),
             ({"version_claim": "exp"}, "is a registered claim"),
             ({"version_claim": "role"}, "which every token has already"),
             ({"version": 1}, "claim 'email' has since=2"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from jwt_middleware import Adoption, MemorySessionStore, Revocation, Unavailable
+from jwt_middleware import MemorySessionStore, Revocation, Unavailable
 from jwt_middleware.counters import Counters
 from jwt_middleware.protocols import SystemClock
 from jwt_middleware.sessions import activity as module
@@ -24,7 +24,7 @@ from tests.support.asgi import counted
 from tests.support.lookups import runtime
 from tests.support.processes import python
 from tests.support.stores import opened
-from tests.support.world import FakeClock, World, bearer
+from tests.support.world import ROWLESS, FakeClock, World, bearer
 
 BATCH = 1_000
 """Rows of one write."""
@@ -133,8 +133,8 @@ class TestRequests:
         await world.authority.aclose()
 
     async def test_a_token_without_sid_is_noted_under_the_id_that_its_row_gets(self) -> None:
-        world = World(store=Written, adoption=Adoption(sessions="marks"))
-        token = await world.old(sid=None, auth_time=None)
+        world = World(store=Written, also_accept=[ROWLESS])
+        token = await world.old(sid=None)
         own = set(world.store._rows)
         assert await world.reason(token) is None
         await world.authority.aclose()

@@ -1,4 +1,4 @@
-"""Adopting: the tokens of an app from before it installed the package go on, and each exception is counted.
+"""Adopting: the tokens of an app's former code go on, whichever release a request reaches, and each is counted.
 
 The old app: a cookie ``token``, a secret of 16 characters, no ``iat``, 30 days. If it has a table of six columns for
 its sessions, the migration of docs/sessions.md makes it ``user_sessions``, and its tokens stay valid.
@@ -12,14 +12,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import uuid4
 
+import httpx
+import jwt
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from jwt_middleware import Adoption, Claim, ConfigError, Key, KeyRing, MemorySessionStore, SessionCookie
+from jwt_middleware import Claim, Envelope, Key, KeyRing, MemorySessionStore, SessionCookie
 from jwt_middleware.sqlalchemy import SQLAlchemySessionStore, metadata
 from jwt_middleware.testing import client, old_token
-from jwt_middleware.tokens.jwt import ADOPTION_RULES
 from tests.support.asgi import foreign_token
 from tests.support.processes import ROOT
 from tests.support.world import DAY, EPOCH, SECRET, FakeClock, World, authority_of, bearer
@@ -28,6 +29,7 @@ OLD_SECRET = b"sixteen letters."
 MONTH = timedelta(days=30)
 UNTIL = datetime.fromtimestamp(EPOCH + 30 * DAY, UTC)
 OLD_KEY = Key.hmac(OLD_SECRET, verify_only=True, allow_short=True, until=UNTIL)
+LINE: dict[str, Any] = {"before": UNTIL, "iat": False, "window": MONTH, "cookie": SessionCookie("token")}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,15 +43,14 @@ SEVEN = Account(id="7", role="admin", email="7@example.com")
 
 
 class OldApp(World):
-    """The old app, after it installed the package."""
+    """The old app, after it installed the package; ``line`` changes its line of ``also_accept``."""
 
-    def __init__(self, *, store: bool = False, **settings: Any) -> None:
+    def __init__(self, *, store: bool = False, line: dict[str, Any] | None = None, **settings: Any) -> None:
         clock = FakeClock()
         adopting = {
             "schema": {"subject": "id", "version_claim": "v"},
             "keys": KeyRing([Key.hmac(SECRET, kid="2026"), OLD_KEY]),
-            "cookie": SessionCookie(also_read=("token",)),
-            "adoption": Adoption(iat_required=False, accepted_lifetime=MONTH, sessions="marks" if store else "refuse"),
+            "also_accept": [Envelope.foreign(**{**LINE, **(line or {})})],
             "store": MemorySessionStore(clock=clock) if store else None,
         }
         super().__init__(Account, clock=clock, **{**adopting, **settings})
@@ -67,6 +68,9 @@ def minted(**claims: Any) -> str:
     return foreign_token(OLD_SECRET, {name: value for name, value in payload.items() if value is not None})
 
 
+NAME = "foreign-2026-12-25"
+
+
 class TestOldTokens:
     @pytest.mark.parametrize("store", [False, True])
     async def test_no_user_is_logged_out_and_each_exception_is_counted_each_time(self, store: bool) -> None:
@@ -76,14 +80,14 @@ class TestOldTokens:
             assert response.status_code == 200
             assert app.echo.session == SEVEN
             assert "set-cookie" not in response.headers
-        expected = {("cookie",), ("key",), ("iat",), ("lifetime",)} | ({("sid",)} if store else set())
-        assert app.counts("adoptions") == dict.fromkeys(expected, 3)
+        rules = ("foreign", "window", "iat", "cookie", "key")
+        assert app.counts("adoptions") == {(NAME, rule): 3 for rule in rules}
 
     async def test_a_token_is_counted_only_for_what_it_needed(self) -> None:
         app = OldApp()
         for _ in range(2):
             assert await app.status("__Host-session", iat=int(EPOCH) - 60, exp=int(EPOCH) + 3_600) == 200
-        assert app.counts("adoptions") == {("key",): 2}
+        assert app.counts("adoptions") == {(NAME, "foreign"): 2, (NAME, "key"): 2}
 
     @pytest.mark.parametrize("store", [False, True])
     async def test_the_next_login_is_a_session_of_today_and_needs_no_exception(self, store: bool) -> None:
@@ -117,27 +121,36 @@ class TestOldTokens:
         assert await app.status() == 401
         assert app.recorder.reasons[-1] == "session_revoked"
 
-    async def test_with_a_store_old_tokens_are_refused_unless_marks_are_configured(self) -> None:
-        app = OldApp(store=True, adoption=Adoption(iat_required=False, accepted_lifetime=MONTH))
-        assert await app.status() == 401
-        assert app.recorder.reasons == ["session_unknown"]
+    async def test_a_sliding_session_goes_on_if_the_app_promotes_it(self) -> None:
+        """The former code renewed a cookie of an hour; `start` where the token is not own goes on in its place."""
+        app = OldApp(store=True, renew_within=timedelta(days=6))
+        seen = []
+        async with client(app.app, cookies={"token": minted(iat=int(EPOCH), exp=int(EPOCH) + 3_600)}) as http:
+            for _ in range(9):
+                response = await http.get("/me")
+                seen.append(response.status_code)
+                if response.status_code == 200 and not app.echo.token.own:
+                    issued = await app.authority.issue(app.echo.session)
+                    http.cookies.set("__Host-session", issued.token, domain="testserver.local")
+                app.clock.advance(600)
+        assert seen == [200] * 9
 
 
 class TestEnds:
-    async def test_each_line_of_the_adoption_is_needed_and_may_be_deleted_later(self) -> None:
+    async def test_each_part_of_the_line_is_needed_and_may_be_deleted_later(self) -> None:
         lines: list[tuple[dict[str, Any], str]] = [
-            ({"cookie": SessionCookie()}, "token_missing"),
+            ({"line": {"cookie": SessionCookie()}}, "token_missing"),
             ({"keys": KeyRing([Key.hmac(SECRET, kid="2026")])}, "key_unknown"),
-            ({"adoption": Adoption(accepted_lifetime=MONTH)}, "claims_invalid"),
-            ({"adoption": Adoption(iat_required=False)}, "lifetime_exceeded"),
-            ({"schema": {"subject": "id"}}, "claims_invalid"),
+            ({"line": {"iat": True}}, "claims_invalid"),
+            ({"line": {"window": timedelta(days=7)}}, "lifetime_exceeded"),
+            ({"line": {"version_claim": "version"}}, "claims_invalid"),
         ]
         for without, reason in lines:
             app = OldApp(**without)
             assert (await app.status(), app.recorder.reasons) == (401, [reason]), without
 
     async def test_the_old_key_ends_at_its_date(self) -> None:
-        app = OldApp()
+        app = OldApp(line={"before": UNTIL + MONTH})
         assert await app.status(exp=int(EPOCH) + 30 * DAY) == 200
         app.clock.advance(30 * DAY)
         assert await app.status(exp=int(EPOCH) + 30 * DAY) == 401
@@ -145,24 +158,22 @@ class TestEnds:
 
 
 class TestOtherTokens:
-    async def test_exceptions_are_for_tokens_without_sid_alone(self) -> None:
-        app = OldApp()
-        for claims in ({}, {"iat": int(EPOCH)}, {"iat": None, "exp": int(EPOCH) + 60}):
-            assert await app.status(sid="3f0c3a1e-0000-4000-8000-000000000000", **claims) == 401
-        assert app.recorder.reasons == ["claims_invalid", "lifetime_exceeded", "claims_invalid"]
-
     async def test_other_tokens_of_the_same_secret_do_not_become_sessions(self) -> None:
         others: list[dict[str, Any]] = [
             {"type": "refresh"},
-            {"token_type": "refresh"},
-            {"token_use": "id"},
+            {"token_use": "id", "sid": "8b4c6f"},
             {"purpose": "password-reset"},
-            {"nonce": "n"},
-            {"type": None, "token_use": ["access"]},
+            {"nonce": "n", "at_hash": "x", "sid": "8b4c6f"},
+            {"events": {}, "typ": "Logout", "sid": "8b4c6f"},
+            {"type": None, "token_use": ["access", "id"]},
+            {"scope": "password_reset"},
+            {"action": "verify_email"},
+            {"refresh": True},
+            {"mfa": "pending"},
         ]
         for claims in others:
             app = OldApp()
-            assert (await app.status(**claims), app.recorder.reasons) == (401, ["claims_invalid"]), claims
+            assert (await app.status(**claims), app.recorder.reasons) == (401, ["token_foreign"]), claims
 
     async def test_access_tokens_do(self) -> None:
         for name, use in (("type", "access"), ("token_type", "session"), ("token_use", "access")):
@@ -175,20 +186,90 @@ class TestOtherTokens:
             (lambda claims: 1 / 0, 401),
         ]
         for recognise, status in rules:
-            app = OldApp(adoption=Adoption(iat_required=False, accepted_lifetime=MONTH, recognise=recognise))
-            assert await app.status() == status
+            assert await OldApp(line={"recognise": recognise}).status() == status
 
 
-class TestSettings:
-    def test_a_short_secret_needs_an_end(self) -> None:
-        with pytest.raises(ConfigError):
-            Key.hmac(OLD_SECRET, verify_only=True)
-        with pytest.raises(ConfigError, match="until"):
-            Key.hmac(OLD_SECRET, verify_only=True, allow_short=True)
+class Browser:
+    """A cookie jar in front of two releases behind one port; ``at`` is the one that a request reaches."""
 
-    def test_the_page_names_every_rule(self) -> None:
-        page = (ROOT / "docs" / "adopting.md").read_text()
-        assert tuple(re.findall(r"\| `([a-z]+)` \|$", page, re.MULTILINE)) == ADOPTION_RULES
+    def __init__(self, **releases: Any) -> None:
+        self.releases = releases
+        self.jar: dict[str, str] = {}
+
+    async def go(self, at: str, path: str = "/me", method: str = "GET") -> Any:
+        pairs = "; ".join(f"{name}={value}" for name, value in self.jar.items())
+        response = await self.releases[at].ask(path, method, cookie=pairs or None)
+        for value in response.headers.get_list("set-cookie"):
+            name, _, rest = value.partition("=")
+            token = rest.partition(";")[0]
+            self.jar.pop(name, None)
+            if token:
+                self.jar[name] = token
+        return response.status_code
+
+
+class Former:
+    """The old release: PyJWT by hand, the cookie ``token``; it knows one user, who logs in as 19."""
+
+    def __init__(self, clock: FakeClock, secret: bytes) -> None:
+        self.clock, self.secret, self.user, self.seen = clock, secret, "19", None
+
+    async def ask(self, path: str, method: str, *, cookie: str | None) -> Any:
+        if path == "/login":
+            now = int(self.clock.now())
+            token = foreign_token(self.secret, {"id": self.user, "iat": now, "exp": now + DAY})
+            return httpx.Response(200, headers={"set-cookie": f"token={token}; Path=/"})
+        if path == "/logout":
+            return httpx.Response(200, headers={"set-cookie": "token=; Max-Age=0; Path=/"})
+        jar = dict(pair.split("=", 1) for pair in (cookie or "").split("; ") if pair)
+        try:
+            claims = jwt.decode(
+                jar["token"], self.secret, ["HS256"], options={"verify_exp": False, "verify_iat": False}
+            )
+        except (KeyError, jwt.PyJWTError):
+            return httpx.Response(401)
+        self.seen = claims["id"]
+        return httpx.Response(200)
+
+
+class TestTwoReleases:
+    """The cookie keeps its name while the former code runs, and both know one secret: as docs/adopting.md says."""
+
+    def browser(self) -> tuple[Browser, OldApp, Former]:
+        secret = SECRET.encode()
+        new = OldApp(
+            keys=KeyRing([Key.hmac(SECRET)]),
+            cookie=SessionCookie("token"),
+            line={"iat": True},
+            schema={"subject": "id", "version_claim": "v", "mints": 1},
+        )
+        old = Former(new.clock, secret)
+        return Browser(new=new, old=old), new, old
+
+    async def test_a_log_in_at_either_holds_at_both_and_after_a_rollback(self) -> None:
+        for at in ("new", "old"):
+            browser, _, _ = self.browser()
+            assert await browser.go(at, "/login", "POST") == 200
+            seen = [await browser.go(release) for release in ("new", "old", "new", "old", "old")]
+            assert seen == [200] * 5, at
+
+    async def test_a_log_out_at_either_holds_at_both(self) -> None:
+        for there in ("new", "old"):
+            for here in ("new", "old"):
+                browser, _, _ = self.browser()
+                await browser.go(there, "/login", "POST")
+                await browser.go(here, "/logout", "POST")
+                assert [await browser.go(release) for release in ("new", "old")] == [401, 401], (there, here)
+
+    async def test_no_user_acts_as_another(self) -> None:
+        browser, new, old = self.browser()
+        await browser.go("new", "/login", "POST")  # as 7
+        await browser.go("old", "/logout", "POST")
+        await browser.go("old", "/login", "POST")  # as 19
+        assert await browser.go("new") == 200
+        assert new.echo.session.id == "19"
+        assert await browser.go("old") == 200
+        assert old.seen == "19"
 
 
 TABLES: dict[str, tuple[Any, Any, Any]] = {
@@ -234,9 +315,9 @@ class TestMigratedTable:
         subject = "7" if kind == "integers" else "5a7bf8a5-1f3e-4d5c-9d56-0a2c2f7d0f11"
         if kind == "uuids" and engine.dialect.name == "sqlite":
             subject = subject.replace("-", "")  # as SQLite stores a UUID, and so as the app writes it into its tokens
-        authority = authority_of(store=SQLAlchemySessionStore(engine), adoption=Adoption(sessions="marks"))
+        authority = authority_of(store=SQLAlchemySessionStore(engine), also_accept=[Envelope.foreign()])
         alive, ended, third = (
-            old_token(authority, {"userId": subject, "email": f"{n}@x.y"}, version=2, sid=None, auth_time=None)
+            old_token(authority, {"userId": subject, "email": f"{n}@x.y"}, sid=None, auth_time=None, typ="JWT")
             for n in range(3)
         )
         await migrated(engine, kind, {alive: True, ended: False, third: True}, subject)

@@ -12,14 +12,14 @@ from typing import Annotated, Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from jwt_middleware import Adoption, Claim, Key, KeyRing, LookupLimits, MemorySessionStore, SessionCookie
+from jwt_middleware import Claim, Envelope, Key, KeyRing, LookupLimits, MemorySessionStore, SessionCookie
 from jwt_middleware.errors import Reason, Refusal
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import SessionKey, SessionStatus
 from tests.support.asgi import counts, foreign_token, scope_of
 from tests.support.lookups import turns
 from tests.support.stores import FakeStore, opened
-from tests.support.world import DAY, EPOCH, SECRET, WEEK, Session, World, cookie, cookie_of, digest
+from tests.support.world import DAY, EPOCH, ROWLESS, SECRET, WEEK, Session, World, cookie, cookie_of, digest
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,12 +149,11 @@ class TestReadersBeforeWriters:
 
 class TestNever:
     async def test_never_for_a_token(self) -> None:
-        without_sid = {"sid": None, "auth_time": None}
         tokens: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "while version 1 is minted": ({"schema": {"mints": 1}}, {"version": 1}),
             "of version 2 while version 1 is minted": ({"schema": {"mints": 1}}, {"version": 2}),
-            "without sid": ({"adoption": Adoption(sessions="marks")}, without_sid),
-            "without sid and without a store": ({"store": None}, without_sid),
+            "foreign": ({"also_accept": [Envelope.foreign()], "store": None}, {"typ": "JWT"}),
+            "foreign, with a store": ({"also_accept": [Envelope.foreign()]}, {"typ": "JWT"}),
             "expired, within the leeway of 30 seconds": ({}, {"exp": int(EPOCH) - 5}),
             "with a name that no log-in would mint": ({}, {"api_key": "x"}),
             "longer than a cookie": ({}, {"role": "x" * 5_000}),
@@ -209,11 +208,18 @@ class TestNever:
         short = Key.hmac(
             "short", kid=None, allow_short=True, until=datetime.fromtimestamp(EPOCH + WEEK, UTC), verify_only=True
         )
-        world = World(reissue=True, keys=KeyRing([Key.hmac(SECRET, kid=None), short]))
+        world = World(
+            reissue=True,
+            keys=KeyRing([Key.hmac(SECRET, kid=None), short]),
+            also_accept=[Envelope.foreign()],
+            store=None,
+        )
         claims = await world.claims(await world.old())
         response = await world.get(foreign_token(b"short", claims))
         assert (response.status_code, cookie_of(response)) == (200, None)
-        assert cookie_of(await world.get(foreign_token(SECRET.encode(), claims))) is not None
+        assert (await world.get(foreign_token(b"short", claims, typ="session+jwt"))).status_code == 401
+        own = foreign_token(SECRET.encode(), claims, typ="session+jwt")
+        assert cookie_of(await world.get(own)) is not None
 
     @pytest.mark.parametrize("rows", [{}, {"1": {"email": None}}, {"1": {"email": 7.5}}, None])
     async def test_never_from_a_default_that_stands_in_for_a_failed_lookup(self, rows: dict[str, Any] | None) -> None:
@@ -316,9 +322,9 @@ class TestNever:
 
     async def test_where_the_row_is_deleted_after_the_check_there_is_no_cookie(self) -> None:
         class Lagging(MemorySessionStore):
-            async def replace_token(self, session_id: str, **values: Any) -> bool:
-                del self._rows[session_id]
-                return await super().replace_token(session_id, **values)
+            async def replace_token(self, key: SessionKey, **values: Any) -> bool:
+                del self._rows[key.session_id or ""]
+                return await super().replace_token(key, **values)
 
         world = World(reissue=True, store=Lagging)
         response = await world.get(await world.old())
@@ -327,7 +333,7 @@ class TestNever:
 
     async def test_a_response_waits_for_its_cookie_no_longer_than_for_a_lookup(self) -> None:
         class Hanging(MemorySessionStore):
-            async def replace_token(self, session_id: str, **values: Any) -> bool:
+            async def replace_token(self, key: SessionKey, **values: Any) -> bool:
                 return await asyncio.get_running_loop().create_future() is None
 
         world = World(reissue=True, store=Hanging, lookups=LookupLimits(timeout=timedelta(seconds=1)))
@@ -370,11 +376,30 @@ class TestMiddleware:
         assert world.reissued == {}
 
     async def test_an_older_cookie_name_gets_the_new_one(self) -> None:
-        world = World(reissue=True, cookie=SessionCookie(also_read=["token"]))
-        response = await world.ask(cookie=f"token={await world.old()}")
+        line = Envelope.before(datetime.fromtimestamp(EPOCH + DAY, UTC), cookie=SessionCookie("__Host-token"))
+        world = World(reissue=True, also_accept=[line])
+        response = await world.ask(cookie=f"__Host-token={await world.old()}")
         assert cookie_of(response) is not None
-        world.echo.headers.append((b"set-cookie", b"token=; Max-Age=0"))
-        assert cookie_of(await world.ask(cookie=f"token={await world.old()}")) is None
+        world.echo.headers.append((b"set-cookie", b"__Host-token=; Max-Age=0"))
+        assert cookie_of(await world.ask(cookie=f"__Host-token={await world.old()}")) is None
+
+    async def test_a_name_that_a_sibling_host_can_set_gets_none(self) -> None:
+        line = Envelope.before(datetime.fromtimestamp(EPOCH + DAY, UTC), cookie=SessionCookie("token"))
+        for today, expected in ((SessionCookie(), False), (SessionCookie("plain"), True)):
+            world = World(reissue=True, also_accept=[line], cookie=today)
+            response = await world.ask(cookie=f"token={await world.old()}")
+            assert response.status_code == 200
+            assert ("set-cookie" in response.headers) is expected, today.name
+
+    async def test_an_own_token_without_sid_keeps_what_surrounds_its_payload(self) -> None:
+        for settings in ({"store": None}, {"also_accept": [ROWLESS]}):
+            world = World(reissue=True, audience="app", **settings)
+            old = await world.old(sid=None)
+            before, after = await world.claims(old), await world.exchange(old)
+            assert after["email"] == "ada@example.com"
+            for name in ("iat", "exp", "auth_time", "aud"):
+                assert after[name] == before[name]
+            assert "sid" not in after
 
 
 class TestConcurrency:
@@ -395,10 +420,10 @@ class TestConcurrency:
         class Counting(MemorySessionStore):
             written = 0
 
-            async def replace_token(self, session_id: str, **values: Any) -> bool:
+            async def replace_token(self, key: SessionKey, **values: Any) -> bool:
                 self.written += 1
                 await asyncio.sleep(0.01)
-                return await super().replace_token(session_id, **values)
+                return await super().replace_token(key, **values)
 
         world = World(reissue=True, store=Counting)
         old = await world.old()
@@ -409,12 +434,12 @@ class TestConcurrency:
         class Crowded(MemorySessionStore):
             inside = most = 0
 
-            async def replace_token(self, session_id: str, **values: Any) -> bool:
+            async def replace_token(self, key: SessionKey, **values: Any) -> bool:
                 self.inside += 1
                 self.most = max(self.most, self.inside)
                 await asyncio.sleep(0)
                 self.inside -= 1
-                return await super().replace_token(session_id, **values)
+                return await super().replace_token(key, **values)
 
         world = World(reissue=True, store=Crowded)
         olds = [await world.old() for _ in range(30)]

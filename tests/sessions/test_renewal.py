@@ -217,9 +217,9 @@ class TestRaces:
                 await turns(chance.randrange(6))
                 return statuses
 
-            async def replace_token(self, session_id: str, **values: Any) -> bool:
+            async def replace_token(self, key: SessionKey, **values: Any) -> bool:
                 await turns(chance.randrange(6))
-                replaced = await super().replace_token(session_id, **values)
+                replaced = await super().replace_token(key, **values)
                 await turns(chance.randrange(6))
                 return replaced
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import Adoption, Revocation
+from jwt_middleware import Envelope, Revocation
 from jwt_middleware.errors import ConfigError, SessionNotEnded, Unavailable
 from jwt_middleware.testing import old_token
 from tests.support.stores import FakeStore
-from tests.support.world import DAY, World, bearer
+from tests.support.world import DAY, EPOCH, ROWLESS, World, bearer
 
 
 async def reasons(world: World, *tokens: str) -> list[str | None]:
@@ -26,8 +26,8 @@ async def end(world: World, token: str) -> list[str]:
 
 
 def rowless(world: World, user_id: str = "7", **envelope: Any) -> str:
-    """A token of an app from before it had the package."""
-    return old_token(world.authority, {"userId": user_id}, **{"sid": None, "auth_time": None, **envelope})
+    """A token of the app's former code."""
+    return old_token(world.authority, {"userId": user_id}, **{"sid": None, "auth_time": None, "typ": "JWT", **envelope})
 
 
 class TestRevoking:
@@ -76,8 +76,8 @@ class TestLoggingOut:
 
     @pytest.mark.parametrize("claims", [{"userId": "7", "email": "a@b.c"}, {"userId": "7"}], ids=["whole", "lacking"])
     async def test_logging_out_revokes_a_token_that_never_had_a_row(self, claims: dict[str, str]) -> None:
-        world = World(sources=[], adoption=Adoption(sessions="marks"))
-        token, other = (old_token(world.authority, claims, n=n, sid=None, auth_time=None) for n in "ab")
+        world = World(sources=[], also_accept=[ROWLESS])
+        token, other = (old_token(world.authority, claims, sid=None, auth_time=EPOCH - n) for n in (0, 1))
         assert await reasons(world, token, other) == [None, None]
         await end(world, token)
         assert await reasons(world, token, other) == ["session_revoked", None]
@@ -86,7 +86,7 @@ class TestLoggingOut:
         assert await world.reason(other) == "session_revoked"
 
     async def test_marks_revoke_earlier_tokens_without_sid_up_to_the_leeway(self) -> None:
-        world = World(adoption=Adoption(sessions="marks", iat_required=False), leeway=timedelta(seconds=30))
+        world = World(also_accept=[Envelope.foreign(iat=False)], leeway=timedelta(seconds=30))
         now = int(world.clock.now())
         before, just_after, later, undated = [
             rowless(world, iat=iat, exp=now + 500) for iat in (now - 100, now + 20, now + 31, None)
@@ -108,7 +108,7 @@ class TestLoggingOut:
 
 class TestFailures:
     async def test_after_a_revocation_that_failed_the_store_is_queried_again(self) -> None:
-        world = World(store=FakeStore, adoption=Adoption(sessions="marks"))
+        world = World(store=FakeStore, also_accept=[Envelope.foreign()])
         token, session_id = await world.log_in()
         world.store.writes_fail, at = "before", world.authority
         for call in (at.revoke(session_id), at.revoke_user("7"), at.revoke_all()):

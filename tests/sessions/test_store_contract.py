@@ -264,7 +264,9 @@ class TestReplacing:
     async def test_a_newer_token_is_written_to_the_row_of_an_active_session(self, store: SessionStore) -> None:
         session_id, _ = await log_in(store)
         (before,) = await store.sessions_of("7")
-        assert await store.replace_token(session_id, user_id="7", session_token="1" * 64)
+        assert await store.replace_token(
+            SessionKey(session_id=session_id, user_id="7"), user_id="7", session_token="1" * 64
+        )
         (row,) = await store.sessions_of("7")
         assert row.session_token == "1" * 64
         assert row.expires_at == before.expires_at
@@ -274,21 +276,28 @@ class TestReplacing:
         session_id, began = await log_in(store)
         later, latest = moment(began + 8 * 86_400), moment(began + 9 * 86_400)
         for expires_at in (latest, later):  # of two at once, the earlier one is written last
-            assert await store.replace_token(session_id, user_id="7", session_token="2" * 64, expires_at=expires_at)
+            assert await store.replace_token(
+                SessionKey(session_id=session_id, user_id="7"),
+                user_id="7",
+                session_token="2" * 64,
+                expires_at=expires_at,
+            )
             assert [row.expires_at for row in await store.sessions_of("7")] == [latest]
 
     async def test_a_newer_token_is_written_to_no_other_row(self, store: SessionStore) -> None:
         revoked, active = await log_in(store), await log_in(store)
         await store.revoke(revoked[0])
         for session_id, user_id in ((revoked[0], "7"), (active[0], "8"), (str(uuid4()), "7"), ("no uuid", "7")):
-            assert not await store.replace_token(session_id, user_id=user_id, session_token="3" * 64)
+            assert not await store.replace_token(
+                SessionKey(session_id=session_id, user_id=user_id), user_id=user_id, session_token="3" * 64
+            )
         assert [row.session_token for row in await store.sessions_of("7")] == ["0" * 64]
         assert not await stands(store, revoked)
 
     async def test_a_newer_token_of_a_session_that_a_mark_ended_stays_ended(self, store: SessionStore) -> None:
         session = await log_in(store)
         await store.revoke_user("7")
-        await store.replace_token(session[0], user_id="7", session_token="4" * 64)
+        await store.replace_token(SessionKey(session_id=session[0], user_id="7"), user_id="7", session_token="4" * 64)
         assert not await stands(store, session)
 
 

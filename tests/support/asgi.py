@@ -88,9 +88,10 @@ async def nothing() -> Message:
     raise AssertionError("received")
 
 
-def foreign_token(secret: bytes, claims: Mapping[str, Any]) -> str:
-    """A token as some other library minted it: HS256, no ``kid``."""
-    parts = [json.dumps(part, separators=(",", ":")).encode() for part in ({"alg": "HS256", "typ": "JWT"}, claims)]
+def foreign_token(secret: bytes, claims: Mapping[str, Any], *, typ: str | None = "JWT") -> str:
+    """A token as some other library minted it: HS256, no ``kid``; ``typ`` is that of its header, None for none."""
+    header = {"alg": "HS256", **({} if typ is None else {"typ": typ})}
+    parts = [json.dumps(part, separators=(",", ":")).encode() for part in (header, claims)]
     signing_input = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
     signature = hmac.new(secret, signing_input, hashlib.sha256).digest()
     return (signing_input + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()

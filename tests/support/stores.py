@@ -100,8 +100,8 @@ class FakeStore(MemorySessionStore):
     async def add(self, record: SessionRecord) -> None:
         await self._write(super().add(record))
 
-    async def replace_token(self, session_id: str, **values: Any) -> bool:
-        return await self._write(super().replace_token(session_id, **values))
+    async def replace_token(self, key: SessionKey, **values: Any) -> bool:
+        return await self._write(super().replace_token(key, **values))
 
     async def revoke(self, session_id: str, *, user_id: str | None = None) -> bool:
         self.revoked.append((session_id, user_id))

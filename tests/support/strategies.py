@@ -10,9 +10,17 @@ from hypothesis import strategies as st
 
 from jwt_middleware import Key
 from jwt_middleware.tokens.jws import to_base64url
-from tests.support.target import CLAIMS, HEADER, HMAC, NOW
+from tests.support.target import CLAIMS, HEADER, HMAC, NOW, forged
 
+OWN: dict[str, Any] = {**HEADER, "typ": "session+jwt"}
+"""The header of a token of this package; that of ``HEADER`` is foreign."""
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+def own(payload: object = CLAIMS, header: object = OWN, *, key: Key | None = HMAC) -> str:
+    """A token of any payload that says it is of this package."""
+    return forged(header, payload, key=key)
+
 
 text = st.one_of(
     st.text(max_size=8),
@@ -41,7 +49,7 @@ def members(draw: st.DrawFn, base: dict[str, Any], names: list[str]) -> dict[str
     return changed
 
 
-headers = members(HEADER, ["alg", "typ", "kid", "crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "enc", "cty"])
+HEADER_NAMES = ["alg", "typ", "kid", "crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "enc", "cty"]
 payloads = members(CLAIMS, [*CLAIMS, "nbf", "iss", "aud", "sub", "jti", "type", "purpose", "nonce"])
 
 
@@ -85,9 +93,10 @@ def segments(draw: st.DrawFn, octets: bytes) -> str:
 
 
 @st.composite
-def tokens(draw: st.DrawFn, key: Key = HMAC) -> str:
+def tokens(draw: st.DrawFn, key: Key = HMAC, typ: str = "session+jwt") -> str:
     """A token whose header, payload, encodings and signature are almost right; most are signed with ``key``."""
-    header = draw(segments(draw(spelled(draw(headers)))))
+    members_of = members({**OWN, "alg": key.alg, "typ": typ}, HEADER_NAMES)
+    header = draw(segments(draw(spelled(draw(members_of)))))
     payload = draw(segments(draw(spelled(draw(payloads)))))
     signing_input = f"{header}.{payload}".encode("utf-8", "surrogatepass")
     signature = key.sign(signing_input)
@@ -129,11 +138,11 @@ def authorizations(token: str) -> st.SearchStrategy[bytes]:
 
 
 def reference_cookie(header: bytes, names: list[bytes]) -> list[bytes]:
-    """The rule in its simplest form: all values of the first name that is present."""
+    """The rule in its simplest form: the different values of the first name that is present."""
     pairs = [pair.partition(b"=") for pair in header.split(b";")]
     for name in names:
         if values := [value.strip(b" \t") for key, equals, value in pairs if equals and key.strip(b" \t") == name]:
-            return values
+            return list(dict.fromkeys(values))
     return []
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jwt_middleware import (
     Claim,
+    Envelope,
     JWTSessionMiddleware,
     Key,
     KeyRing,
@@ -49,6 +50,8 @@ DAY = 86_400
 WEEK = 7 * DAY
 PATIENT = LookupLimits(timeout=timedelta(seconds=30))
 """Long enough for any machine: no result of a test depends on how fast it is."""
+ROWLESS = Envelope.before(datetime.fromtimestamp(EPOCH + 1_000 * DAY, UTC), store=None)
+"""Own tokens may lack ``sid``: there was no session store when they were minted."""
 MIDDLEWARE = {"public", "optional", "login", "on_refused", "trusted_origins", "trusted_proxy"}
 """Settings that a :class:`World` hands to the middleware, not to the authority."""
 

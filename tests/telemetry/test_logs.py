@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -15,15 +15,10 @@ from opentelemetry import trace
 from structlog.testing import capture_logs
 
 from jwt_middleware import (
-    Adoption,
     ConfigError,
-    Key,
-    KeyRing,
+    Envelope,
     LookupFacts,
-    MemorySessionStore,
-    Reason,
     Revocation,
-    SessionCookie,
     Telemetry,
     names,
 )
@@ -31,6 +26,7 @@ from jwt_middleware.counters import Counters
 from jwt_middleware.telemetry.logs import EventLog
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import Outcome, moment
+from tests.support.asgi import foreign_token
 from tests.support.processes import ROOT
 from tests.support.signals import Signals
 from tests.support.stores import FakeStore
@@ -38,8 +34,6 @@ from tests.support.world import DAY, EPOCH, SECRET, FakeClock, World, bearer
 
 FIELDS = {"event", "log_level", "claims", "payload_version", "payload_expected", "minted", "sources"}
 FIELDS |= {"outcome", "token_age_s", "lookup_ms", "kid"}
-MARKS = Adoption(sessions="marks", iat_required=False)
-SHORT = Key.hmac("short", allow_short=True, until=datetime(2100, 1, 1, tzinfo=UTC))
 
 
 def planned(**settings: Any) -> World:
@@ -204,7 +198,7 @@ class TestLookupFailed:
 
 class TestConfigured:
     def test_a_start_is_reported_once(self) -> None:
-        authority = planned().authority
+        authority = planned(audience="app").authority
         with capture_logs() as logs:
             authority.parts.open()
             authority.parts.open()
@@ -218,30 +212,54 @@ class TestConfigured:
                 "keys": ["key-1"],
                 "sourced": ["email"],
                 "store": False,
+                "also_accept": [],
             }
         ]
 
-    async def test_a_start_warns_if_it_will_log_out_adopted_sessions(self, subtests: pytest.Subtests) -> None:
-        cases: list[tuple[dict[str, Any], bool]] = [
-            ({"cookie": SessionCookie(also_read=["token"])}, True),
-            ({"adoption": Adoption(iat_required=False)}, True),
-            ({"keys": KeyRing([Key.hmac(SECRET), SHORT])}, True),
-            ({"cookie": SessionCookie(also_read=["token"]), "adoption": MARKS}, False),
-            ({"cookie": SessionCookie(also_read=["token"]), "store": None}, False),
-            ({}, False),
+    async def test_a_start_advises_an_audience_and_names_lines_to_delete(self, subtests: pytest.Subtests) -> None:
+        over = Envelope.before(moment(EPOCH - 8 * DAY), store=None)
+        alive = Envelope.before(moment(EPOCH - 6 * DAY), store=None)
+        cases: list[tuple[dict[str, Any], list[str]]] = [
+            ({}, ["set audience="]),
+            ({"issuer": "https://id.example"}, []),
+            ({"audience": "app", "also_accept": [alive]}, []),
+            ({"audience": "app", "also_accept": [alive, over]}, ["delete the line before-2026-11-17"]),
+            ({"also_accept": [over]}, ["delete the line before-2026-11-17", "set audience="]),
         ]
-        for settings, advised in cases:
-            with subtests.test(settings=settings):
-                world = World(**{"store": MemorySessionStore(), **settings})
-                with capture_logs() as logs:
-                    world.authority.parts.open()
-                    outcome = await world.authority.authenticate(
-                        bearer(old_token(world.authority, {"userId": "1"}, sid=None))
-                    )
-                assert logs[0]["event"] == "jwt_middleware.configured"
-                assert logs[0]["log_level"] == ("warning" if advised else "info")
-                assert ('Adoption(sessions="marks")' in logs[0].get("advice", "")) is advised
-                assert not advised or outcome.reason is Reason.SESSION_UNKNOWN
+        for settings, advice in cases:
+            with subtests.test(settings=settings), capture_logs() as logs:
+                World(**settings).authority.parts.open()
+            assert logs[0]["log_level"] == ("warning" if advice else "info")
+            given = logs[0].get("advice", [])
+            assert len(given) == len(advice)
+            assert all(text.startswith(start) for text, start in zip(given, advice, strict=True)), given
+
+
+class TestNotAdmitted:
+    async def test_the_line_that_would_admit_a_token_is_named_once_a_minute(self) -> None:
+        world = World(audience="app")
+        token = await World(store=None).token()
+        with capture_logs() as logs:
+            for _ in range(3):
+                assert await world.reason(token) == "audience_mismatch"
+            world.clock.advance(60)
+            assert await world.reason(token) == "audience_mismatch"
+        events = [event for event in logs if event["event"] == names.EVENT_NOT_ADMITTED]
+        assert len(events) == 2
+        assert events[0]["log_level"] == "warning"
+        assert events[0]["advice"] == "Envelope.before(datetime(2026, 12, 2, tzinfo=UTC), audience=None, store=None)"
+
+    async def test_a_token_of_another_kind_gets_no_line(self) -> None:
+        for claims, line in (
+            ({}, "Envelope.foreign(before=datetime(2026, 12, 2, tzinfo=UTC))"),
+            ({"exp": EPOCH + 30 * DAY}, ", window=timedelta(days=30)"),
+            ({"type": "refresh"}, "none:"),
+        ):
+            token = foreign_token(SECRET.encode(), {"userId": "1", "iat": EPOCH, "exp": EPOCH + 60, **claims})
+            with capture_logs() as logs:
+                assert await World(store=None).reason(token) == "token_foreign"
+            advice = next(event["advice"] for event in logs if event["event"] == names.EVENT_NOT_ADMITTED)
+            assert line in advice or advice.startswith(line)
 
 
 class TestLogger:

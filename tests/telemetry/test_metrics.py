@@ -13,14 +13,15 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import CollectorRegistry, generate_latest
 
-from jwt_middleware import Key, KeyRing, MemorySessionStore, Refusal, Telemetry, names, source
+from jwt_middleware import Envelope, Key, KeyRing, MemorySessionStore, Refusal, Telemetry, names, source
 from jwt_middleware.counters import Counters
 from jwt_middleware.telemetry.metrics import registry
 from jwt_middleware.testing import old_token
 from jwt_middleware.types import moment
+from tests.support.asgi import foreign_token
 from tests.support.processes import ROOT, python
 from tests.support.signals import Signals, short
-from tests.support.world import DAY, EPOCH, World, authority_of, bearer
+from tests.support.world import DAY, EPOCH, SECRET, World, authority_of, bearer
 
 GOLDEN = Path(__file__).with_name("scrape.txt")
 PAGE = (ROOT / "docs" / "telemetry.md").read_text()
@@ -32,7 +33,8 @@ async def everything_once(telemetry: Telemetry) -> World:
 
     Returns the world, because the gauges of its authority live as long as it does.
     """
-    world = World(telemetry=telemetry, effective_at={2: moment(EPOCH - DAY)})
+    line = Envelope.foreign(before=moment(EPOCH + DAY))
+    world = World(telemetry=telemetry, effective_at={2: moment(EPOCH - DAY)}, also_accept=[line])
     world.users.rows = {"7": {"email": "7@example.com"}}
     token, session_id = await world.log_in("7", email="ada@example.com")
     for _ in range(2):
@@ -40,6 +42,8 @@ async def everything_once(telemetry: Telemetry) -> World:
     old = old_token(world.authority, {"userId": "7"}, sid=session_id)
     for _ in range(2):
         assert (await world.authority.authenticate(bearer(old))).session.email == "7@example.com"
+    former = foreign_token(SECRET.encode(), {"userId": "7", "iat": EPOCH - 60, "exp": EPOCH + 60})
+    assert await world.reason(former) is None
     assert await world.reason(token[:-4] + "AAAA") == "signature_invalid"
     await world.authority.revoke(session_id)
     assert await world.reason(token) == "session_revoked"
@@ -65,7 +69,7 @@ class TestNames:
 
     def test_every_counter_is_zero_from_the_first_collection(self) -> None:
         signals = Signals()
-        world = World(telemetry=signals.telemetry())
+        world = World(telemetry=signals.telemetry(), also_accept=[Envelope.foreign()])
         values = signals.values()
         counters = {short(metric.name) for metric in names.METRICS if metric.kind == "counter"}
         only_with_remote_keys = {name for name in counters if name.startswith("jwks.")}

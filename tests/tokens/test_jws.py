@@ -271,7 +271,7 @@ class TestHeader:
             with subtests.test(member=member):
                 short, long = (to_base64url(b'{"alg":"HS256",' + member + more + b"}") for more in (b"", LONG))
                 assert reason_of(parse_header, short) is Reason.TOKEN_MALFORMED
-                assert parse_header(long) == ("HS256", None)
+                assert parse_header(long) == ("HS256", None, "")
                 assert reason_of(parse_header, long, signed=True) is Reason.TOKEN_MALFORMED
 
     @pytest.mark.parametrize("signed", [False, True])
@@ -281,7 +281,6 @@ class TestHeader:
             b'{"alg":"HS256","kid":null',
             b'{"alg":"HS256","kid":"a b"',
             b'{"alg":"HS256","typ":1',
-            b'{"alg":"HS256","typ":"JWE"',
             b'{"alg":"HS256","crit":[]',
             b'{"alg":"HS256","crit":null',
             b'{"alg":"HS256","b64":false',
@@ -300,9 +299,9 @@ class TestHeader:
     @pytest.mark.parametrize("signed", [False, True])
     def test_a_header_may_carry_certificates(self, signed: bool) -> None:
         header = b'{"alg":"HS256","kid":"a","x5c":["' + b"A" * 4000 + b'","","",{"a":[]}]}'
-        assert parse_header(to_base64url(header), signed=signed) == ("HS256", "a")
+        assert parse_header(to_base64url(header), signed=signed) == ("HS256", "a", "")
 
     def test_a_header_may_have_256_marks(self) -> None:
         header = b'{"alg":"HS256","a":[' + b"0," * 253 + b"0]}"
-        assert parse_header(to_base64url(header)) == ("HS256", None)
+        assert parse_header(to_base64url(header)) == ("HS256", None, "")
         assert reason_of(parse_header, to_base64url(header.replace(b"[", b"[0,"))) is Reason.TOKEN_MALFORMED

@@ -147,12 +147,12 @@ class TestJwk:
         with pytest.raises(ConfigError, match="kid= contradicts"):
             Key.jwk(vectors.RFC7517_A1_RSA, kid="other")
 
-    def test_an_end_makes_a_verifying_jwk_one_for_older_tokens(self) -> None:
-        key = Key.jwk(vectors.RFC7517_A1_RSA, until=UNTIL)
-        assert (key.adopted, key.short) == (True, False)
-        assert not Key.jwk(vectors.RFC8037_A4.jwk, until=UNTIL).adopted
-        short = Key.jwk({"kty": "oct", "k": "AAAA"}, alg="HS256", allow_short=True, until=UNTIL, verify_only=True)
-        assert short.short
+    def test_a_foreign_key_only_verifies_and_a_short_one_is_foreign(self) -> None:
+        assert not Key.jwk(vectors.RFC7517_A1_RSA, until=UNTIL).foreign
+        private = Key.jwk(vectors.RFC8037_A4.jwk, foreign=True)
+        assert (private.foreign, private.can_sign) == (True, False)
+        short = Key.jwk({"kty": "oct", "k": "AAAA"}, alg="HS256", allow_short=True, until=UNTIL)
+        assert (short.foreign, short.can_sign) == (True, False)
 
     def test_allow_short_is_for_secrets_alone(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="allow_short is for HMAC"):
@@ -233,7 +233,7 @@ class TestHmac:
 
     def test_a_short_secret_needs_an_end(self) -> None:
         key = Key.hmac("old", allow_short=True, verify_only=True, until=UNTIL)
-        assert (key.short, key.adopted, key.can_sign, key.until) == (True, True, False, UNTIL.timestamp())
+        assert (key.foreign, key.can_sign, key.until) == (True, False, UNTIL.timestamp())
         with pytest.raises(ConfigError, match="needs until="):
             Key.hmac("old", allow_short=True)
         with pytest.raises(ConfigError, match="RFC 7518"):
@@ -293,7 +293,8 @@ class TestKeyRing:
             (lambda: [Key.hmac(OLD), Key.jwk(vectors.RFC7515_A3.jwk)], "must not be mixed"),
             (lambda: [Key.hmac(OLD, verify_only=True), Key.hmac(NEW)], "put the one that signs first"),
             (lambda: [Key.hmac(OLD, until=UNTIL)], "must not end"),
-            (lambda: [Key.hmac("short", allow_short=True, until=UNTIL)], "must not end"),
+            (lambda: [Key.hmac("short", allow_short=True, until=UNTIL), Key.hmac(NEW)], "put the one that signs first"),
+            (lambda: [Key.hmac(OLD, foreign=True), Key.hmac(NEW)], "put the one that signs first"),
         ]
         for keys, fix in cases:
             with subtests.test(keys=keys), pytest.raises(ConfigError, match=fix):

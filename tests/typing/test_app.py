@@ -16,8 +16,8 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
 from jwt_middleware import (
-    Adoption,
     Claim,
+    Envelope,
     Issued,
     JWTSessionMiddleware,
     Key,
@@ -68,8 +68,10 @@ async def test_sources_observers_and_settings_are_typed() -> None:
         keys=KeyRing([Key.hmac("0123456789abcdef" * 4)]),
         sources=[emails],
         effective_at={2: datetime(2026, 12, 1, tzinfo=UTC)},
-        cookie=SessionCookie(also_read=["token"]),
-        adoption=Adoption(accepted_lifetime=timedelta(days=30)),
+        also_accept=[
+            Envelope.before(datetime(2026, 12, 1, tzinfo=UTC), cookie=SessionCookie("token"), audience=None),
+            Envelope.foreign(window=timedelta(days=30), recognise=lambda claims: "role" in claims),
+        ],
         observers=[Watching()],
     )
     assert_type(authority, SessionAuthority[Session])
@@ -91,7 +93,9 @@ async def test_the_calls_of_an_authority_know_the_session_class() -> None:
         assert_type(outcome, Outcome[Session])
         assert_type(outcome.session, Session | None)
         assert_type(await authority.end_token(headers), list[str])
-        assert_type(await authority.revoke(issued.session_id), bool)
+        assert_type(issued.set_cookie, list[str])
+        if issued.session_id is not None:
+            assert_type(await authority.revoke(issued.session_id), bool)
 
 
 async def test_a_handler_reads_and_starts_a_typed_session() -> None:
