@@ -25,7 +25,7 @@ check: $(VENV)/test.stamp
 	$(BIN)/lint-imports
 
 fuzz: $(VENV)/test.stamp
-	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/hostile
+	HYPOTHESIS_PROFILE=fuzz HISTORIES=10000 $(BIN)/python -m pytest tests/hostile tests/flow/test_histories.py
 
 # The package against its peers, in one run.
 bench: $(VENV)/test.stamp debian

@@ -121,7 +121,7 @@ class _Handlers:
             environment="demo",
         )
         response = RedirectResponse("/", 303) if _is_form(request) else JSONResponse({"userId": session.user_id})
-        await self._deployment.authority.start(response, session, label=_device(request))
+        await self._deployment.authority.start(response, session, label=_device(request), replacing=request)
         return response
 
     async def logout(self, request: Request) -> Response:

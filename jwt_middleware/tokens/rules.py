@@ -327,7 +327,7 @@ class AcceptedRules:
             if today.recognises(seen.claims):
                 return today, ()
             unmet["recognise"] = Reason.TOKEN_FOREIGN
-        reasons = list(unmet.values()) if own else []
+        reasons = [] if today is None else list(unmet.values())
         for rules in self.own_lines if own else self.foreign_lines:
             reason = rules.admits(seen, now)
             if reason is None:

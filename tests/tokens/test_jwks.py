@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import threading
+import time
 import warnings
 import weakref
 from datetime import timedelta
@@ -13,12 +15,24 @@ from typing import Any
 
 import pytest
 
-from jwt_middleware import ConfigError, Key, Refusal, RemoteKeys, names
+from jwt_middleware import ConfigError, Key, MemorySessionStore, Outcome, Refusal, RemoteKeys, names
 from jwt_middleware.tokens.jwks import FETCH_OUTCOMES
 from tests.support.asgi import counts
-from tests.support.issuer import Issuer, at_once, fetches, pair, public, remote, response, unsigned, until, verifier
+from tests.support.issuer import (
+    PARTIES,
+    Issuer,
+    at_once,
+    fetches,
+    pair,
+    public,
+    remote,
+    response,
+    unsigned,
+    until,
+    verifier,
+)
 from tests.support.processes import python
-from tests.support.target import reason
+from tests.support.target import forged, reason
 from tests.support.world import SECRET, FakeClock, Session, authority_of, bearer
 
 HOUR = 3600
@@ -572,3 +586,83 @@ class TestEndpoint:
             assert {await stranger for stranger in strangers} == {"key_unknown"}
             await until(lambda: fetches(authority) != before)
             await authority.aclose()
+
+
+class TestTokensOfAProvider:
+    """Its keys sign access, ID and log-out tokens. Only the first are sessions; ``sid`` means nothing in them."""
+
+    @staticmethod
+    def signed(issuer: Issuer, typ: str | None, /, **claims: Any) -> str:
+        now = int(time.time())
+        header = {"alg": "ES256", "kid": "k1", **({} if typ is None else {"typ": typ})}
+        payload = {
+            "iss": PARTIES["issuer"],
+            "aud": PARTIES["audience"],
+            "userId": "7",
+            "iat": now,
+            "exp": now + 600,
+            **claims,
+        }
+        key = Key.jwk(issuer.pairs["k1"])
+        return forged(json.dumps(header).encode(), json.dumps(payload).encode(), key=key)
+
+    @pytest.mark.parametrize("has_store", [False, True])
+    async def test_only_access_tokens_are_sessions(self, has_store: bool) -> None:
+        sid = {"sid": "8b4c6f", "auth_time": 1}
+        cases: list[tuple[str | None, dict[str, Any], str | None]] = [
+            ("JWT", {}, None),
+            (None, {}, None),
+            ("at+jwt", {"client_id": "spa", **sid}, None),
+            ("application/at+jwt", {"scope": "read write"}, None),
+            ("JWT", {"nonce": "n", "at_hash": "h", **sid}, "token_foreign"),
+            ("JWT", {"typ": "ID", **sid}, "token_foreign"),
+            ("JWT", {"typ": "Refresh"}, "token_foreign"),
+            ("JWT", {"events": {}, "jti": "1", **sid}, "token_foreign"),
+            ("logout+jwt", sid, "token_foreign"),
+            ("at+jwt", {"aud": "another"}, "audience_mismatch"),
+            ("at+jwt", {"exp": int(time.time()) + 8 * 86_400}, "lifetime_exceeded"),
+        ]
+        async with Issuer("k1").serving() as issuer:
+            store = MemorySessionStore() if has_store else None
+            authority = verifier(remote(issuer), store=store)
+            for typ, claims, expected in cases:
+                assert await reason(authority, self.signed(issuer, typ, **claims)) == expected, (typ, claims)
+            assert counts(authority, "adoptions") == {}
+            await authority.aclose()
+
+    async def test_marks_and_a_log_out_end_them(self) -> None:
+        async with Issuer("k1").serving() as issuer:
+            authority = verifier(remote(issuer), store=MemorySessionStore())
+
+            async def refused(token: str) -> str | None:
+                outcome: Outcome[Session] = await authority.authenticate(bearer(token))
+                return outcome.reason
+
+            one, other = (self.signed(issuer, "at+jwt", jti=jti) for jti in ("1", "2"))
+            assert [await refused(token) for token in (one, other)] == [None, None]
+            await authority.end_token(bearer(one))
+            assert [await refused(token) for token in (one, other)] == ["session_revoked", None]
+            await authority.revoke_user("7")
+            assert await refused(other) == "session_revoked"
+            await authority.aclose()
+
+    async def test_the_app_says_which_types_and_claims_are_sessions(self) -> None:
+        async with Issuer("k1").serving() as issuer:
+            keys = RemoteKeys(issuer.url, typ=["at+jwt"], recognise=lambda claims: "scope" in claims)
+            authority = verifier(keys)
+            assert await reason(authority, self.signed(issuer, "at+jwt", scope="read")) is None
+            for typ, claims in (("JWT", {"scope": "read"}), ("at+jwt", {}), ("session+jwt", {"scope": "read"})):
+                assert await reason(authority, self.signed(issuer, typ, **claims)) == "token_foreign", typ
+            await authority.aclose()
+
+    def test_settings_that_cannot_work_fail_at_once(self) -> None:
+        cases: list[tuple[dict[str, Any], str]] = [
+            ({"typ": "at+jwt"}, "list of str"),
+            ({"typ": []}, "list of str"),
+            ({"recognise": "scope"}, "function"),
+        ]
+        for settings, fix in cases:
+            with pytest.raises(ConfigError, match=fix):
+                RemoteKeys("https://issuer.example/jwks", **settings)
+        with pytest.raises(ConfigError, match="does not tell own tokens from those of RemoteKeys"):
+            verifier(RemoteKeys("https://issuer.example/jwks"), typ="JWT")
