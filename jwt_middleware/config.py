@@ -199,6 +199,7 @@ class Settings:
             audiences=audiences_of(self.audience),
             window=self.window.total_seconds(),
             leeway=self.leeway.total_seconds(),
+            longest=(self.window + self.leeway).total_seconds(),
             rows=self.store is not None,
             cookie=self.cookie,
             version_claim=schema.version_claim,
@@ -388,7 +389,6 @@ def build(schema: SessionSchema[S], settings: Settings, owner: object) -> Parts[
         signing=settings.keys.signing,
         rules=rules,
         typ=settings.typ,
-        has_store=store is not None,
         clock=clock,
         counters=counters,
     )

@@ -150,6 +150,7 @@ class VerifiedToken(Value, frozen=True, kw_only=True, gc=False):
     valid_until: float
     """The last moment this token is accepted: ``exp`` + leeway, or the end of its key or line if that comes first."""
     typ: str = ""
+    """Of its header; empty for that of tokens that are minted today."""
     own: bool = True
     """Minted by this package."""
     envelope: str | None = None

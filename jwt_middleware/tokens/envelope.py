@@ -198,6 +198,7 @@ def _changed(start: Rules, line: Envelope) -> Rules:
     values: dict[str, Any] = dict(line.changes)
     if "window" in values:
         values["window"] = values["window"].total_seconds()
+        values["longest"] = values["window"] + start.leeway
     if "audience" in values:
         values["audiences"] = audiences_of(values.pop("audience"))
     if "typ" in values:

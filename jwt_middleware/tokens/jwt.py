@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +21,7 @@ from ..types import RawToken, SignedClaims, VerifiedToken, is_version
 from . import jws
 from .jws import to_base64url
 from .keys import Key, KeyRing
-from .rules import PLAIN_TYP, AcceptedRules, normal_typ, read_registered
+from .rules import PLAIN_TYP, AcceptedRules, Rules, as_own, normal_typ, read_registered
 
 _MAX_HEADERS: Final = 256
 
@@ -43,7 +42,6 @@ class Tokens:
         signing: Signs; None if no key can.
         rules: Which tokens are accepted.
         typ: Of minted tokens.
-        has_store: There is a session store.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class Tokens:
         signing: Key | None,
         rules: AcceptedRules,
         typ: str,
-        has_store: bool,
         clock: Clock,
         counters: Counters,
     ) -> None:
@@ -62,7 +59,8 @@ class Tokens:
         self._rules: Final = rules
         self._typ: Final = typ
         self._leeway: Final = rules.today.leeway
-        self._has_store: Final = has_store
+        self._own_typs: Final = rules.own_typs
+        self._own_kids: Final = rules.own_kids
         self._clock: Final = clock
         self._counts: Final = counters.counts
         self._verified: Final = {
@@ -106,7 +104,7 @@ class Tokens:
             claims=jws.parse_payload(payload),
             key_id=key.id,
             typ=typ,
-            own=self._rules.is_own(typ, key),
+            own=typ in self._own_typs and not key.foreign and (self._own_kids is None or key.kid in self._own_kids),
             key_until=key.until,
             key_foreign=key.foreign,
         )
@@ -123,14 +121,19 @@ class Tokens:
                 token has no ``sid``), ``token_foreign``, or ``claims_invalid`` (no ``iat``).
             Refusal: ``claims_invalid``, ``token_expired``, ``token_not_yet_valid``.
         """
-        now, today = self._clock.now(), self._rules.today
-        claims, registered, rules, needed = self._rules.check(signed, raw, now, has_store=self._has_store)
+        now, own, claims = self._clock.now(), signed.own, signed.claims
+        if not own:
+            claims = as_own(claims)
+        registered = read_registered(claims)
+        rules, needed = self._rules.admitting(signed, registered, raw, now)
         self._last_used[signed.key_id] = now
         iat = None if registered.iat is UNSET else registered.iat
         sid = None if registered.sid is UNSET else registered.sid
-        auth_time = registered.auth_time if registered.auth_time is not UNSET else iat if signed.own else None
-        ends = (registered.exp + self._leeway, rules.ends_at, inf if signed.key_until is None else signed.key_until)
-        return VerifiedToken(
+        auth_time = registered.auth_time if registered.auth_time is not UNSET else iat if own else None
+        valid_until = registered.exp + self._leeway
+        if signed.key_until is not None:
+            valid_until = min(valid_until, signed.key_until)
+        token = VerifiedToken(
             claims=claims,
             key_id=signed.key_id,
             payload_version=_version(claims, rules.version_claim),
@@ -139,13 +142,22 @@ class Tokens:
             session_id=sid,
             auth_time=auth_time,
             began_at=auth_time if sid is not None else self._earliest_beginning(auth_time or iat),
-            valid_until=min(ends),
+            valid_until=valid_until,
+        )
+        return token if rules is self._rules.today else self._of_line(token, signed, raw, rules, needed)
+
+    def _of_line(
+        self, token: VerifiedToken, signed: SignedClaims, raw: RawToken, rules: Rules, needed: tuple[str, ...]
+    ) -> VerifiedToken:
+        """What else is known of a token that is not one of today's own."""
+        return token.replace(
+            valid_until=min(token.valid_until, rules.ends_at),
             typ=signed.typ,
             own=signed.own,
             envelope=None if rules.kind == "today" else rules.name,
             needed=needed,
             replaceable=signed.own and self._is_safe(raw.cookie),
-            version_claim=None if rules.version_claim == today.version_claim else rules.version_claim,
+            version_claim=None if rules.version_claim == self._rules.today.version_claim else rules.version_claim,
         )
 
     def identify(self, signed: SignedClaims) -> VerifiedToken:
@@ -181,7 +193,7 @@ class Tokens:
         """
         if self._signing is None:
             raise ConfigError("no key of the ring can sign; put a secret or a private key first")
-        if typ in (None, normal_typ(self._typ)):
+        if typ in (None, "", normal_typ(self._typ)):
             typ = self._typ
         header = {"alg": self._signing.alg, "typ": "JWT" if typ == PLAIN_TYP else typ}
         if self._signing.kid is not None:
@@ -222,10 +234,8 @@ class Tokens:
 
 def _version(claims: Mapping[str, Any], claim: str | None) -> int:
     """The payload version: 1 if it is absent; Refusal ``claims_invalid`` unless it is an integer of at least 1."""
-    if claim is None or claim not in claims:
-        return 1
-    version: int = claims[claim]
-    if not is_version(version):
+    version: int = 1 if claim is None else claims.get(claim, 1)
+    if type(version) is not int or version < 1:
         raise Refusal(Reason.CLAIMS_INVALID)
     return version
 

@@ -18,7 +18,6 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ..errors import Reason, Refusal
-from ..protocols import VerificationKey
 from ..types import RawToken, SignedClaims, Value, is_identifier, is_version, words_of
 from .cookies import SessionCookie
 
@@ -110,17 +109,15 @@ def as_own(claims: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-class Presentation(Value, frozen=True, kw_only=True, gc=False):
+class Presentation(NamedTuple):
     """A token whose signature holds, as the rules see it."""
 
-    typ: str
-    claims: Mapping[str, Any]
+    signed: SignedClaims
     registered: RegisteredClaims
     lifetime: float
     """From ``iat`` to ``exp`` in seconds; without ``iat`` what is left."""
-    cookie: str | None
-    """The name of its cookie, where that is not today's."""
-    scheme: str | None
+    raw: RawToken
+    """Where it came from is a rule too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +131,8 @@ class Rules:
     audiences: frozenset[str]
     window: float
     leeway: float
+    longest: float
+    """``window`` + ``leeway``."""
     rows: bool
     """A token must have ``sid``: its session has a row."""
     cookie: SessionCookie
@@ -150,26 +149,31 @@ class Rules:
     differs: tuple[str, ...] = ()
     """The keywords whose value is another than today's."""
 
-    def unmet(self, seen: Presentation) -> dict[str, Reason]:
-        """The keywords whose rule the token does not meet, each with the reason to refuse it."""
-        unmet = {}
-        if seen.registered.iss != self.issuer and not self._accepts_any_issuer(seen.registered.iss):
+    def unmet(
+        self, signed: SignedClaims, registered: RegisteredClaims, lifetime: float, raw: RawToken
+    ) -> dict[str, Reason]:
+        """The keywords whose rule the token does not meet, each with the reason to refuse it.
+
+        The arguments are those of a :class:`Presentation`, which today's own tokens do without: it has its price.
+        """
+        unmet: dict[str, Reason] = {}
+        if registered.iss != self.issuer and not self._accepts_any_issuer(registered.iss):
             unmet["issuer"] = Reason.ISSUER_MISMATCH
-        if not self._names_audience(seen.registered.aud):
+        if (self.audiences or registered.aud is not UNSET) and not self._names_audience(registered.aud):
             unmet["audience"] = Reason.AUDIENCE_MISMATCH
-        if seen.lifetime > self.window + self.leeway:
+        if lifetime > self.longest:
             unmet["window"] = Reason.LIFETIME_EXCEEDED
-        if self.rows and seen.registered.sid is UNSET:
+        if self.rows and registered.sid is UNSET:
             unmet["store"] = Reason.SESSION_UNKNOWN
-        if self.iat and seen.registered.iat is UNSET:
+        if registered.iat is UNSET and self.iat:
             unmet["iat"] = Reason.CLAIMS_INVALID
-        if seen.typ not in self.typs:
+        if signed.typ not in self.typs:
             unmet["typ"] = Reason.TOKEN_FOREIGN
-        if seen.cookie is not None and seen.cookie != self.cookie.name:
+        if raw.cookie is not None and raw.cookie != self.cookie.name:
             unmet["cookie"] = Reason.TOKEN_FOREIGN
-        if seen.scheme is not None and seen.scheme != self.scheme:
+        if raw.scheme is not None and raw.scheme != self.scheme:
             unmet["scheme"] = Reason.TOKEN_FOREIGN
-        if self.other_version_claims and not self._names_version(seen.claims):
+        if self.other_version_claims and not self._names_version(signed.claims):
             unmet["version_claim"] = Reason.CLAIMS_INVALID
         return unmet
 
@@ -182,9 +186,9 @@ class Rules:
         iat = seen.registered.iat
         if now >= self.ends_at or (iat is not UNSET and iat >= self.minted_before):
             return Reason.TOKEN_FOREIGN
-        for reason in self.unmet(seen).values():
+        for reason in self.unmet(*seen).values():
             return reason
-        return None if self.recognises(seen.claims) else Reason.TOKEN_FOREIGN
+        return None if self.recognises(seen.signed.claims) else Reason.TOKEN_FOREIGN
 
     def recognises(self, claims: Mapping[str, Any]) -> bool:
         """True if the app says that the claims are those of a session, or is not asked."""
@@ -201,7 +205,7 @@ class Rules:
 
     def _accepts_any_issuer(self, iss: str | UnsetType) -> bool:
         """Where none is configured, own tokens may name one: another release minted them. Foreign ones may not."""
-        return self.issuer is None and (self.kind != "foreign" or iss is UNSET)
+        return self.issuer is None and (iss is UNSET or self.kind != "foreign")
 
     def _names_audience(self, aud: str | list[str] | UnsetType) -> bool:
         if aud is UNSET:
@@ -245,20 +249,9 @@ def as_foreign(today: Rules) -> Rules:
     )
 
 
-class Admission(NamedTuple):
-    """A token that meets some rules."""
-
-    claims: Mapping[str, Any]
-    """Of a foreign token as this package would have written them."""
-    registered: RegisteredClaims
-    rules: Rules
-    needed: tuple[str, ...]
-    """The keywords of the line without which today's settings would refuse it."""
-
-
-def _refuse_times(claims: RegisteredClaims, now: float, leeway: float) -> None:
-    iat = now if claims.iat is UNSET else claims.iat
-    if max(iat, claims.nbf) > now + leeway:  # -inf where there is no nbf
+def _refuse_times(claims: RegisteredClaims, iat: float, now: float, leeway: float) -> None:
+    """Find times at which no rules admit a token; without ``iat``, ``iat`` is ``now``."""
+    if iat > now + leeway or claims.nbf > now + leeway:  # -inf where there is no nbf
         raise Refusal(Reason.TOKEN_NOT_YET_VALID)
     if claims.auth_time is not UNSET and claims.auth_time > iat + leeway:
         raise Refusal(Reason.CLAIMS_INVALID)
@@ -284,66 +277,57 @@ class AcceptedRules:
     def lines(self) -> tuple[Rules, ...]:
         return (*self.own_lines, *self.foreign_lines)
 
-    def is_own(self, typ: str, key: VerificationKey) -> bool:
-        """True for a token that this package minted: its header says so, and its key is not a foreign one."""
-        return typ in self.own_typs and not key.foreign and (self.own_kids is None or key.kid in self.own_kids)
-
-    def check(self, signed: SignedClaims, raw: RawToken, now: float, *, has_store: bool) -> Admission:
-        """Check the registered claims, and all else that surrounds the payload.
+    def admitting(
+        self, signed: SignedClaims, registered: RegisteredClaims, raw: RawToken, now: float
+    ) -> tuple[Rules, tuple[str, ...]]:
+        """The rules that admit a token, and the keywords of their line that it needed: none by today's rules.
 
         Args:
             signed: The claims, whose signature holds.
+            registered: Those that are checked here.
             raw: The token; where it came from is a rule too.
             now: Seconds since the epoch.
-            has_store: There is a session store: own tokens must have ``auth_time``.
 
         Raises:
             NotAdmitted: No rules admit it; with the reason by today's, or for a foreign token by its line.
             Refusal: ``claims_invalid``, ``token_expired``, ``token_not_yet_valid``: by no rules.
         """
-        own, claims = signed.own, signed.claims
-        if not own:
-            claims = as_own(claims)
-        registered = read_registered(claims)
-        if own and has_store and registered.auth_time is UNSET:
+        today = self.today
+        iat = now if registered.iat is UNSET else registered.iat
+        if signed.own and today.rows and registered.auth_time is UNSET:
             raise Refusal(Reason.CLAIMS_INVALID)
-        _refuse_times(registered, now, self.today.leeway)
-        seen = Presentation(
-            typ=signed.typ,
-            claims=signed.claims,
-            registered=registered,
-            lifetime=registered.exp - (now if registered.iat is UNSET else registered.iat),
-            cookie=raw.cookie,
-            scheme=raw.scheme,
-        )
-        rules, needed = self._admitting(seen, now, own=own)
-        return Admission(claims, registered, rules, (*needed, "key") if signed.key_foreign else needed)
+        _refuse_times(registered, iat, now, today.leeway)
+        lifetime, unmet = registered.exp - iat, {}
+        rules = today if signed.own else self.remote
+        if rules is not None:
+            unmet = rules.unmet(signed, registered, lifetime, raw)
+            if not unmet:
+                if rules.recognise is None or rules.recognises(signed.claims):
+                    return rules, ()
+                unmet["recognise"] = Reason.TOKEN_FOREIGN
+        return self._line_for(Presentation(signed, registered, lifetime, raw), unmet, now)
 
-    def _admitting(self, seen: Presentation, now: float, *, own: bool) -> tuple[Rules, tuple[str, ...]]:
-        """The rules that admit a token, and the keywords of their line that it needed: none by today's rules."""
-        today = self.today if own else self.remote
-        unmet = {"foreign": Reason.TOKEN_FOREIGN} if today is None else today.unmet(seen)
-        if today is not None and not unmet:
-            if today.recognises(seen.claims):
-                return today, ()
-            unmet["recognise"] = Reason.TOKEN_FOREIGN
-        reasons = [] if today is None else list(unmet.values())
-        for rules in self.own_lines if own else self.foreign_lines:
+    def _line_for(self, seen: Presentation, unmet: dict[str, Reason], now: float) -> tuple[Rules, tuple[str, ...]]:
+        """The first line that admits a token which today's rules do not; ``unmet``: what they ask in vain."""
+        reasons = list(unmet.values())
+        for rules in self.own_lines if seen.signed.own else self.foreign_lines:
             reason = rules.admits(seen, now)
             if reason is None:
-                return rules, rules.needed_for(self.today.unmet(seen))
-            if not own and reason is not Reason.TOKEN_FOREIGN:
+                needed = rules.needed_for(self.today.unmet(*seen))
+                return rules, (*needed, "key") if seen.signed.key_foreign else needed
+            if not seen.signed.own and reason is not Reason.TOKEN_FOREIGN:
                 reasons.append(reason)
-        raise NotAdmitted(next(iter(reasons), Reason.TOKEN_FOREIGN), self._advice(unmet, seen, now, own=own))
+        raise NotAdmitted(next(iter(reasons), Reason.TOKEN_FOREIGN), self._advice(seen, unmet, now))
 
-    def _advice(self, unmet: Mapping[str, Reason], seen: Presentation, now: float, *, own: bool) -> str | None:
+    def _advice(self, seen: Presentation, unmet: Mapping[str, Reason], now: float) -> str | None:
         """The line that would admit a token, if one may be advised."""
-        if own:
+        if seen.signed.own:
             return None if unmet.keys() & {"recognise", "iat"} else _line("before", unmet, seen, now)
-        asked = [each.recognises(seen.claims) for each in (self.remote, *self.foreign_lines) if each is not None]
-        if not (any(asked) if asked else is_session(seen.claims)):
+        claims = seen.signed.claims
+        asked = [each.recognises(claims) for each in (self.remote, *self.foreign_lines) if each is not None]
+        if not (any(asked) if asked else is_session(claims)):
             return "none: its claims are not those of a session, unless recognise=… says so"
-        return _line("foreign", as_foreign(self.today).unmet(seen), seen, now)
+        return _line("foreign", as_foreign(self.today).unmet(*seen), seen, now)
 
     def longest_life(self) -> float:
         """The longest life of a token that any rules admit, in seconds."""
@@ -368,8 +352,8 @@ def _line(kind: str, unmet: Mapping[str, Reason], seen: Presentation, now: float
         "store": "None",
         "iat": "False",
         "typ": '"…"',
-        "cookie": f'SessionCookie("{seen.cookie}")',
-        "scheme": f'"{seen.scheme}"',
+        "cookie": f'SessionCookie("{seen.raw.cookie}")',
+        "scheme": f'"{seen.raw.scheme}"',
         "version_claim": '"…"',
     }
     date = f"datetime({moment.year}, {moment.month}, {moment.day}, tzinfo=UTC)"

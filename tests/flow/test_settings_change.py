@@ -166,6 +166,23 @@ class TestLogOut:
         await world.authority.end_token(cookie(old))
         assert [await world.reason(token) for token in (old, reissued)] == ["session_revoked"] * 2
 
+    async def test_a_token_whose_subject_had_another_name_is_ended(self) -> None:
+        def renamed(claims: dict[str, Any]) -> dict[str, Any]:
+            user_id = claims.pop("uid")
+            return {**claims, "userId": user_id}
+
+        world = Site(**shared(), schema={"upgrades": {1: renamed}}, also_accept=[Envelope.before(LATER, store=None)])
+        token = old_token(world.authority, {"uid": "1"}, sid=None)
+        assert await world.reason(token) is None
+        await world.authority.end_token(cookie(token))
+        assert await world.reason(token) == "session_revoked"
+
+    async def test_an_own_token_that_no_instance_accepts_needs_no_ending(self) -> None:
+        world = Site(store=FakeStore)
+        token = old_token(world.authority, {"userId": "1"}, iat=None, auth_time=None)
+        world.store.writes_fail = "before"
+        assert len(await world.authority.end_token(cookie(token))) == 1
+
     async def reissue(self, world: World, token: str) -> str:
         [set_cookie] = (await world.get(token)).headers.get_list("set-cookie")
         return str(set_cookie.partition("=")[2].partition(";")[0])

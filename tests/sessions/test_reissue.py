@@ -391,6 +391,11 @@ class TestMiddleware:
             assert response.status_code == 200
             assert ("set-cookie" in response.headers) is expected, today.name
 
+    async def test_a_release_without_a_store_reissues_what_one_with_a_store_minted(self) -> None:
+        world = World(reissue=True, store=None)
+        old = await world.old(sid="0b3f6a0e-5a0c-4f5e-8b1c-6d8a1f0c2e11")
+        assert (await world.exchange(old))["sid"] == "0b3f6a0e-5a0c-4f5e-8b1c-6d8a1f0c2e11"
+
     async def test_an_own_token_without_sid_keeps_what_surrounds_its_payload(self) -> None:
         for settings in ({"store": None}, {"also_accept": [ROWLESS]}):
             world = World(reissue=True, audience="app", **settings)

@@ -42,6 +42,8 @@ class Demo:
     events: RecentEvents
 
     async def log_in(self, email: str = USER, password: str = PASSWORD) -> httpx.Response:
+        """On another device than before: a log-in replaces the session that its browser shows."""
+        self.http.cookies.clear()
         return await self.http.post("/login", json={"email": email, "password": password})
 
     async def watch_once(self) -> None:

@@ -655,6 +655,16 @@ class TestTokensOfAProvider:
                 assert await reason(authority, self.signed(issuer, typ, **claims)) == "token_foreign", typ
             await authority.aclose()
 
+    async def test_own_tokens_are_those_of_the_signing_key(self) -> None:
+        async with Issuer("k1", "k2").serving() as issuer:
+            keys = remote(issuer, signing=Key.jwk(issuer.pairs["k2"]), typ=["at+jwt"])
+            authority = verifier(keys, store=MemorySessionStore())
+            issued = await authority.issue(Session(user_id="7"))
+            outcome = await authority.authenticate(bearer(issued.token))
+            assert outcome.token.own
+            assert await reason(authority, self.signed(issuer, "session+jwt")) == "token_foreign"
+            await authority.aclose()
+
     def test_settings_that_cannot_work_fail_at_once(self) -> None:
         cases: list[tuple[dict[str, Any], str]] = [
             ({"typ": "at+jwt"}, "list of str"),

@@ -45,6 +45,7 @@ def tokens_of(
         audiences=audiences_of(settings.get("audience")),
         window=7.0 * DAY,
         leeway=30.0,
+        longest=7.0 * DAY + 30.0,
         rows=has_store,
         cookie=SessionCookie(),
         version_claim="version",
@@ -55,7 +56,6 @@ def tokens_of(
         signing=keys.signing,
         rules=rules,
         typ=typ,
-        has_store=has_store,
         clock=clock or FakeClock(),
         counters=counters or Counters(),
     )
