@@ -29,7 +29,9 @@ from .tokens.envelope import Envelope
 from .tokens.jws import MAX_TOKEN
 from .tokens.keys import KeyRing
 from .tokens.rules import OWN_TYP
+from .tokens.transport import MAX_VALUES
 from .types import (
+    FOREVER,
     Carrier,
     Issued,
     Outcome,
@@ -267,15 +269,17 @@ class SessionAuthority(Generic[S]):
             SessionNotEnded: The store or the keys failed; the values are on the exception.
         """
         cleared = [cookie.clear_header() for cookie in self.parts.cookies]
-        failed = False
+        failures = 0
         for raw in self.transport.read_all(headers):
             try:
                 await self._end_shown(raw)
             except Refusal as refusal:  # a bad token needs no revoking; one that could not be checked does
-                failed = failed or (refusal.reason.status == 503 and self.parts.revoker is not None)
+                failures += refusal.reason.status == 503 and self.parts.revoker is not None
             except Unavailable:
-                failed = True
-        if failed:
+                failures += 1
+            if failures == MAX_VALUES:  # the store is away, and a request may show a hundred tokens
+                break
+        if failures:
             raise SessionNotEnded(cleared)
         return cleared
 
@@ -354,13 +358,16 @@ class SessionAuthority(Generic[S]):
         """
         authenticator = self.parts.authenticator
         signed = await authenticator.open(raw.value)
-        token = authenticator.tokens.identify(signed) if signed.own else await authenticator.verify(raw)
+        if signed.own:
+            token = authenticator.tokens.identify(signed)
+        else:  # wherever it was found, it may be shown where every token is read
+            token = await authenticator.verify(RawToken(raw.value, raw.carrier))
         if token.valid_until <= self.clock.now():
             return
-        subject = self.schema.own_subject(token.claims)
-        if subject is None:
-            subject = self.schema.upgrade(token.claims, token.payload_version).subject
-        session_id = token.session_id or session_id_of(raw.value, subject, token.auth_time)
+        session_id, subject = token.session_id, ""
+        if session_id is None:
+            subject = self._subject_of(token)
+            session_id = session_id_of(raw.value, subject, token.auth_time)
         self.parts.renewer.session_ended(session_id)
         if self.parts.revoker is None:
             return
@@ -369,13 +376,18 @@ class SessionAuthority(Generic[S]):
         else:
             await self.parts.revoker.revoke_token(self._revoked_row(raw, token, subject, session_id))
 
+    def _subject_of(self, token: VerifiedToken) -> str:
+        """The subject that the token itself has; Refusal if it has none, also after the upgrade steps."""
+        own_subject = self.schema.own_subject(token.claims)
+        return own_subject or self.schema.upgrade(token.claims, token.payload_version).subject
+
     def _revoked_row(self, raw: RawToken, token: VerifiedToken, subject: str, session_id: str) -> SessionRecord:
         now = moment(self.clock.now())
         return SessionRecord(
             id=session_id,
             user_id=subject,
             session_token=sha256(raw.value).hexdigest(),
-            expires_at=moment(token.valid_until),
+            expires_at=moment(min(token.valid_until, self.clock.now() + FOREVER.total_seconds())),
             last_activity_at=now,
             created_at=now,
             is_active=False,

@@ -134,7 +134,9 @@ class Settings:
             raise ConfigError('typ must not be empty; use "session+jwt"')
         if plain and self.remote_keys is not None:
             raise ConfigError('typ="JWT" does not tell own tokens from those of RemoteKeys; use typ="session+jwt"')
-        if plain and foreign and not foreign_keys:
+        keys = self.keys.keys
+        shared = any(one.foreign and not other.foreign and one.is_twin(other) for one in keys for other in keys)
+        if plain and foreign and (shared or not foreign_keys):
             raise ConfigError(
                 'typ="JWT" does not tell own tokens from foreign ones: move the key of the foreign ones to a '
                 "Key(…, foreign=True), and sign with another key"
@@ -191,6 +193,12 @@ class Settings:
             ConfigError: The lines of ``also_accept`` contradict each other.
         """
         typ = normal_typ(self.typ)
+        names_of_class = {spec.name for spec in schema.claims}
+
+        def recognise_own(claims: Mapping[str, Any]) -> bool:
+            """A claim of the session class says nothing about the kind of token: ``mfa``, ``kind``."""
+            return is_session({name: value for name, value in claims.items() if name not in names_of_class})
+
         today = Rules(
             name="today",
             kind="today",
@@ -203,7 +211,7 @@ class Settings:
             rows=self.store is not None,
             cookie=self.cookie,
             version_claim=schema.version_claim,
-            recognise=is_session if typ == PLAIN_TYP else None,
+            recognise=recognise_own if typ == PLAIN_TYP else None,
         )
         keys, remote, own_kids = self.remote_keys, None, None
         if keys is not None:
@@ -211,7 +219,7 @@ class Settings:
             remote = replace(today, typs=frozenset(typs), rows=False, recognise=keys.recognise)
             if typ not in keys.typs:
                 own_kids = frozenset() if keys.signing is None else frozenset([keys.signing.kid])
-        return resolve(self.also_accept, today, remote=remote, own_kids=own_kids)
+        return resolve(self.also_accept, today, remote=remote, own_kids=own_kids, recognise_own=recognise_own)
 
     def retention(self, rules: AcceptedRules, expired: timedelta, chunk: int) -> Retention:
         """What the tables keep: rows and marks for as long as a token may be accepted; forever where ``iat`` may lack.

@@ -6,6 +6,7 @@ comes out of a token or a table is kept out of ``repr``, because reprs end in lo
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -42,7 +43,13 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Untracked(msgspec.Struct, gc=False):
-    """As :class:`Value`, but it may change."""
+    """As :class:`Value`, but it may change. It may hold a session, so it shows nothing."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return []
 
 
 FOREVER: Final = timedelta(days=36_500)
@@ -444,3 +451,9 @@ def is_version(value: object) -> bool:
 def name_of_type(given: object) -> str:
     """What to call a wrong value in an error: its class, whose name holds nothing secret."""
     return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+
+
+def is_async(function: object) -> bool:
+    """True for a function whose call returns a coroutine or an async generator, and so is never what it seems."""
+    calls = (function, getattr(function, "__call__", None))  # noqa: B004 - of an object whose call is async
+    return any(inspect.iscoroutinefunction(call) or inspect.isasyncgenfunction(call) for call in calls)

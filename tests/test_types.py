@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jwt_middleware import ConfigError, Retention
+from jwt_middleware.sessions.token_cache import Hit
 from jwt_middleware.tokens.rules import RegisteredClaims
 from jwt_middleware.types import FOREVER, Fallback, FilledClaim, FillOutcome, SignedClaims, moment
 from jwt_middleware.types import TokenInfo as Info
@@ -29,6 +30,8 @@ class TestTypes:
         assert "canary" not in repr(SignedClaims(claims={"email": "canary"}, key_id="k", typ="", own=True))
         registered = RegisteredClaims(exp=1.0, sub="canary", sid="canary", jti="canary")
         assert "canary" not in repr(registered)
+        hit = Hit("canary", info)
+        assert (repr(hit), hit.__rich_repr__()) == ("Hit(…)", [])
 
     def test_the_times_of_a_token_are_aware_datetimes(self) -> None:
         info = Info(version=2, iat=0.5, exp=60.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..errors import ConfigError, MintError, Reason, Refusal
-from ..types import is_version, name_of_type
+from ..types import is_async, is_version, name_of_type
 
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 """A pure function from the claims of one version to those of the next or the previous one. It must not be async."""
@@ -115,9 +115,7 @@ class Versions:
 
 def _is_step(step: object) -> bool:
     """True for a function that can be called with one mapping, and returns no coroutine."""
-    if not callable(step) or inspect.iscoroutinefunction(step) or inspect.isasyncgenfunction(step):
-        return False
-    if inspect.iscoroutinefunction(getattr(step, "__call__", None)):  # noqa: B004 - of an object whose call is async
+    if not callable(step) or is_async(step):
         return False
     try:
         inspect.signature(step).bind({})

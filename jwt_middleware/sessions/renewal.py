@@ -110,7 +110,7 @@ class RenewalPolicy:
                 claims=payload.claims,
                 times={"iat": issued_at, "exp": expires_at},
             )
-        if self._reissue and self._is_outdated(token, filled):
+        if self._reissue and self._is_outdated(token, filled) and not _loses_its_id(token, key):
             return RenewalDue(trigger="reissue", token=token, key=key, claims=filled.claims)
         return None
 
@@ -126,6 +126,11 @@ class RenewalPolicy:
 
     def _latest_end(self, token: VerifiedToken) -> int:
         return int((token.auth_time or 0) + self._max_age)
+
+
+def _loses_its_id(token: VerifiedToken, key: SessionKey) -> bool:
+    """Without ``sid`` a session is known by its subject: a step that changes it must not change the id."""
+    return token.session_id is None and key.token_user_id is not None
 
 
 def _is_resolved(filled: Filled) -> bool:
@@ -209,6 +214,8 @@ class Renewer(Generic[S]):
             raise MintError("the session class changes its subject: the token would be another user's")
         specified = {self.schema.version_claim, due.token.version_claim, *(spec.name for spec in self.schema.claims)}
         unknown = {name: claims[name] for name in due.token.claims if name in claims and name not in specified}
+        if due.trigger == "reissue" and due.token.version_claim is not None:  # the line that admits it reads that one
+            minted[due.token.version_claim] = minted.pop(self.schema.version_claim)
         return {**unknown, **minted}
 
     async def _write(self, due: RenewalDue, minted: Mapping[str, Any], token: str, expires_at: float) -> bool:

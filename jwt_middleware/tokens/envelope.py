@@ -14,9 +14,21 @@ from itertools import pairwise
 from typing import Any, Final, Literal, TypedDict, Unpack
 
 from ..errors import ConfigError, refuse_numbers
-from ..types import name_of_type
+from ..types import FOREVER, name_of_type
 from .cookies import SessionCookie
-from .rules import PLAIN_TYP, AcceptedRules, Kind, Recognise, Rules, as_foreign, audiences_of, is_session, normal_typ
+from .rules import (
+    PLAIN_TYP,
+    REGISTERED,
+    AcceptedRules,
+    Kind,
+    Recognise,
+    Rules,
+    as_foreign,
+    audiences_of,
+    is_session,
+    normal_typ,
+    refuse_recognise,
+)
 
 
 class _Changes(TypedDict, total=False):
@@ -109,8 +121,7 @@ class Envelope:
         """
         if before is not None:
             _refuse_moment("foreign", before)
-        if not callable(recognise):
-            raise ConfigError(f"recognise must be a function from claims to bool, got {name_of_type(recognise)}")
+        refuse_recognise(recognise)
         if scheme not in (None, "Bearer"):
             raise ConfigError(f'scheme must be "Bearer" or None, got {scheme!r}')
         if "store" in changes:
@@ -133,10 +144,12 @@ def _refuse_moment(kind: str, moment: object) -> None:
         raise ConfigError(
             f"Envelope.{kind} needs an aware datetime, got {moment!r}; use datetime(2026, 12, 1, tzinfo=UTC)"
         )
+    if not 1970 <= moment.year <= 9000:
+        raise ConfigError(f"Envelope.{kind} needs a moment between the years 1970 and 9000, got {moment!r}")
 
 
 _VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
-    "window": (lambda given: isinstance(given, timedelta) and given > timedelta(0), "a positive timedelta"),
+    "window": (lambda given: timedelta(0) < given <= FOREVER, "a positive timedelta of at most 36,500 days"),
     "issuer": (lambda given: given is None or (isinstance(given, str) and given != ""), "a str, or None for no iss"),
     "audience": (
         lambda given: given is None or (isinstance(given, (str, list, tuple)) and bool(given) and all(given)),
@@ -145,7 +158,10 @@ _VALUES: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
     "store": (lambda given: given is None, "None: those sessions had no rows"),
     "cookie": (lambda given: isinstance(given, SessionCookie), 'a SessionCookie("name")'),
     "typ": (lambda given: isinstance(given, str) and given != "", 'a str, "JWT"'),
-    "version_claim": (lambda given: isinstance(given, str) and given != "", "the name of a claim"),
+    "version_claim": (
+        lambda given: isinstance(given, str) and given != "" and given not in REGISTERED,
+        "the name of a claim that is not registered",
+    ),
 }
 
 
@@ -160,7 +176,12 @@ def _refuse_value(kind: str, keyword: str, value: object) -> None:
 
 
 def resolve(
-    lines: Sequence[Envelope], today: Rules, *, remote: Rules | None, own_kids: frozenset[str | None] | None
+    lines: Sequence[Envelope],
+    today: Rules,
+    *,
+    remote: Rules | None = None,
+    own_kids: frozenset[str | None] | None = None,
+    recognise_own: Recognise = is_session,
 ) -> AcceptedRules:
     """The rules of each line, in their order: ``before`` inherits from the one above it, the others from today.
 
@@ -169,6 +190,7 @@ def resolve(
         today: The rules of today's settings.
         remote: For the tokens of remote keys.
         own_kids: The keys that sign own tokens; None: all that are not foreign.
+        recognise_own: Asked about own tokens of the ``typ`` that other tokens of the same key have too.
 
     Raises:
         ConfigError: The moments of ``before`` do not fall, or two lines have one name.
@@ -177,11 +199,11 @@ def resolve(
     resolved, inherited = [], today
     for line in lines:
         if line.kind == "foreign":
-            rules = _changed(as_foreign(today), line)
+            rules = _changed(as_foreign(today), line, recognise_own)
         elif line.kind == "before":
-            rules = inherited = _changed(inherited, line)
+            rules = inherited = _changed(inherited, line, recognise_own)
         else:
-            rules = _changed(today, line)
+            rules = _changed(today, line, recognise_own)
         resolved.append(replace(rules, differs=_differences(rules, today)))
     own = _with_version_claims([today, *(rules for rules in resolved if rules.kind != "foreign")])
     return AcceptedRules(
@@ -194,7 +216,7 @@ def resolve(
     )
 
 
-def _changed(start: Rules, line: Envelope) -> Rules:
+def _changed(start: Rules, line: Envelope, recognise_own: Recognise) -> Rules:
     values: dict[str, Any] = dict(line.changes)
     if "window" in values:
         values["window"] = values["window"].total_seconds()
@@ -206,8 +228,10 @@ def _changed(start: Rules, line: Envelope) -> Rules:
     if "store" in values:
         values["rows"] = values.pop("store") is not None
     rules = replace(start, **values, name=line.name, kind=line.kind, iat=line.iat, scheme=line.scheme)
-    if line.kind == "foreign" or PLAIN_TYP in rules.typs:
+    if line.kind == "foreign":
         rules = replace(rules, recognise=line.recognise)
+    else:  # of own tokens only those of this typ can be taken for others of the same key
+        rules = replace(rules, recognise=recognise_own if PLAIN_TYP in rules.typs else None)
     if line.moment is None:
         return rules
     moment = line.moment.timestamp()

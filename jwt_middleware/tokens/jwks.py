@@ -25,7 +25,7 @@ from ..protocols import Clock, SystemClock, call_weakly_later
 from ..types import name_of_type
 from .jwks_fetch import KeySet, NoKeySet, create_tls, download, parse_key_set, parse_url
 from .keys import Key
-from .rules import OWN_TYP, Recognise, is_session, normal_typ
+from .rules import OWN_TYP, Recognise, is_session, normal_typ, refuse_recognise
 
 FETCH_OUTCOMES: Final = ("ok", "invalid", "timeout", "error")
 """A key set; a response that is not one; no response in time; no response at all."""
@@ -258,5 +258,4 @@ def _refuse_tokens(typ: object, recognise: object) -> None:
     """Raise ConfigError if these cannot say which tokens are accepted."""
     if not isinstance(typ, (list, tuple)) or not typ or not all(isinstance(each, str) for each in typ):
         raise ConfigError(f'typ must be a list of str, got {name_of_type(typ)}; use typ=["at+jwt"]')
-    if not callable(recognise):
-        raise ConfigError(f"recognise must be a function from claims to bool, got {name_of_type(recognise)}")
+    refuse_recognise(recognise)

@@ -206,6 +206,10 @@ class Key:
     def symmetric(self) -> bool:
         return isinstance(self._material.verifying, bytes)
 
+    def is_twin(self, other: Key) -> bool:
+        """True if what one of them signed, the other verifies."""
+        return bool(self._material.verifying == other._material.verifying)
+
     def verify(self, signing_input: bytes, signature: bytes) -> bool:
         """True if the signature is this key's (RFC 7515 section 5.2)."""
         material = self._material

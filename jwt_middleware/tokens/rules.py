@@ -7,6 +7,7 @@ authority's. A token must meet one of them whole: two never mix, or a token coul
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..errors import Reason, Refusal
-from ..types import RawToken, SignedClaims, Value, is_identifier, is_version, words_of
+from ..errors import ConfigError, Reason, Refusal
+from ..types import RawToken, SignedClaims, Value, is_async, is_identifier, is_version, name_of_type, words_of
 from .cookies import SessionCookie
 
 Recognise = Callable[[Mapping[str, Any]], bool]
@@ -29,7 +30,8 @@ OWN_TYP: Final = "session+jwt"
 PLAIN_TYP: Final = "jwt"
 FOREIGN_TYPS: Final = ("", "jwt", "at+jwt")
 """A foreign token has no ``typ``, or ``JWT`` (RFC 7519 section 5.1), or that of an access token (RFC 9068)."""
-_OTHER_TOKENS: Final = frozenset({"refresh", "reset", "verify", "id", "logout", "offline", "invite", "magic"})
+_OTHER_TOKENS: Final = ("refresh", "reset", "verify", "logout", "offline", "invite", "magic")
+_ID: Final = frozenset({"id", "idtoken"})
 _KINDS_OF_TOKEN: Final = ("type", "token_type", "token_use", "use", "kind", "typ", "scope")
 _NO_SESSION: Final = ("nonce", "at_hash", "c_hash", "events", "purpose", "action", "cnf", "act", "mfa")
 
@@ -45,9 +47,26 @@ def is_session(claims: Mapping[str, Any]) -> bool:
 
 
 def _names_another(kind: object) -> bool:
+    """True for a kind of token that is no session's; None says nothing, and a kind that is no text says too little."""
     if isinstance(kind, list):
         return any(_names_another(each) for each in kind)
-    return not isinstance(kind, str) or not _OTHER_TOKENS.isdisjoint(words_of(kind))
+    if not isinstance(kind, str):
+        return kind is not None
+    name = kind.lower()
+    return any(word in name for word in _OTHER_TOKENS) or not _ID.isdisjoint([name, *words_of(kind), *words_of(name)])
+
+
+def refuse_recognise(recognise: object) -> None:
+    """Find what cannot say which claims are a session's.
+
+    Raises:
+        ConfigError: It is no plain function: a coroutine would be true whatever it returns.
+    """
+    if not callable(recognise) or is_async(recognise):
+        raise ConfigError(
+            f"recognise must be a plain function from claims to bool, got {name_of_type(recognise)}; "
+            'use recognise=lambda claims: "role" in claims'
+        )
 
 
 def normal_typ(typ: str) -> str:
@@ -73,7 +92,7 @@ class RegisteredClaims(Value, frozen=True, gc=False):
     aud: str | Annotated[list[str], msgspec.Meta(min_length=1)] | UnsetType = UNSET
 
 
-_REGISTERED: Final = frozenset(RegisteredClaims.__struct_fields__)
+REGISTERED: Final = frozenset(RegisteredClaims.__struct_fields__)
 _NOT_OF_FOREIGN: Final = frozenset({"sid", "auth_time"})
 
 
@@ -101,7 +120,7 @@ def as_own(claims: Mapping[str, Any]) -> dict[str, Any]:
     kept = {
         name: value
         for name, value in claims.items()
-        if name not in _NOT_OF_FOREIGN and not (value is None and name in _REGISTERED)
+        if name not in _NOT_OF_FOREIGN and not (value is None and name in REGISTERED)
     }
     sub = kept.get("sub")
     if isinstance(sub, int) and not isinstance(sub, bool):
@@ -195,7 +214,8 @@ class Rules:
         if self.recognise is None:
             return True
         try:
-            return bool(self.recognise(claims))
+            recognised = self.recognise(claims)
+            return bool(recognised) and not inspect.isawaitable(recognised)
         except Exception:  # the app's code, given a payload of any shape
             return False
 
@@ -322,7 +342,7 @@ class AcceptedRules:
     def _advice(self, seen: Presentation, unmet: Mapping[str, Reason], now: float) -> str | None:
         """The line that would admit a token, if one may be advised."""
         if seen.signed.own:
-            return None if unmet.keys() & {"recognise", "iat"} else _line("before", unmet, seen, now)
+            return None if unmet.keys() & {"recognise", "iat", "scheme"} else _line("before", unmet, seen, now)
         claims = seen.signed.claims
         asked = [each.recognises(claims) for each in (self.remote, *self.foreign_lines) if each is not None]
         if not (any(asked) if asked else is_session(claims)):

@@ -83,7 +83,7 @@ class Transport:
             elif name == b"authorization" and _is_bearer(value):
                 with contextlib.suppress(Unreadable):
                     found.append(_bearer(value))
-        header = b";".join(cookies)[:MAX_COOKIE_HEADER]
+        header = b";".join(cookies)
         for name, other in self._cookies:
             found.extend(self._token(name, other, value) for value in cookie_values(name, header))
         return [raw for raw in found if len(raw.value) <= MAX_TOKEN]

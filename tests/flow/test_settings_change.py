@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from jwt_middleware import Envelope, Key, KeyRing, MemorySessionStore, Reason, SessionCookie
+from jwt_middleware import Envelope, Key, KeyRing, MemorySessionStore, Reason, SessionCookie, SessionNotEnded
 from jwt_middleware.testing import client, old_token
-from tests.support.asgi import scope_of
+from tests.support.asgi import foreign_token, scope_of
 from tests.support.stores import FakeStore
 from tests.support.world import ADA, DAY, EPOCH, SECRET, FakeClock, Session, World, bearer, cookie
 
@@ -176,6 +176,52 @@ class TestLogOut:
         assert await world.reason(token) is None
         await world.authority.end_token(cookie(token))
         assert await world.reason(token) == "session_revoked"
+
+    async def test_a_known_session_ends_whatever_its_payload_means_here(self) -> None:
+        """The release before cannot read the subject of a token that the next one minted."""
+        parts = shared()
+        old, new = Site(**parts, schema={"subject": "userId"}), Site(**parts, schema={"version": 3, "oldest": 3})
+        _, session_id = await new.log_in()
+        odd = old_token(old.authority, {"uid": "1"}, sid=session_id, version=3)
+        await old.authority.end_token(cookie(odd))
+        early = old_token(new.authority, {"userId": "1"}, sid=(await new.log_in())[1])
+        await new.authority.end_token(cookie(early))  # payload_too_old here
+        assert await new.authority.sessions_of("1") == []
+
+    async def test_a_session_without_sid_keeps_its_id_where_a_step_changes_its_subject(self) -> None:
+        parts = shared()
+        line = Envelope.before(LATER, store=None)
+        step = {"upgrades": {1: lambda claims: {**claims, "userId": "user:" + claims["userId"]}}}
+        world = Site(**parts, reissue=True, schema=step, also_accept=[line])
+        old = old_token(world.authority, {"userId": "1"}, sid=None)
+        response = await world.get(old)
+        assert (response.status_code, "set-cookie" in response.headers) == (200, False)
+        await world.authority.end_token(cookie(old))
+        assert await world.reason(old) == "session_revoked"
+
+    async def test_no_length_of_the_cookie_header_and_no_exp_hides_a_token(self) -> None:
+        world = Site(**shared(), also_accept=[Envelope.before(LATER, store=None)])
+        token = await world.token()
+        await world.authority.end_token([(b"cookie", b"p=" + b"x" * 66_000 + b"; __Host-session=" + token.encode())])
+        assert await world.reason(token) == "session_revoked"
+        for exp in (1e14, 1e300):
+            await world.authority.end_token(cookie(old_token(world.authority, {"userId": "1"}, sid=None, exp=exp)))
+
+    async def test_a_foreign_token_is_ended_wherever_it_is_found(self) -> None:
+        lines = [Envelope.before(LATER, cookie=SessionCookie("token")), Envelope.foreign()]
+        world = Site(**shared(), also_accept=lines)
+        token = foreign_token(SECRET.encode(), {"userId": "1", "iat": EPOCH - 60, "exp": EPOCH + 60})
+        assert await world.reason(token) is None
+        await world.authority.end_token(cookie(token, "token"))
+        assert await world.reason(token) == "session_revoked"
+
+    async def test_a_store_that_is_away_is_not_called_for_every_token(self) -> None:
+        world = Site(store=FakeStore)
+        tokens = [await world.token() for _ in range(20)]
+        world.store.writes_fail = "before"
+        with pytest.raises(SessionNotEnded):
+            await world.authority.end_token([(b"cookie", b"; ".join(cookie(each)[0][1] for each in tokens))])
+        assert len(world.store.revoked) == 4
 
     async def test_an_own_token_that_no_instance_accepts_needs_no_ending(self) -> None:
         world = Site(store=FakeStore)

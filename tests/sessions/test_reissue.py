@@ -57,6 +57,16 @@ class TestNewCookie:
         assert (row.session_token, row.expires_at.timestamp()) == (digest(new), before["exp"])
         assert world.reissued == {("2", "reissue"): 1}
 
+    async def test_a_name_that_only_a_step_added_is_left_out_and_a_renamed_one_goes(self) -> None:
+        def step(claims: dict[str, Any]) -> dict[str, Any]:
+            role = claims.pop("rank")
+            return {**claims, "role": role, "scratch": 1}
+
+        world = World(reissue=True, schema={"upgrades": {1: step}})
+        after = await world.exchange(await world.old({"rank": "admin"}, tenant="t"))
+        assert (after["role"], after["tenant"]) == ("admin", "t")
+        assert not {"scratch", "rank"} & after.keys()
+
     async def test_a_reissue_leaves_the_end_of_the_row_alone(self) -> None:
         world = World(reissue=True)
         old = await world.old(iat=int(EPOCH) - DAY, exp=int(EPOCH) + 6 * DAY)
@@ -390,6 +400,19 @@ class TestMiddleware:
             response = await world.ask(cookie=f"token={await world.old()}")
             assert response.status_code == 200
             assert ("set-cookie" in response.headers) is expected, today.name
+
+    async def test_a_token_of_another_version_claim_keeps_it_so_that_its_line_admits_it(self) -> None:
+        line = Envelope.before(
+            datetime.fromtimestamp(EPOCH + DAY, UTC), version_claim="v", window=timedelta(days=30), audience=None
+        )
+        world = World(reissue=True, audience="app", also_accept=[line])
+        former = World(clock=world.clock, store=world.store, window=timedelta(days=30), schema={"version_claim": "v"})
+        old = old_token(former.authority, {"userId": "1"}, version=1, sid=(await former.log_in())[1])
+        new = cookie_of(await world.get(old))
+        assert new is not None
+        assert await world.reason(new) is None
+        after = await world.claims(new)
+        assert (after["v"], "version" in after) == (2, False)
 
     async def test_a_release_without_a_store_reissues_what_one_with_a_store_minted(self) -> None:
         world = World(reissue=True, store=None)

@@ -5,15 +5,17 @@ Two releases share keys, clock and store: one that minted the token, and one tha
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 
-from jwt_middleware import ConfigError, Envelope, Key, KeyRing, SessionCookie, SessionSchema
+from jwt_middleware import Claim, ConfigError, Envelope, Key, KeyRing, SessionCookie, SessionSchema
 from jwt_middleware.testing import old_token
 from tests.support.asgi import foreign_token
 from tests.support.stores import opened
@@ -259,6 +261,11 @@ class TestForeignLines:
         assert await refused(world, token, None) == "token_foreign"
 
 
+async def never(claims: Any) -> bool:
+    """True for whatever claims, since a coroutine is."""
+    return False
+
+
 class TestSettings:
     def test_a_line_that_cannot_work_fails_at_once(self, subtests: pytest.Subtests) -> None:
         at = datetime(2026, 12, 1, tzinfo=UTC)
@@ -278,7 +285,11 @@ class TestSettings:
             (lambda: Envelope.before(at, leeway=30), "no keyword 'leeway'"),  # type: ignore[call-arg]
             (lambda: Envelope.foreign(before=at, store=None), "never have rows"),
             (lambda: Envelope.foreign(scheme="Basic"), "Bearer"),  # type: ignore[arg-type]
-            (lambda: Envelope.foreign(recognise="type"), "function"),  # type: ignore[arg-type]
+            (lambda: Envelope.foreign(recognise="type"), "plain function"),  # type: ignore[arg-type]
+            (lambda: Envelope.foreign(recognise=never), "plain function"),  # type: ignore[arg-type]
+            (lambda: Envelope.before(at, window=timedelta(days=40_000)), "36,500 days"),
+            (lambda: Envelope.before(at, version_claim="exp"), "not registered"),
+            (lambda: Envelope.before(datetime.max.replace(tzinfo=UTC), window=MONTH), "1970 and 9000"),
         ]
         for make, fix in cases:
             with subtests.test(fix=fix), pytest.raises(ConfigError, match=fix):
@@ -295,6 +306,14 @@ class TestSettings:
             ({"keys": KeyRing([Key.hmac(SECRET), short])}, "no line admits what it signed"),
             ({"typ": "JWT", "also_accept": [foreign]}, "does not tell own tokens from foreign ones"),
             ({"also_accept": [Envelope.coming(typ="JWT"), foreign]}, "does not tell own tokens"),
+            (
+                {
+                    "typ": "JWT",
+                    "also_accept": [foreign],
+                    "keys": KeyRing([Key.hmac(SECRET), Key.hmac(SECRET, foreign=True)]),
+                },
+                "does not tell own tokens",
+            ),
             ({"typ": ""}, "typ must not be empty"),
         ]
         for settings, fix in cases:
@@ -309,6 +328,28 @@ class TestSettings:
         assert await world.reason(await world.token()) is None
         refresh = old_token(world.authority, {"userId": "1"}, type="refresh")
         assert await world.reason(refresh) == "token_foreign"
+
+    async def test_a_claim_of_the_session_class_says_nothing_of_the_kind(self) -> None:
+        @dataclass(kw_only=True)
+        class Odd:
+            user_id: Annotated[str, Claim("userId")]
+            mfa: bool = True
+            kind: int = 3
+
+        plain = World(Odd, typ="JWT", store=None, schema={"version": 1}, sources=[])
+        token = (await plain.authority.issue(Odd(user_id="1"))).token
+        assert await plain.reason(token) is None
+        line = Envelope.before(datetime(2030, 1, 1, tzinfo=UTC), typ="JWT")
+        today = World(Odd, store=None, schema={"version": 1}, sources=[], also_accept=[line])
+        assert await today.reason(token) is None
+        back = Envelope.before(datetime(2030, 1, 1, tzinfo=UTC), typ="session+jwt")
+        later = World(Odd, typ="JWT", store=None, schema={"version": 1}, sources=[], also_accept=[back])
+        assert await later.reason((await today.authority.issue(Odd(user_id="1"))).token) is None
+
+    async def test_an_awaitable_is_no_answer(self) -> None:
+        promise: Any = asyncio.get_running_loop().create_future()
+        world = World(store=None, also_accept=[Envelope.foreign(recognise=lambda claims: promise)])
+        assert await world.reason(forged(EPOCH)) == "token_foreign"
 
     def test_names_and_kinds_are_shown(self) -> None:
         line = Envelope.before(datetime(2026, 12, 1, tzinfo=UTC), window=MONTH)

@@ -306,7 +306,11 @@ class TestRecognise:
             ({"scope": ["read", "offline_access"]}, False),
             ({"type": "verify-email"}, False),
             ({"type": "invite"}, False),
-            ({"type": None}, False),
+            ({"type": None, "scope": None}, True),
+            ({"type": "reFresh"}, False),
+            ({"token_use": "idtoken"}, False),
+            ({"type": "passwordreset"}, False),
+            ({"scope": "openid"}, True),
             ({"type": 7}, False),
             ({"refresh": True}, False),
             *(
