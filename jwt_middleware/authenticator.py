@@ -44,6 +44,8 @@ from .types import (
 )
 
 _WORTH_A_FETCH: Final = (Reason.KEY_UNKNOWN, Reason.KEYS_UNAVAILABLE)
+_UNNAMED: Final = SessionKey(session_id=None, user_id="")
+"""Without a store and renewals a session needs no name."""
 _SHORTEST_PAUSE: Final = 0.05
 """Seconds between two checks of an open websocket, at least."""
 
@@ -244,7 +246,8 @@ class Authenticator(Generic[S]):
         token = await self._verify(presented, facts)
         payload = self.schema.upgrade(token.claims, token.payload_version)
         facts.subject = payload.subject
-        session_key = self.session_key(presented.raw, token, payload)
+        needs_key = self.checker is not None or self.renewals.enabled
+        session_key = self.session_key(presented.raw, token, payload) if needs_key else _UNNAMED
         if standing is None:
             standing = await self._check_session(session_key, token.began_at, listed=token.session_id is not None)
         if standing.reason is not None:
@@ -334,7 +337,7 @@ class Authenticator(Generic[S]):
     def session_key(self, raw: RawToken, token: VerifiedToken, payload: Upgraded) -> SessionKey:
         """The session of a token, also of one without ``sid``: the id of the row that would revoke it."""
         session_id = token.session_id
-        if session_id is None and (self.checker is not None or self.renewals.enabled):
+        if session_id is None:
             session_id = session_id_of(raw.value, payload.token_subject or payload.subject, token.auth_time)
         return SessionKey(session_id=session_id, user_id=payload.subject, token_user_id=payload.token_subject)
 
