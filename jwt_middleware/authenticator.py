@@ -179,13 +179,11 @@ class LineUse:
             if line.ends_at != math.inf:
                 runtime.counters.gauge(names.ENVELOPE_END, partial(float, line.ends_at), at)
 
-    def count(self, token: VerifiedToken) -> None:
-        """A request was accepted with a token that a line admitted."""
-        if token.envelope is None:
-            return
-        self._last_used[token.envelope] = self._runtime.clock.now()
+    def count(self, token: VerifiedToken, line: str) -> None:
+        """A request was accepted with a token that the line of this name admitted."""
+        self._last_used[line] = self._runtime.clock.now()
         for keyword in token.needed:
-            self._runtime.counters.counts[self._counters[token.envelope, keyword]] += 1
+            self._runtime.counters.counts[self._counters[line, keyword]] += 1
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -260,7 +258,8 @@ class Authenticator(Generic[S]):
         claims, session = self.schema.assemble(filled.claims)
         info = _token_info(token, filled)
         self._cache(presented, token, claims, info, facts, standing)
-        self.line_use.count(token)
+        if token.envelope is not None:
+            self.line_use.count(token, token.envelope)
         if self.activity is not None and session_key.session_id is not None:
             self.activity.note(session_key.session_id)
         if self.renewals.enabled:

@@ -176,7 +176,9 @@ class SessionAuthority(Generic[S]):
         """
         authenticator = self.parts.authenticator
         try:
-            raw = await self.parts.token_in(headers)
+            raw, _, others = self.transport.read(headers)
+            if others and raw is not None:  # as `token_in`, whose coroutine every request would pay for
+                raw = await authenticator.choose([raw, *others])
         except Refusal as refusal:
             carrier = getattr(refusal, "carrier", None)
             return authenticator.refuse(refusal.reason, carrier=carrier, optional=optional)

@@ -23,7 +23,7 @@ from tests.support.lookups import turns
 from tests.support.signals import Signals
 from tests.support.world import World
 
-MAX_CALLS = 7
+MAX_CALLS = 6
 """Python functions of ours that one cache hit enters; two are for the two messages of the response."""
 MAX_BLOCKS = 50
 """Blocks of memory that a thousand cache hits may leave behind: the interpreter's own caches, not one a request."""
